@@ -1,0 +1,52 @@
+"""Files: what a picture is, in which order, and how text is written."""
+
+import pytest
+from PIL import Image
+
+import pix2pix
+
+
+def save(path, kind="PNG"):
+    Image.new("RGB", (6, 3)).save(path, kind)
+    return path
+
+
+def test_pictures_are_found_by_content_in_any_spelling(tmp_path):
+    save(tmp_path / "b.JPG", "JPEG")
+    save(tmp_path / "a.png")
+    save(tmp_path / "c.jpeg")  # a PNG in truth
+    save(tmp_path / "d", "JPEG")
+    (tmp_path / "notes.png").write_text("no picture")
+    (tmp_path / "folder.png").mkdir()
+    assert [path.name for path in pix2pix.find_pictures(tmp_path)] == [
+        "a.png", "b.JPG", "c.jpeg", "d"]
+    assert pix2pix.picture_format(tmp_path / "c.jpeg") == "png"
+    assert pix2pix.picture_format(tmp_path / "b.JPG") == "jpeg"
+    assert pix2pix.picture_format(tmp_path / "notes.png") is None
+
+
+def test_numbers_sort_as_numbers_only_where_all_are():
+    def order(*names):
+        return [path.name for path in pix2pix.sorted_by_name(names)]
+    assert order("10.png", "9.jpg", "1.png") == ["1.png", "9.jpg", "10.png"]
+    assert order("10.png", "9.jpg", "a.png") == ["10.png", "9.jpg", "a.png"]
+
+
+def test_names_of_results_are_unique():
+    paths = [pix2pix.Path(name) for name in ("a.png", "b.png", "a.jpg")]
+    assert pix2pix.unique_names(paths) == ["a.png", "b", "a.jpg"]
+
+
+def test_a_failed_write_keeps_the_old_file(tmp_path, monkeypatch):
+    path = tmp_path / "page.html"
+    pix2pix.write_whole(path, b"old")
+
+    def fail(*_):
+        raise OSError("disk full")
+    monkeypatch.setattr(pix2pix.os, "fsync", fail)
+    with pytest.raises(OSError):
+        pix2pix.write_whole(path, b"new and longer")
+    assert path.read_bytes() == b"old"
+    monkeypatch.undo()
+    pix2pix.write_whole(path, b"new")
+    assert path.read_bytes() == b"new"

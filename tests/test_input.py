@@ -1,0 +1,146 @@
+"""Input: decoding, splitting, augmentation, order and batches."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import pix2pix
+from pix2pix import tf
+
+
+def make_options(folder, *flags):
+    return pix2pix.parse_args(["--mode", "train", "--input_dir", str(folder), "--output_dir",
+                               str(folder / "none"), "--seed", "5", *flags])
+
+
+def save_gradient_pairs(folder, count, size=40):
+    """Pairs whose pixels tell their place: A has (x, y, number), B the same."""
+    folder.mkdir(exist_ok=True)
+    ramp = np.linspace(0, 255, size).astype(np.uint8)
+    for number in range(count):
+        half = np.stack([np.tile(ramp, (size, 1)), np.tile(ramp[:, None], (1, size)),
+                         np.full((size, size), 20 * number, np.uint8)], axis=2)
+        Image.fromarray(np.concatenate([half, half], axis=1)).save(folder / f"{number}.png")
+    return folder
+
+
+def take(options, steps, first_step=0):
+    """The first batches, as Examples of arrays."""
+    paths = pix2pix.list_pictures(options)
+    with tf.Graph().as_default():
+        examples = pix2pix.create_examples(paths, options, first_step)
+        with tf.Session() as sess:
+            return [sess.run(examples) for _ in range(steps)]
+
+
+def test_a_pair_is_split_down_the_middle_and_scaled_to_minus_1_1(tmp_path):
+    pixels = np.zeros((256, 513, 3), np.uint8)  # the odd column belongs to neither half
+    pixels[:, :256], pixels[:, 256:512], pixels[:, 512:] = (255, 0, 51), (0, 102, 255), 77
+    Image.fromarray(pixels).save(tmp_path / "p.png")
+    options = make_options(tmp_path, "--scale_size", "256", "--no_flip")
+    batch, = take(options, 1)
+    np.testing.assert_allclose(batch.inputs[0, 3, 5], [1, -1, -0.6], atol=1e-6)
+    np.testing.assert_allclose(batch.targets, np.broadcast_to([-1, -0.2, 1], batch.targets.shape),
+                               atol=1e-6)
+    other, = take(pix2pix.with_options(options, which_direction="BtoA"), 1)
+    np.testing.assert_array_equal(other.inputs, batch.targets)
+
+
+def test_scaling_is_by_area():
+    picture = np.random.default_rng(1).random((512, 1024, 3)).astype(np.float32)
+    expected = picture.reshape(256, 2, 256, 4, 3).mean((1, 3))
+    with tf.Graph().as_default(), tf.Session() as sess:
+        draws = pix2pix.Augmentation(tf.constant([0, 0]), tf.constant(False))
+        got = sess.run(pix2pix.transform(tf.constant(picture), 256, draws))
+    np.testing.assert_allclose(got, expected, atol=1e-5)
+
+
+def test_crop_and_flip_are_where_they_were_drawn():
+    picture = np.random.default_rng(2).random((261, 261, 2)).astype(np.float32)
+    with tf.Graph().as_default(), tf.Session() as sess:
+        draws = pix2pix.Augmentation(tf.constant([2, 4]), tf.constant(True))
+        got = sess.run(pix2pix.transform(tf.constant(picture), 261, draws))
+    np.testing.assert_allclose(got, picture[2:258, 4:260][:, ::-1], atol=1e-6)
+
+
+def test_draws_cover_all_places_and_both_flips():
+    with tf.Graph().as_default(), tf.Session() as sess:
+        number = tf.placeholder(tf.int64, [])
+        draws = pix2pix.draw_augmentation(3, number, 258, True)
+        got = [sess.run(draws, {number: value}) for value in range(200)]
+    assert {tuple(draw.offset) for draw in got} == {(y, x) for y in range(3) for x in range(3)}
+    assert 70 < sum(draw.flip for draw in got) < 130
+
+
+def test_pairs_stay_aligned_under_the_parallel_map(tmp_path):
+    options = make_options(save_gradient_pairs(tmp_path, 7), "--batch_size", "3",
+                           "--scale_size", "300")
+    batches = take(options, 9)
+    for batch in batches:
+        np.testing.assert_array_equal(batch.inputs, batch.targets)
+    flat = np.concatenate([batch.inputs for batch in batches])
+    leftmost, rightmost = flat[:, 0, 0, 0], flat[:, 0, -1, 0]
+    assert (leftmost < rightmost).any() and (leftmost > rightmost).any()  # both flips happen
+    assert len(np.unique(flat[:, 0, 0, 1])) > 5  # and many places
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 7, 9])
+def test_every_picture_once_per_epoch_the_last_batch_smaller(tmp_path, batch_size):
+    options = make_options(save_gradient_pairs(tmp_path, 7), "--batch_size", str(batch_size))
+    steps = pix2pix.steps_in_epoch(7, batch_size)
+    batches = take(options, 3 * steps)
+    orders = [np.concatenate([batch.numbers for batch in batches[epoch * steps:][:steps]])
+              for epoch in range(3)]
+    for order in orders:
+        assert sorted(order) == list(range(7))
+    assert len({tuple(order) for order in orders}) > 1
+    assert len(batches[steps - 1].numbers) == (7 - 1) % batch_size + 1
+    for batch in batches:  # the numbers belong to the pictures
+        blue = (batch.inputs[:, 9, 9, 2] + 1) / 2 * 255
+        np.testing.assert_allclose(blue, 20 * batch.numbers, atol=0.01)
+
+
+def test_order_is_a_function_of_seed_and_epoch():
+    with tf.Graph().as_default(), tf.Session() as sess:
+        order = sess.run([pix2pix.picture_order(50, seed, epoch)
+                          for seed, epoch in [(1, 0), (1, 0), (1, 1), (2, 0)]])
+    np.testing.assert_array_equal(order[0], order[1])
+    assert not np.array_equal(order[0], order[2]) and not np.array_equal(order[0], order[3])
+
+
+@pytest.mark.parametrize("first_step", [2, 4, 5])
+def test_input_starts_in_the_middle_of_a_run(tmp_path, first_step):
+    options = make_options(save_gradient_pairs(tmp_path, 7), "--batch_size", "2")
+    whole = take(options, 7)[first_step:]
+    for expected, got in zip(whole, take(options, len(whole), first_step)):
+        for a, b in zip(expected, got):
+            np.testing.assert_array_equal(a, b)
+
+
+def test_test_mode_takes_each_once_in_order_and_untouched(tmp_path):
+    options = make_options(save_gradient_pairs(tmp_path, 11, size=256), "--batch_size", "4")
+    batches = take(pix2pix.with_options(options, mode="test"), 3)
+    assert np.concatenate([batch.numbers for batch in batches]).tolist() == list(range(11))
+    expected = np.asarray(Image.open(tmp_path / "10.png"), np.float32)[:, :256] / 127.5 - 1
+    np.testing.assert_allclose(batches[2].inputs[2], expected, atol=1e-5)
+
+
+def test_grey_palette_alpha_and_jpeg_decode_to_three_channels(tmp_path):
+    grey = Image.linear_gradient("L").resize((64, 32))
+    for kind, name in [("L", "grey.png"), ("P", "palette.png"), ("RGBA", "alpha.png"),
+                       ("L", "grey.jpg"), ("RGB", "colour.JPG")]:
+        grey.convert(kind).save(tmp_path / name, "JPEG" if "j" in name.lower() else "PNG")
+    for batch in take(make_options(tmp_path), 5):
+        assert batch.inputs.shape == (1, 256, 256, 3)
+        spread = batch.inputs.max(axis=3) - batch.inputs.min(axis=3)
+        assert spread.max() < 0.05 and batch.inputs.std() > 0.1
+
+
+def test_lab_gives_lightness_and_colour_of_one_picture(tmp_path):
+    Image.new("RGB", (33, 47), (255, 0, 0)).save(tmp_path / "red.png")
+    batch, = take(make_options(tmp_path, "--lab_colorization"), 1)
+    assert batch.inputs.shape[3] == 1 and batch.targets.shape[3] == 2
+    np.testing.assert_allclose(batch.inputs[0, 0, 0], 53.24 / 50 - 1, atol=1e-3)
+    np.testing.assert_allclose(batch.targets[0, 0, 0], [80.09 / 110, 67.20 / 110], atol=1e-3)
+    other, = take(make_options(tmp_path, "--lab_colorization", "--which_direction", "BtoA"), 1)
+    assert other.inputs.shape[3] == 2 and other.targets.shape[3] == 1

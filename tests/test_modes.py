@@ -1,0 +1,336 @@
+"""The modes, end to end through main([...]), on small drawn pairs."""
+
+import json
+import math
+import os
+import re
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import pix2pix
+from pix2pix import tf
+
+SHARED = Path(pix2pix.__file__).resolve().parent.parent / "shared"
+
+
+def draw_pairs(folder, count=5, kind="pair"):
+    """Pictures of coloured bars; the right half of a pair is the left one inverted."""
+    folder.mkdir(parents=True)
+    rng = np.random.default_rng(count)
+    for number in range(1, count + 1):
+        bars = np.repeat(rng.integers(0, 256, (1, 8, 3), np.uint8), 8, axis=1)
+        half = np.broadcast_to(bars, (64, 64, 3))
+        pixels = half if kind == "single" else np.concatenate([half, 255 - half], axis=1)
+        ending = "JPG" if number % 2 else "png"
+        Image.fromarray(pixels).save(folder / f"{number}.{ending}",
+                                     "JPEG" if number % 2 else "PNG")
+    return folder
+
+
+def run(*arguments):
+    return pix2pix.main([str(argument) for argument in arguments])
+
+
+def train(folder, *flags):
+    return run("--mode", "train", "--input_dir", folder, "--ngf", 2, "--ndf", 2, "--seed", 7,
+               *flags)
+
+
+def read_images(folder):
+    return {path.name: path.read_bytes() for path in (folder / "images").iterdir()}
+
+
+def read_variables(folder):
+    reader = tf.train.load_checkpoint(tf.train.latest_checkpoint(str(folder)))
+    return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
+
+
+@pytest.fixture(autouse=True)
+def in_empty_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A folder with bars/{train,val} and bars_train, trained 6 steps on batches of 2."""
+    root = tmp_path_factory.mktemp("trained")
+    draw_pairs(root / "bars" / "train")
+    draw_pairs(root / "bars" / "val", 7)
+    before = os.getcwd()
+    os.chdir(root)
+    try:
+        assert train("bars/train", "--max_epochs", 2, "--batch_size", 2, "--which_direction",
+                     "BtoA", "--display_freq", 4, "--summary_freq", 3, "--trace_freq", 5,
+                     "--progress_freq", 2, "--save_freq", 2) == 0
+    finally:
+        os.chdir(before)
+    return root
+
+
+def test_training_folder_holds_what_the_docs_say(trained):
+    run_dir = trained / "bars_train"
+    assert json.loads((run_dir / "options.json").read_text())["which_direction"] == "BtoA"
+    steps = [path.stem for path in sorted(run_dir.glob("model-*.index"))]
+    assert steps == ["model-2", "model-4", "model-6"]
+    assert tf.train.latest_checkpoint(str(run_dir)).endswith("model-6")
+    rows = (run_dir / "log.csv").read_text().splitlines()
+    assert rows[0].startswith("step,epoch,discrim_loss,gen_loss_GAN,gen_loss_L1")
+    assert [row.split(",")[:2] for row in rows[1:]] == [["2", "1"], ["4", "2"], ["6", "2"]]
+    assert all(math.isfinite(float(cell)) for row in rows[1:] for cell in row.split(","))
+    page = (run_dir / "index.html").read_text()
+    shown = re.findall(r'src="(images/[^"]+)"', page)
+    # batches of 2, 2 and 1: after steps 4 (2 pictures) and 6 (1), three files each
+    assert len(shown) == 9 and all((run_dir / name).exists() for name in shown)
+    trace = json.loads((run_dir / "trace-5.json").read_text())
+    assert any("conv2d" in str(event.get("args", "")) for event in trace["traceEvents"])
+
+
+def test_tensorboard_events_hold_scalars_and_images_but_no_histograms(trained):
+    path, = (trained / "bars_train").glob("events.out.tfevents.*")
+    tags = {}
+    for event in tf.train.summary_iterator(str(path)):
+        for value in event.summary.value:
+            tags.setdefault(value.tag, []).append((event.step, value.WhichOneof("value")))
+    assert tags["discrim_loss"] == [(3, "simple_value"), (6, "simple_value")]
+    assert any(tag.startswith("outputs") and values[0] == (3, "image")
+               for tag, values in tags.items())
+    assert not any(kind == "histo" for values in tags.values() for _, kind in values)
+
+
+def test_histograms_behind_their_flag(tmp_path):
+    draw_pairs(tmp_path / "bars" / "train", 2)
+    assert train("bars/train", "--max_steps", 1, "--summary_freq", 1, "--summary_histograms") == 0
+    path, = Path("bars_train").glob("events.out.tfevents.*")
+    kinds = {value.WhichOneof("value") for event in tf.train.summary_iterator(str(path))
+             for value in event.summary.value}
+    assert "histo" in kinds
+
+
+def test_lines_are_affinelayers(tmp_path, capsys):
+    draw_pairs(tmp_path / "bars" / "train", 3)
+    assert train("bars/train", "--max_epochs", 2, "--progress_freq", 4, "--summary_freq", 0) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "examples count = 3" in lines and "ngf = 2" in lines
+    at = next(i for i, line in enumerate(lines) if line.startswith("progress  "))
+    assert re.fullmatch(r"progress  epoch 2  step 1  image/sec [\d.]+  remaining 0m", lines[at])
+    assert [line.split()[0] for line in lines[at + 1:at + 4]] == [
+        "discrim_loss", "gen_loss_GAN", "gen_loss_L1"]
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 10])
+def test_test_writes_each_picture_once_in_order(trained, tmp_path, capsys, batch_size):
+    assert run("--mode", "test", "--input_dir", trained / "bars/val", "--checkpoint",
+               trained / "bars_train", "--output_dir", "out", "--batch_size", batch_size) == 0
+    assert "wrote 7 of 7 pictures" in capsys.readouterr().out
+    images = read_images(tmp_path / "out")
+    assert sorted(images) == sorted(f"{number}-{kind}.png" for number in range(1, 8)
+                                    for kind in ("inputs", "outputs", "targets"))
+    page = (tmp_path / "out" / "index.html").read_text()
+    assert re.findall(r"<th>(\d)</th>", page) == list("1234567")
+    # the right half is the input (BtoA); number 2 is a PNG, so exact but for scaling up
+    with Image.open(trained / "bars/val/2.png") as pair, \
+            Image.open(tmp_path / "out/images/2-inputs.png") as shown:
+        assert shown.size == (256, 256)
+        for x in (9, 30, 61):
+            assert shown.getpixel((4 * x, 100)) == pair.getpixel((64 + x, 30))
+    rows = (tmp_path / "out" / "metrics.csv").read_text().splitlines()
+    assert [row.split(",")[0] for row in rows] == ["name", *"1234567"]
+    with Image.open(tmp_path / "out/images/3-outputs.png") as out, \
+            Image.open(tmp_path / "out/images/3-targets.png") as target:
+        l1 = np.abs(np.asarray(out, float) - np.asarray(target, float)).mean() / 255
+    assert abs(float(rows[3].split(",")[1]) - l1) < 1e-4
+
+
+def test_same_bytes_whatever_the_batch_and_run(trained, tmp_path):
+    results = []
+    for number, batch_size in enumerate([1, 1, 4, 7]):
+        assert run("--mode", "test", "--input_dir", trained / "bars/val", "--checkpoint",
+                   trained / "bars_train", "--output_dir", f"out{number}",
+                   "--batch_size", batch_size) == 0
+        results.append(read_images(tmp_path / f"out{number}"))
+    assert results[0] == results[1] == results[2] == results[3]
+
+
+def test_test_replaces_earlier_results(trained, tmp_path):
+    arguments = ["--mode", "test", "--checkpoint", trained / "bars_train", "--output_dir", "out"]
+    assert run(*arguments, "--input_dir", trained / "bars/val") == 0
+    assert run(*arguments, "--input_dir", trained / "bars/train") == 0
+    assert len(read_images(tmp_path / "out")) == 3 * 5
+
+
+@pytest.mark.parametrize("flags", [
+    ["--separable_conv"], ["--lab_colorization"],
+    ["--lab_colorization", "--which_direction", "BtoA", "--batch_size", 2],
+    ["--aspect_ratio", 1.5, "--bottleneck_norm", "--no_flip"],
+    ["--gan_weight", 0, "--scale_size", 256]])
+def test_variants_train_and_test(tmp_path, flags):
+    kind = "single" if "--lab_colorization" in flags else "pair"
+    draw_pairs(tmp_path / "bars" / "train", 3, kind)
+    assert train("bars/train", "--max_steps", 2, "--summary_freq", 2, *flags) == 0
+    aspect = ["--aspect_ratio", 1.5] if "--aspect_ratio" in flags else []
+    assert run("--mode", "test", "--input_dir", "bars/train", *aspect) == 0
+    with Image.open("bars_test/images/1-outputs.png") as picture:
+        assert picture.size == (384 if aspect else 256, 256)
+        assert picture.mode == ("L" if flags[:3:2] == ["--lab_colorization", "BtoA"] else "RGB")
+
+
+def test_resume_equals_one_run(tmp_path):
+    draw_pairs(tmp_path / "bars" / "train", 5)
+    flags = ["--batch_size", 2, "--progress_freq", 1, "--summary_freq", 0]
+    assert train("bars/train", "--output_dir", "whole", "--max_steps", 5, *flags) == 0
+    assert train("bars/train", "--output_dir", "parts", "--max_steps", 2, *flags) == 0
+    assert run("--mode", "train", "--input_dir", "bars/train", "--output_dir", "parts",
+               "--resume", "--max_steps", 5) == 0
+    whole, parts = read_variables("whole"), read_variables("parts")
+    assert whole.keys() == parts.keys() and whole["global_step"] == 5
+    for name, value in whole.items():
+        np.testing.assert_array_equal(value, parts[name], err_msg=name)
+    logs = [[row.rsplit(",", 1)[0] for row in Path(name, "log.csv").read_text().splitlines()]
+            for name in ("whole", "parts")]  # but for the rate
+    assert logs[0] == logs[1] and len(logs[0]) == 6
+
+
+def test_resume_when_done_and_overwrite(trained, tmp_path, capsys):
+    draw_pairs(tmp_path / "bars" / "train", 2)
+    assert train("bars/train", "--max_steps", 2) == 0
+    assert train("bars/train", "--max_steps", 2, "--resume") == 0
+    assert "nothing to do" in capsys.readouterr().out
+    assert train("bars/train", "--max_steps", 1, "--overwrite") == 0
+    assert read_variables("bars_train")["global_step"] == 1
+
+
+def test_training_from_a_checkpoint_adds_steps(trained, tmp_path):
+    assert train(trained / "bars/train", "--output_dir", "more", "--max_steps", 1, "--checkpoint",
+                 trained / "bars_train") == 0
+    before, after = read_variables(trained / "bars_train"), read_variables("more")
+    assert (before["global_step"], after["global_step"]) == (6, 7)
+    name = "generator/encoder_3/conv2d/kernel"
+    assert 0 < np.abs(before[name] - after[name]).max() < 0.002
+    assert json.loads(Path("more/options.json").read_text())["which_direction"] == "BtoA"
+
+
+def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path, capsys, monkeypatch):
+    draw_pairs(tmp_path / "bars" / "train", 2)
+    real = pix2pix.run_step
+
+    def interrupted(sess, show, due, step, *more):
+        if step == 3:
+            signal.raise_signal(signal.SIGINT)
+        return real(sess, show, due, step, *more)
+    monkeypatch.setattr(pix2pix, "run_step", interrupted)
+    assert train("bars/train") == 130
+    assert read_variables("bars_train")["global_step"] == 3
+    assert "--resume" in capsys.readouterr().out
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_not_finite_is_exit_code_1_with_the_checkpoint_kept(tmp_path, capsys):
+    draw_pairs(tmp_path / "bars" / "train", 2)
+    assert train("bars/train", "--lr", 1e30, "--save_freq", 1, "--max_steps", 9) == 1
+    error = capsys.readouterr().err
+    assert re.search(r"pix2pix.py: error: (gen|discrim)_loss\w* is (nan|inf) at step \d", error)
+    assert all(np.isfinite(value).all() for name, value in read_variables("bars_train").items()
+               if "loss" in name)
+
+
+@pytest.mark.parametrize("mode", ["train", "test"])
+def test_a_broken_picture_is_named(trained, tmp_path, capsys, mode):
+    draw_pairs(tmp_path / "bars" / "train", 2)
+    whole = (tmp_path / "bars/train/1.JPG").read_bytes()
+    (tmp_path / "bars/train/cut.jpg").write_bytes(whole[:len(whole) // 2])
+    flags = ["--ngf", 2, "--ndf", 2, "--max_epochs", 1] if mode == "train" else \
+        ["--checkpoint", trained / "bars_train"]
+    assert run("--mode", mode, "--input_dir", "bars/train", *flags) == 2
+    assert re.search(r"pix2pix.py: error: .*cut\.jpg cannot be read", capsys.readouterr().err)
+
+
+def test_a_checkpoint_of_another_shape_is_refused(trained, tmp_path, capsys):
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    for path in (trained / "bars_train").iterdir():
+        if path.is_file():
+            (copy / path.name).write_bytes(path.read_bytes())
+    stored = json.loads((copy / "options.json").read_text())
+    (copy / "options.json").write_text(json.dumps({**stored, "ngf": 3}))
+    arguments = ["--mode", "test", "--input_dir", trained / "bars/val", "--checkpoint", copy]
+    assert run(*arguments) == 2
+    error = capsys.readouterr().err
+    assert "generator/encoder_1/conv2d/kernel" in error and "[4, 4, 3, 2]" in error
+
+
+@pytest.mark.parametrize("filetype", ["png", "jpeg"])
+def test_export_is_affinelayers(trained, tmp_path, filetype):
+    assert run("--mode", "export", "--checkpoint", trained / "bars_train", "--output_dir",
+               "export", "--output_filetype", filetype) == 0
+    assert run("--mode", "test", "--input_dir", trained / "bars/val", "--checkpoint",
+               trained / "bars_train", "--output_dir", "out") == 0
+    import base64
+    contents = (tmp_path / "out/images/2-inputs.png").read_bytes()
+    with tf.Graph().as_default(), tf.Session() as sess:
+        tf.train.import_meta_graph("export/export.meta").restore(sess, "export/export")
+        inputs = json.loads(tf.get_collection("inputs")[0])
+        outputs = json.loads(tf.get_collection("outputs")[0])
+        got, key = sess.run([outputs["output"], outputs["key"]],
+                            {inputs["input"]: [base64.urlsafe_b64encode(contents)],
+                             inputs["key"]: ["k"]})
+    encoded = base64.urlsafe_b64decode(got[0] + b"=" * (-len(got[0]) % 4))
+    Path("got").write_bytes(encoded)
+    assert key[0] == b"k" and pix2pix.picture_format("got") == filetype
+    with Image.open("got") as picture, Image.open("out/images/2-outputs.png") as expected:
+        difference = np.abs(np.asarray(picture, int) - np.asarray(expected, int))
+    if filetype == "png":
+        assert difference.max() <= 1
+    else:  # the network's noise is hard for JPEG
+        assert 0 < difference.mean() < 5
+
+
+@pytest.mark.skipif(not SHARED.exists(), reason="needs ../shared")
+@pytest.mark.parametrize("name", ["plain", "lab", "separable"])
+def test_affinelayers_checkpoints_give_its_pictures(tmp_path, name):
+    compat = SHARED / "compat"
+    assert run("--mode", "test", "--input_dir", compat / "images", "--checkpoint",
+               compat / name / "checkpoint", "--output_dir", "out") == 0
+    for path in sorted((compat / name / "expected").iterdir()):
+        with Image.open(path) as expected, Image.open(tmp_path / "out/images" / path.name) as got:
+            difference = np.abs(np.asarray(expected, int) - np.asarray(got, int))
+        assert difference.max() <= 1, path.name
+    assert len(list((tmp_path / "out/images").iterdir())) == 6
+
+
+# The loop's small decisions
+
+
+def options_with(**changes):
+    return pix2pix.Options(**{**dict.fromkeys(pix2pix.Options._fields), **changes})
+
+
+def test_what_is_due():
+    options = options_with(progress_freq=2, summary_freq=3, display_freq=0, trace_freq=0,
+                           save_freq=4)
+    due = [pix2pix.due_after(step, 5, options) for step in range(1, 6)]
+    assert [step for step, d in enumerate(due, 1) if d.progress] == [2, 4, 5]
+    assert [step for step, d in enumerate(due, 1) if d.summary] == [3, 5]
+    assert [step for step, d in enumerate(due, 1) if d.save] == [4, 5]
+    assert not any(d.display or d.trace for d in due)
+    assert pix2pix.due_after(5, 5, options_with(
+        progress_freq=0, summary_freq=0, display_freq=0, trace_freq=0, save_freq=0)).save
+
+
+@pytest.mark.parametrize("changes, expected", [
+    (dict(max_steps=7), 107), (dict(max_epochs=3), 130), (dict(max_steps=7, max_epochs=3), 107),
+    (dict(), 100 + 2**32), (dict(max_steps=150, resume=True), 150),
+    (dict(max_epochs=11, resume=True), 110)])
+def test_where_a_run_stops(changes, expected):
+    assert pix2pix.find_stop_step(options_with(**changes), 100, 10) == expected
+
+
+def test_progress_is_right_after_a_resume():
+    # step 25 of 65; epochs of 10 steps hold 15 pictures; 4 steps of this run took 8 seconds
+    progress = pix2pix.measure_progress(25, 65, 10, 15, 4, 8.0)
+    assert progress == pix2pix.Progress(epoch=3, step=5, rate=0.75, remaining=80.0)
+    endless = pix2pix.measure_progress(20, pix2pix.ENDLESS, 10, 15, 4, 8.0)
+    assert (endless.epoch, endless.step, endless.remaining) == (2, 10, math.inf)

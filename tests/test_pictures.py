@@ -1,0 +1,82 @@
+"""Pictures and summaries: what a person looks at, the metrics and the page."""
+
+import numpy as np
+from skimage.metrics import peak_signal_noise_ratio, structural_similarity
+
+import pix2pix
+from pix2pix import tf
+
+
+def options_for(**changes):
+    values = dict.fromkeys(pix2pix.Options._fields)
+    values.update(lab_colorization=False, which_direction="AtoB", aspect_ratio=1.0)
+    return pix2pix.Options(**{**values, **changes})
+
+
+def run_pictures(examples, outputs, options):
+    with tf.Graph().as_default(), tf.Session() as sess:
+        examples = pix2pix.Examples(None, *map(tf.constant, examples))
+        return sess.run(pix2pix.create_pictures(examples, tf.constant(outputs), options))
+
+
+def test_range_becomes_0_to_255_and_saturates():
+    values = np.array([-1, 0, 1, 1.5, -2, 0.2], np.float32).reshape(1, 2, 3, 1)
+    got = run_pictures((values, values), values, options_for())
+    np.testing.assert_array_equal(got.outputs.ravel(), [0, 127, 255, 255, 0, 153])
+
+
+def test_aspect_ratio_widens_every_picture():
+    picture = np.linspace(-1, 1, 256 * 256 * 3, dtype=np.float32).reshape(1, 256, 256, 3)
+    got = run_pictures((picture, picture), picture, options_for(aspect_ratio=1.5))
+    assert [batch.shape for batch in got] == [(1, 256, 384, 3)] * 3
+    np.testing.assert_allclose(got.outputs[0, 100].mean(), (picture[0, 100].mean() + 1) * 127.5,
+                               atol=1)
+
+
+def test_lab_pictures_in_both_directions():
+    red_l, red_ab = np.float32(53.24 / 50 - 1), np.float32([80.09 / 110, 67.20 / 110])
+    lightness = np.full((1, 2, 3, 1), red_l, np.float32)
+    colour = np.broadcast_to(red_ab, (1, 2, 3, 2)).astype(np.float32)
+    to_b = run_pictures((lightness, colour), colour, options_for(lab_colorization=True))
+    to_a = run_pictures((colour, lightness), lightness,
+                        options_for(lab_colorization=True, which_direction="BtoA"))
+    for coloured in (to_b.outputs, to_b.targets, to_a.inputs):
+        np.testing.assert_allclose(coloured.astype(int), np.broadcast_to([255, 0, 0], (1, 2, 3, 3)),
+                                   atol=1)
+    for grey in (to_b.inputs, to_a.outputs, to_a.targets):
+        assert grey.shape == (1, 2, 3, 1) and abs(int(grey[0, 0, 0, 0]) - 136) <= 1
+
+
+def test_metrics_agree_with_scikit_image():
+    rng = np.random.default_rng(4)
+    targets = rng.integers(0, 256, (2, 37, 41, 3), np.uint8)
+    outputs = np.clip(targets + rng.integers(-60, 61, targets.shape), 0, 255).astype(np.uint8)
+    with tf.Graph().as_default(), tf.Session() as sess:
+        got = sess.run(pix2pix.create_metrics(pix2pix.Pictures(None, outputs, targets)))
+    for index, (a, b) in enumerate(zip(outputs, targets)):
+        assert abs(got.l1[index] - np.abs(a / 255 - b / 255).mean()) < 1e-6
+        assert abs(got.psnr[index] - peak_signal_noise_ratio(b, a)) < 1e-3
+        _, whole = structural_similarity(a, b, channel_axis=2, gaussian_weights=True, sigma=1.5,
+                                         use_sample_covariance=False, full=True)
+        # scikit-image pads; the inner part is what both compute
+        assert abs(got.ssim[index] - whole[5:-5, 5:-5].mean()) < 1e-3
+    assert got.l1[0] != got.l1[1]
+
+
+def test_page_escapes_names_and_is_written_whole(tmp_path):
+    name = 'a <b>&"%41 50%#?'
+    pix2pix.write_page(tmp_path, "<title>", "1 & 2", [name, "plain"])
+    page = (tmp_path / "index.html").read_text()
+    assert "<b>" not in page and "&lt;title&gt;" in page and "1 &amp; 2" in page
+    assert "images/a%20%3Cb%3E%26%22%2541%2050%25%23%3F-outputs.png" in page
+    assert page.count("<img") == 6 and page.rstrip().endswith("</html>")
+    assert page.index("plain") > page.index("a &lt;b&gt;")
+    assert [path.name for path in tmp_path.iterdir()] == ["index.html"]
+
+
+def test_metrics_files_hold_rows_and_means(tmp_path):
+    means = pix2pix.write_metrics(tmp_path, ["a,b", "c"], [(0.25, 10, 0.5), (0.75, 20, 1)])
+    assert means == {"l1": 0.5, "psnr": 15, "ssim": 0.75}
+    assert (tmp_path / "metrics.csv").read_text().splitlines() == [
+        "name,l1,psnr,ssim", '"a,b",0.25,10,0.5', "c,0.75,20,1"]
+    assert '"count": 2' in (tmp_path / "metrics.json").read_text()
