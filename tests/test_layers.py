@@ -1,0 +1,200 @@
+"""Layers against plain NumPy loops over every output value."""
+
+import numpy as np
+import pytest
+from conftest import draw, filled, run
+
+import pix2pix
+
+SIZES = [(5, 7), (6, 10), (6, 7)]
+
+
+def check(build, expected, atol=1e-5):
+    """A layer with filled weights gives what is expected, and the comparison can fail."""
+    result = run(build, fill=True)
+    np.testing.assert_allclose(result, expected, atol=atol)
+    assert np.abs(expected[::-1] - result).max() > 100 * atol  # pictures in wrong order
+    assert np.abs(expected * 1.01 - result).max() > 10 * atol
+
+
+def pads(size, stride, padding):
+    """Pixels before the picture and number of outputs along one side, kernel 4."""
+    if padding == "VALID":
+        return 0, (size - 4) // stride + 1
+    count = -(-size // stride)
+    return max((count - 1) * stride + 4 - size, 0) // 2, count
+
+
+def loop_conv(x, kernel, stride, padding="SAME"):
+    batch, height, width, _ = x.shape
+    (top, rows), (left, columns) = (pads(size, stride, padding) for size in (height, width))
+    out = np.zeros([batch, rows, columns, kernel.shape[3]])
+    for n, i, j, dy, dx in np.ndindex(batch, rows, columns, 4, 4):
+        y, z = i * stride + dy - top, j * stride + dx - left
+        if 0 <= y < height and 0 <= z < width:
+            out[n, i, j] += x[n, y, z] @ kernel[dy, dx]
+    return out
+
+
+def loop_deconv(x, kernel):
+    """Each input pixel paints a 4x4 part, two apart, from one pixel outside."""
+    batch, height, width, _ = x.shape
+    out = np.zeros([batch, 2 * height, 2 * width, kernel.shape[2]])
+    for n, i, j, dy, dx in np.ndindex(batch, height, width, 4, 4):
+        y, z = 2 * i + dy - 1, 2 * j + dx - 1
+        if 0 <= y < 2 * height and 0 <= z < 2 * width:
+            out[n, y, z] += kernel[dy, dx] @ x[n, i, j]
+    return out
+
+
+def loop_separable(x, depthwise, pointwise, stride):
+    """As a full convolution whose kernel is the product of the two."""
+    return loop_conv(x, depthwise * pointwise, stride)
+
+
+@pytest.mark.parametrize("height, width", SIZES)
+@pytest.mark.parametrize("stride, padding", [(2, "SAME"), (1, "SAME"), (1, "VALID"), (2, "VALID")])
+def test_conv(height, width, stride, padding):
+    x = draw(1, 2, height, width, 3)
+    expected = loop_conv(x, filled("conv2d/kernel", [4, 4, 3, 4]), stride, padding)
+    check(lambda: pix2pix.conv(pix2pix.tf.constant(x), 4, stride, padding),
+          expected + filled("conv2d/bias", [4]))
+
+
+@pytest.mark.parametrize("height, width", SIZES)
+def test_deconv(height, width):
+    x = draw(2, 2, height, width, 3)
+    expected = loop_deconv(x, filled("conv2d_transpose/kernel", [4, 4, 4, 3]))
+    check(lambda: pix2pix.deconv(pix2pix.tf.constant(x), 4),
+          expected + filled("conv2d_transpose/bias", [4]))
+
+
+def separable_weights():
+    return (filled("separable_conv2d/depthwise_kernel", [4, 4, 3, 1]),
+            filled("separable_conv2d/pointwise_kernel", [1, 1, 3, 4]))
+
+
+@pytest.mark.parametrize("height, width", SIZES)
+@pytest.mark.parametrize("stride", [1, 2])
+def test_separable_conv(height, width, stride):
+    x = draw(3, 2, height, width, 3)
+    expected = loop_separable(x, *separable_weights(), stride)
+    check(lambda: pix2pix.separable_conv(pix2pix.tf.constant(x), 4, stride),
+          expected + filled("separable_conv2d/bias", [4]))
+
+
+@pytest.mark.parametrize("height, width", SIZES)
+def test_separable_deconv(height, width):
+    x = draw(4, 2, height, width, 3)
+    larger = np.stack([[[picture[i // 2, j // 2] for j in range(2 * width)]
+                        for i in range(2 * height)] for picture in x])
+    expected = loop_separable(larger, *separable_weights(), 1)
+    check(lambda: pix2pix.separable_deconv(pix2pix.tf.constant(x), 4),
+          expected + filled("separable_conv2d/bias", [4]))
+
+
+@pytest.mark.parametrize("up", [pix2pix.deconv, pix2pix.separable_deconv])
+def test_upsampling_takes_sizes_unknown_beforehand(up):
+    x = draw(5, 2, 5, 7, 3)
+
+    def build():
+        unknown = pix2pix.tf.placeholder_with_default(x, [None, None, None, 3])
+        known = pix2pix.tf.constant(x)
+        with pix2pix.tf.variable_scope("a"):
+            outputs = up(unknown, 4)
+        with pix2pix.tf.variable_scope("a", reuse=True):
+            expected = up(known, 4)
+        assert outputs.shape.as_list() == [None, None, None, 4]
+        assert expected.shape.as_list()[1:] == [10, 14, 4]
+        return outputs, expected
+    outputs, expected = run(build, fill=True)
+    np.testing.assert_array_equal(outputs, expected)
+
+
+def loop_norm(x):
+    """Channel by channel, from the definition."""
+    gamma, beta = (filled(f"batch_normalization/{name}", [3]) for name in ("gamma", "beta"))
+    result = np.empty_like(x)
+    for c in range(3):
+        values = x[..., c].ravel()
+        mean = sum(values) / len(values)
+        variance = sum((value - mean) ** 2 for value in values) / len(values)
+        result[..., c] = (x[..., c] - mean) / np.sqrt(variance + 1e-5) * gamma[c] + beta[c]
+    return result
+
+
+@pytest.mark.parametrize("scale", [1, 0.003])  # a variance of the size of epsilon counts it
+def test_batchnorm(scale):
+    x = draw(6, 2, 5, 7, 3).astype(np.float64) * [1, 2, 3] * scale
+    x[1] = x[1] * 3 + scale * 2
+    check(lambda: pix2pix.batchnorm(pix2pix.tf.constant(x, pix2pix.tf.float32)), loop_norm(x),
+          atol=2e-4)
+
+
+def test_batchnorm_takes_statistics_of_the_whole_batch():
+    x, other = draw(7, 1, 5, 7, 3), draw(8, 2, 5, 7, 3) * 9 + 4
+
+    def first(batch):
+        return run(lambda: pix2pix.batchnorm(pix2pix.tf.constant(batch)), fill=True)[0]
+    np.testing.assert_allclose(first(x), first(np.repeat(x, 2, axis=0)), atol=1e-5)
+    assert np.abs(first(np.concatenate([x, other])) - first(x)).max() > 0.1
+
+
+def test_batchnorm_of_one_value_is_its_shift():
+    x = draw(9, 1, 1, 1, 3)  # the innermost layer, one picture
+    result = run(lambda: pix2pix.batchnorm(pix2pix.tf.constant(x)), fill=True)
+    np.testing.assert_allclose(result[0, 0, 0], filled("batch_normalization/beta", [3]), atol=1e-6)
+
+
+def test_lrelu():
+    x = np.array([-10, -1, -0.5, 0, 0.25, 3], np.float32)
+    np.testing.assert_allclose(run(lambda: pix2pix.lrelu(pix2pix.tf.constant(x))),
+                               [-2, -0.2, -0.1, 0, 0.25, 3], rtol=1e-6)
+
+
+def dropped(rate, seed, shape=(2, 50, 70, 3)):
+    """Dropout of draws in 1..2."""
+    x = draw(9, *shape, low=1, high=2)
+    return x, run(lambda: pix2pix.dropout(pix2pix.tf.constant(x), rate, seed))
+
+
+@pytest.mark.parametrize("rate", [0.5, 0.2])
+def test_dropout_zeroes_its_share_and_scales_the_rest(rate):
+    x, result = dropped(rate, [3, 4])
+    kept = result != 0
+    # 21000 draws: 5 standard deviations are 0.0173 at most
+    assert (~kept).mean() == pytest.approx(rate, abs=0.018)
+    np.testing.assert_allclose(result[kept], x[kept] / (1 - rate), rtol=1e-6)
+    for axes in [(1, 2, 3), (0, 2, 3), (0, 1, 2)]:  # spread over pictures, rows and channels
+        assert np.abs((~kept).mean(axis=axes) - rate).max() < 0.2
+
+
+def test_dropout_draws_by_its_seed():
+    first = dropped(0.5, [3, 4])[1]
+    np.testing.assert_array_equal(first, dropped(0.5, [3, 4])[1])
+    for seed in ([3, 5], [4, 4], [4, 3]):
+        agreement = ((dropped(0.5, seed)[1] == 0) == (first == 0)).mean()
+        assert agreement == pytest.approx(0.5, abs=0.02)
+
+
+def test_initial_weights():
+    def build():
+        x = pix2pix.tf.zeros([1, 8, 8, 40])
+        for layer in (pix2pix.conv, pix2pix.deconv, pix2pix.separable_conv):
+            layer(x, 60)
+        pix2pix.batchnorm(pix2pix.tf.zeros([1, 2, 2, 4000]))
+        return {variable.op.name: variable.read_value()
+                for variable in pix2pix.tf.trainable_variables()}
+    values = run(build)
+    assert len(values) == 3 + 4 + 2
+    for name, value in values.items():
+        if name.endswith(("bias", "beta")):
+            assert not value.any()
+            continue
+        mean = 1 if name.endswith("gamma") else 0
+        error = 0.02 / np.sqrt(value.size)  # a mean's deviation; a deviation's is 1.4 times less
+        assert value.mean() == pytest.approx(mean, abs=5 * error), name
+        assert value.std() == pytest.approx(0.02, abs=4 * error), name
+        # a truncated normal distribution has nothing beyond two deviations
+        beyond = (np.abs(value - mean) > 0.04).mean()
+        assert beyond == pytest.approx(0.0455, abs=5 * np.sqrt(0.0455 / value.size)), name

@@ -1,0 +1,273 @@
+"""Losses and the training step: arithmetic, what a step changes, and that it can be repeated."""
+
+import numpy as np
+import pytest
+from conftest import draw, run, smooth_pictures, start_session
+
+import pix2pix
+from pix2pix import tf
+
+# layers with a norm: their biases have no gradient, as the norm takes them out again
+NORMED = tuple(f"generator/encoder_{number}/" for number in range(2, 8)) + tuple(
+    f"generator/decoder_{number}/" for number in range(2, 9)) + tuple(
+    f"discriminator/layer_{number}/" for number in range(2, 5))
+
+
+def create_graph(options, batch):
+    """A model on one fixed batch: its graph, Model and saver."""
+    with tf.Graph().as_default() as graph:
+        tf.set_random_seed(7)
+        model = pix2pix.create_model(pix2pix.Examples(
+            tf.range(batch), tf.constant(smooth_pictures(1, batch)),
+            tf.constant(smooth_pictures(2, batch))), options)
+        return graph, model, tf.train.Saver()
+
+
+class Trainer:
+    """A session of such a graph."""
+
+    def __init__(self, graph, model, saver, fill):
+        self.graph, self.model, self.saver = graph, model, saver
+        self.variables = {variable.op.name: variable
+                          for variable in graph.get_collection(tf.GraphKeys.GLOBAL_VARIABLES)}
+        self.sess = start_session(graph, fill)
+
+    def step(self):
+        """One training step; its losses and the averages after it."""
+        return self.sess.run((self.model.losses, self.model.averages, self.model.train))[:2]
+
+    def values(self, scope=""):
+        """Name -> value of the variables of a scope."""
+        return self.sess.run({name: variable for name, variable in self.variables.items()
+                              if name.startswith(scope)})
+
+    def gradients(self):
+        """Name -> gradient, now."""
+        return self.sess.run({variable.op.name: gradient
+                              for gradient, variable in self.model.gradients})
+
+
+@pytest.fixture(scope="module")
+def make(tmp_path_factory):
+    """Makes Trainers, each with a session of its own; graphs are shared and made once."""
+    folder = tmp_path_factory.mktemp("pictures")
+    options = pix2pix.with_options(pix2pix.parse_args(
+        ["--mode", "train", "--input_dir", str(folder), "--output_dir", str(folder / "run"),
+         "--seed", "11"]), ngf=2, ndf=3, lr=0.03)
+    graphs = {}
+
+    def build(batch=1, fill=True, **changes):
+        key = (batch, *sorted(changes.items()))
+        if key not in graphs:
+            graphs[key] = create_graph(pix2pix.with_options(options, **changes), batch)
+        return Trainer(*graphs[key], fill)
+    return build
+
+
+def sigmoid(x):
+    return 1 / (1 + np.exp(-x.astype(np.float64)))
+
+
+def test_losses():
+    real, fake = draw(1, 2, 5, 6, 1, low=-9, high=9), draw(2, 2, 5, 6, 1, low=-9, high=9)
+    targets, outputs = draw(3, 2, 5, 7, 3), draw(4, 2, 5, 7, 3)
+    discrim, gan, l1 = run(lambda: (
+        pix2pix.discriminator_loss(tf.constant(real), tf.constant(fake)),
+        pix2pix.generator_gan_loss(tf.constant(fake)), pix2pix.l1_loss(targets, outputs)))
+    assert discrim == pytest.approx(
+        np.mean(-np.log(sigmoid(real))) + np.mean(-np.log(1 - sigmoid(fake))), rel=1e-5)
+    assert gan == pytest.approx(np.mean(-np.log(sigmoid(fake))), rel=1e-5)
+    assert l1 == pytest.approx(np.abs(targets - outputs).mean(), rel=1e-5)
+    assert discrim != pytest.approx(
+        np.mean(-np.log(sigmoid(fake))) + np.mean(-np.log(1 - sigmoid(real))), rel=1e-2)
+
+
+@pytest.mark.parametrize("real, fake, discrim, gan", [
+    (50, -50, 2 * np.exp(-50.0), 50), (-50, 50, 100, np.exp(-50.0)), (50, 50, 50, np.exp(-50.0)),
+    (0, 0, 2 * np.log(2), np.log(2))])
+def test_losses_far_out(real, fake, discrim, gan):
+    def build():
+        logits = [tf.fill([2, 3, 3, 1], float(value)) for value in (real, fake)]
+        losses = pix2pix.discriminator_loss(*logits), pix2pix.generator_gan_loss(logits[1])
+        return losses, tf.gradients(losses[0], logits), tf.gradients(losses[1], logits[1])[0]
+    losses, (real_slope, fake_slope), gan_slope = run(build)
+    np.testing.assert_allclose(losses, [discrim, gan], rtol=1e-5)
+    for slope, expected in ((real_slope, sigmoid(np.array(real)) - 1),
+                            (fake_slope, sigmoid(np.array(fake))),
+                            (gan_slope, sigmoid(np.array(fake)) - 1)):
+        np.testing.assert_allclose(slope.sum(), expected, rtol=1e-5, atol=1e-12)
+
+
+def test_the_step_reports_the_losses_of_its_outputs(make):
+    trainer = make(batch=2)
+    outputs, real, fake, losses = trainer.sess.run(
+        (trainer.model.outputs, trainer.model.predict_real, trainer.model.predict_fake,
+         trainer.model.losses))
+    assert real.shape == fake.shape == (2, 30, 30, 1)
+    assert losses.discrim_loss == pytest.approx(
+        np.mean(-np.log(real)) + np.mean(-np.log(1 - fake)), rel=1e-4)
+    assert losses.gen_loss_GAN == pytest.approx(np.mean(-np.log(fake)), rel=1e-4)
+    assert losses.gen_loss_L1 == pytest.approx(
+        np.abs(outputs - smooth_pictures(2, 2)).mean(), rel=1e-5)
+    assert np.abs(real - fake).max() > 0.01
+
+
+@pytest.mark.parametrize("separable", [False, True])
+def test_every_variable_has_a_gradient(make, separable):
+    trainer = make(batch=2, separable_conv=separable)
+    gradients = trainer.gradients()
+    assert set(gradients) == {name for name in trainer.variables
+                              if name.startswith(("generator/", "discriminator/"))
+                              and "Adam" not in name and "Average" not in name
+                              and not name.startswith(("generator_", "discriminator_"))}
+    for name, gradient in gradients.items():
+        kernel = gradients.get(name.replace("bias", "kernel"),
+                               gradients.get(name.replace("bias", "pointwise_kernel")))
+        if name.endswith("bias") and name.startswith(NORMED):
+            assert np.abs(gradient).max() < 1e-3 * np.abs(kernel).max(), name
+        else:
+            assert np.abs(gradient).max() > 1e-6, name
+            # kernels at 1x1 only ever see their middle 2x2, and relus take some channels
+            share = 0.1 if "coder_8/" in name else 0.3
+            assert (gradient != 0).mean() > share, name
+
+
+def test_l1_reaches_every_skip(options):
+    with tf.Graph().as_default() as graph:
+        targets = tf.constant(smooth_pictures(2, 2))
+        outputs = pix2pix.create_generator(tf.constant(smooth_pictures(1, 2)), 3, 2)
+        skips = []
+        for number in range(1, 9):
+            layer = [operation for operation in graph.get_operations()
+                     if operation.name.startswith(f"encoder_{number}/")
+                     and operation.type in ("BiasAdd", "FusedBatchNormV3")]
+            skips.append(layer[-1].outputs[0])
+        loss = pix2pix.l1_loss(targets, outputs)
+        # stopped at the next encoder layer: what is left went through the skip itself
+        slopes = [tf.gradients(loss, skip, stop_gradients=skips[number:])[0]
+                  for number, skip in enumerate(skips, 1)]
+        with start_session(graph, fill=True) as sess:
+            for number, slope in enumerate(sess.run(slopes), 1):
+                assert slope.shape == (2, *[2 ** (8 - number)] * 2, 2 * min(2 ** (number - 1), 8))
+                assert (slope != 0).mean() > 0.2, f"encoder_{number}"
+
+
+def adam_first_step(gradient, lr):
+    """m / sqrt(v) is g / |g|, as both averages hold one value; TensorFlow's epsilon is 1e-8
+    before the correction sqrt(1 - beta2)."""
+    return -lr * gradient / (np.abs(gradient) + 1e-8 / np.sqrt(1 - 0.999))
+
+
+def test_first_step_is_adams_with_gradients_from_before_it(make):
+    lr, trainer = 0.03, make(gan_weight=1.0, l1_weight=0.0)
+    gradients, before = trainer.gradients(), trainer.values()
+    trainer.step()
+    after = trainer.values()
+    signs = []
+    for name, gradient in gradients.items():
+        clear = np.abs(gradient) > 1e-5
+        change = (after[name] - before[name])[clear]
+        np.testing.assert_allclose(change, adam_first_step(gradient, lr)[clear], rtol=2e-3,
+                                   atol=1e-6, err_msg=name)
+        np.testing.assert_allclose(change, -lr * np.sign(gradient[clear]), rtol=0.05)
+        signs.append(clear.mean())
+    assert np.mean(signs) > 0.6
+    # the discriminator's step comes out otherwise: its new weights give the generator other signs
+    with trainer.graph.as_default():
+        for name, value in before.items():
+            if not name.startswith("discriminator/"):
+                trainer.variables[name].load(value, trainer.sess)
+    later = trainer.gradients()
+    turned = [np.sign(later[name]) != np.sign(gradients[name]) for name in gradients
+              if name.startswith("generator/") and name.endswith("kernel")]
+    assert np.mean(np.concatenate([turn.ravel() for turn in turned])) > 0.05
+
+
+def test_weights_of_the_losses_scale_the_generators_gradients(make):
+    both, gan, l1 = (make(gan_weight=gan_weight, l1_weight=l1_weight).gradients()
+                     for gan_weight, l1_weight in ((3.0, 7.0), (1.0, 0.0), (0.0, 1.0)))
+    for name, gradient in both.items():
+        if name.startswith("discriminator/"):
+            np.testing.assert_allclose(gradient, gan[name], rtol=1e-3, atol=1e-6)
+        elif not (name.endswith("bias") and name.startswith(NORMED)):
+            size = np.abs(gradient).max()
+            np.testing.assert_allclose(gradient, 3 * gan[name] + 7 * l1[name], rtol=1e-3,
+                                       atol=1e-3 * size, err_msg=name)
+            assert np.abs(gradient - 3 * gan[name]).max() > 0.01 * size
+            assert np.abs(gradient - 7 * l1[name]).max() > 0.01 * size
+
+
+def test_each_network_is_changed_by_its_own_loss_alone(make):
+    none = make(gan_weight=0.0, l1_weight=0.0)
+    before = none.values()
+    none.step()
+    after = none.values()
+    for name in before:
+        if name.startswith("generator/"):
+            np.testing.assert_array_equal(before[name], after[name], err_msg=name)
+        elif name.startswith("discriminator/") and name.endswith("kernel"):
+            assert (before[name] != after[name]).mean() > 0.5
+    # and the other way round: the discriminator's step is the same whatever the generator's loss
+    much = make(gan_weight=3.0, l1_weight=7.0)
+    much.step()
+    changed = much.values()
+    for name in before:
+        if name.startswith("generator/") and name.endswith("kernel"):
+            assert (before[name] != changed[name]).any()
+        elif name.startswith("discriminator/"):
+            np.testing.assert_allclose(after[name], changed[name], rtol=0, atol=1e-6)
+
+
+def test_averages_and_step_counter(make):
+    trainer = make()
+    history = []
+    for number in range(1, 5):
+        losses, averages = trainer.step()
+        history.append(losses)
+        shares = 0.99 ** np.arange(number - 1, -1, -1)
+        np.testing.assert_allclose(averages, shares @ np.array(history) / shares.sum(), rtol=1e-4)
+        assert trainer.values("global_step") == {"global_step": number}
+    assert np.ptp(np.array(history), axis=0).min() > 1e-3
+    # the last loss, or no correction of the start at 0, would be seen
+    assert np.abs(np.array(averages) / np.array(history[-1]) - 1).max() > 1e-3
+    for name, average in zip(pix2pix.AVERAGE_NAMES, averages):
+        assert trainer.values(name)[name] == pytest.approx(average * (1 - 0.99**4), rel=1e-4)
+
+
+def test_equal_seeds_give_equal_losses(make):
+    def history(**changes):
+        trainer = make(fill=False, **changes)
+        return np.array([trainer.step()[0] for _ in range(3)])
+    first = history()
+    np.testing.assert_array_equal(first, history())
+    dropout = history(seed=12)[:, 2]  # other dropout, the same weights
+    assert (dropout != first[:, 2]).all() and dropout[0] == pytest.approx(first[0, 2], rel=0.05)
+
+
+def test_a_resumed_run_is_the_run_that_went_on(make, tmp_path):
+    through, first, second = make(fill=False), make(fill=False), make(fill=True)
+    for _ in range(4):
+        through.step()
+    for _ in range(2):
+        first.step()
+    with first.graph.as_default():
+        path = first.saver.save(first.sess, str(tmp_path / "model"), 2, write_meta_graph=False)
+        assert pix2pix.read_step(path) == 2
+        second.saver.restore(second.sess, path)
+    for _ in range(2):
+        second.step()
+    expected, resumed, stopped = through.values(), second.values(), first.values()
+    assert expected["global_step"] == 4
+    for name, value in expected.items():
+        np.testing.assert_array_equal(value, resumed[name], err_msg=name)
+    for name in ("generator/encoder_1/conv2d/kernel", "discriminator_train/beta1_power",
+                 "generator/decoder_1/conv2d_transpose/kernel/Adam_1"):
+        assert (expected[name] != stopped[name]).any()
+
+
+def test_one_pair_is_learned_by_heart(make):
+    trainer = make(fill=False, ngf=8, ndf=4, lr=0.002)
+    l1 = [trainer.step()[0].gen_loss_L1 for _ in range(80)]
+    assert l1[0] > 0.5  # grey against waves: the mean of |sin| is 0.64
+    assert np.mean(l1[-5:]) < 0.15
+    assert np.isfinite(l1).all()

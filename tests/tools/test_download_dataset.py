@@ -1,0 +1,355 @@
+"""download-dataset.py against a web server on this machine that breaks in every way we know of."""
+
+import gzip
+import importlib.util
+import io
+import os
+import random
+import tarfile
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+TOOL = Path(__file__).resolve().parents[2] / "tools" / "download-dataset.py"
+FILES = {
+    "facades/train/1.jpg": random.Random(1).randbytes(150_001),  # does not compress, many chunks
+    "facades/train/2.jpg": b"",
+    "facades/val/1.jpg": random.Random(2).randbytes(70_003),
+}
+
+
+def load_tool():
+    """The tool as a module."""
+    spec = importlib.util.spec_from_file_location("download_dataset", TOOL)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def make_archive(files=FILES, extra=()):
+    """Bytes of a .tar.gz of files {name: bytes}, then of the TarInfos in extra."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
+        for name, data in files.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            archive.addfile(member, io.BytesIO(data))
+        for member in extra:
+            archive.addfile(member)
+    return buffer.getvalue()
+
+
+def make_member(name, kind=tarfile.REGTYPE, link=""):
+    """A member without data."""
+    member = tarfile.TarInfo(name)
+    member.type, member.linkname = kind, link
+    return member
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Serves server.data; server.breaks is how many bytes each coming response really gives."""
+
+    def do_GET(self):  # noqa: N802, the name that http.server calls
+        """Answers a request, and remembers it."""
+        server = self.server
+        server.requests.append((self.path, dict(self.headers)))
+        if self.path != "/data/facades.tar.gz":
+            return self.send_error(404)
+        data, first = server.data, 0
+        asked = self.headers.get("Range")
+        same = self.headers.get("If-Range") in (None, server.etag)
+        if asked and same and server.ranges:
+            first = int(asked[len("bytes="):-1])
+            if first >= len(data):
+                self.send_response(416)
+                self.send_header("Content-Range", f"bytes */{len(data)}")
+                self.send_header("Content-Length", "0")
+                return self.end_headers()
+            self.send_response(206)
+            self.send_header("Content-Range", f"bytes {first}-{len(data) - 1}/{len(data)}")
+        else:
+            self.send_response(200)
+        if server.etag:
+            self.send_header("ETag", server.etag)
+        body = data[first:]
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body[:server.breaks.pop(0)] if server.breaks else body)
+
+    def log_message(self, *args):
+        """Says nothing."""
+
+
+@pytest.fixture
+def server():
+    """A running server; server.url is its --url."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as running:
+        running.data, running.etag, running.ranges = make_archive(), '"one"', True
+        running.breaks, running.requests = [], []
+        running.url = f"http://127.0.0.1:{running.server_port}/data/"
+        thread = threading.Thread(target=running.serve_forever, args=(0.01,))
+        thread.start()
+        yield running
+        running.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def tool(monkeypatch):
+    """The tool, which does not wait between tries."""
+    module = load_tool()
+    monkeypatch.setattr(module, "WAIT", 0)
+    return module
+
+
+def run(tool, server, folder, *more):
+    """Exit code of a download of facades into folder."""
+    return tool.main(["facades", "--output_dir", str(folder), "--url", server.url, *more])
+
+
+def read_tree(folder):
+    """{name: bytes} of all files below a folder."""
+    return {path.relative_to(folder).as_posix(): path.read_bytes()
+            for path in folder.rglob("*") if path.is_file()}
+
+
+def asked_ranges(server):
+    """The Range header of each request."""
+    return [headers.get("Range") for _, headers in server.requests]
+
+
+def test_whole_download_leaves_the_folder_only(tool, server, tmp_path, capsys):
+    """The folder holds the archive's files; archive, notes and lock are gone."""
+    assert run(tool, server, tmp_path / "new") == 0
+    assert read_tree(tmp_path / "new") == FILES
+    assert os.listdir(tmp_path / "new") == ["facades"]
+    assert "is ready" in capsys.readouterr().out
+    assert asked_ranges(server) == [None]
+
+
+def test_url_without_slash(tool, server, tmp_path):
+    """--url means the same with and without its last slash."""
+    arguments = ["facades", "--output_dir", str(tmp_path), "--url", server.url.rstrip("/")]
+    assert tool.main(arguments) == 0
+
+
+def test_break_resumes_in_one_run(tool, server, tmp_path):
+    """A connection that closes half way is taken up at the byte where it closed."""
+    server.breaks = [100_000, 50_000]
+    assert run(tool, server, tmp_path) == 0
+    assert asked_ranges(server) == [None, "bytes=100000-", "bytes=150000-"]
+    assert server.requests[1][1]["If-Range"] == '"one"'
+    assert read_tree(tmp_path) == FILES
+
+
+def test_break_resumes_in_next_run(tool, server, tmp_path, capsys):
+    """Tries end; what has come stays, and the next run asks for the rest only."""
+    server.breaks = [100_000, 0, 0, 0]
+    assert run(tool, server, tmp_path) == 1
+    message = capsys.readouterr().err.splitlines()[-1]
+    assert f"ended at byte 100000 of {len(server.data)}" in message and server.url in message
+    assert (tmp_path / "facades.tar.gz.part").read_bytes() == server.data[:100_000]
+    assert not (tmp_path / "facades").exists()
+    assert run(tool, server, tmp_path) == 0
+    assert asked_ranges(server) == [None] + 4 * ["bytes=100000-"]
+    assert read_tree(tmp_path) == FILES
+
+
+def test_tries_are_counted_without_progress_only(tool, server, tmp_path):
+    """A connection that breaks often but always brings something gets there."""
+    server.breaks = [20_000] * 9
+    assert run(tool, server, tmp_path) == 0
+    assert len(server.requests) == 10
+    assert read_tree(tmp_path) == FILES
+
+
+def test_range_ignored_starts_over(tool, server, tmp_path):
+    """A server that answers 200 to a Range sends all from the first byte."""
+    server.ranges, server.breaks = False, [100_000]
+    assert run(tool, server, tmp_path) == 0
+    assert len(server.requests) == 2
+    assert read_tree(tmp_path) == FILES
+
+
+def test_length_mismatch_is_found(tool, server, tmp_path, capsys):
+    """A server that always stops early never gives a folder, nor endless tries."""
+    server.ranges, server.breaks = False, [len(server.data) - 1] * 9
+    assert run(tool, server, tmp_path) == 1
+    assert len(server.requests) == tool.TRIES
+    assert f"ended at byte {len(server.data) - 1} of" in capsys.readouterr().err
+    assert not (tmp_path / "facades").exists()
+
+
+@pytest.mark.parametrize("etag", ['"two"', None])
+def test_changed_file_starts_over(tool, server, tmp_path, etag):
+    """Halves of two different files are never joined: by ETag, without one by length."""
+    server.etag = etag and '"one"'
+    server.breaks = [100_000, 0, 0, 0]
+    assert run(tool, server, tmp_path) == 1
+    files = {"facades/train/9.jpg": random.Random(3).randbytes(160_007)}
+    server.data, server.etag = make_archive(files), etag
+    assert run(tool, server, tmp_path) == 0
+    assert read_tree(tmp_path) == files
+
+
+def test_complete_part_is_not_downloaded_again(tool, server, tmp_path):
+    """416 for a partial file that is whole: it is unpacked."""
+    server.breaks = [100_000, 0, 0, 0]
+    assert run(tool, server, tmp_path) == 1
+    (tmp_path / "facades.tar.gz.part").write_bytes(server.data)
+    assert run(tool, server, tmp_path) == 0
+    assert asked_ranges(server)[-1] == f"bytes={len(server.data)}-"
+    assert read_tree(tmp_path) == FILES
+
+
+def test_overlong_part_starts_over(tool, server, tmp_path):
+    """416 for a partial file that is longer than the server's: from the first byte."""
+    server.breaks = [100_000, 0, 0, 0]
+    assert run(tool, server, tmp_path) == 1
+    (tmp_path / "facades.tar.gz.part").write_bytes(server.data + b"more")
+    assert run(tool, server, tmp_path) == 0
+    assert asked_ranges(server)[-1] is None
+    assert read_tree(tmp_path) == FILES
+
+
+def test_part_of_unknown_origin_starts_over(tool, server, tmp_path):
+    """A partial file without notes is not gone on with."""
+    (tmp_path / "facades.tar.gz.part").write_bytes(b"what is this")
+    assert run(tool, server, tmp_path) == 0
+    assert asked_ranges(server) == [None]
+
+
+@pytest.mark.parametrize("member", [
+    make_member("../evil"), make_member("facades/../../evil"), make_member("/tmp/evil"),
+    make_member("C:\\evil"), make_member("facades\\..\\..\\evil"),
+    make_member("facades/evil", tarfile.SYMTYPE, "/etc"),
+    make_member("facades/evil", tarfile.LNKTYPE, "facades/train/1.jpg"),
+    make_member("facades/evil", tarfile.CHRTYPE), make_member("facades/evil", tarfile.FIFOTYPE),
+], ids=["up", "inner_up", "absolute", "drive", "backslash", "symlink", "hardlink", "device",
+        "fifo"])
+def test_evil_archive_is_refused(tool, server, tmp_path, capsys, member):
+    """One unsafe member is named, and nothing of the archive is unpacked or kept."""
+    server.data = make_archive(extra=[member])
+    folder = tmp_path / "in"
+    assert run(tool, server, folder) == 1
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert "is refused" in error and repr(member.name) in error
+    assert os.listdir(folder) == [] and os.listdir(tmp_path) == ["in"]
+
+
+@pytest.mark.parametrize("damage", [
+    lambda data: data[:-9], lambda data: data[:100_000] + b"\0\0\0\0" + data[100_004:],
+    lambda data: b"no archive at all", lambda data: b"", lambda data: gzip.compress(b"x" * 999),
+], ids=["cut", "changed", "text", "empty", "no_tar"])
+def test_corrupt_archive_is_removed(tool, server, tmp_path, capsys, damage):
+    """A corrupt archive is named and removed, and leaves nothing behind."""
+    server.data = damage(server.data)
+    assert run(tool, server, tmp_path) == 1
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert "is corrupt and was removed" in error and "facades.tar.gz" in error
+    assert os.listdir(tmp_path) == []
+
+
+def test_archive_of_something_else_is_refused(tool, server, tmp_path, capsys):
+    """The archive must hold the folder of its name."""
+    server.data = make_archive({"maps/train/1.jpg": b"x"})
+    assert run(tool, server, tmp_path) == 1
+    assert "holds no folder facades" in capsys.readouterr().err
+
+
+def test_not_found_is_told_once(tool, server, tmp_path, capsys):
+    """404: one line with the address, and no second try."""
+    assert tool.main(["maps", "--output_dir", str(tmp_path), "--url", server.url]) == 1
+    assert capsys.readouterr().err == (
+        f"download-dataset.py: error: {server.url}maps.tar.gz: HTTP 404 Not Found\n")
+    assert len(server.requests) == 1 and os.listdir(tmp_path) == []
+
+
+def test_connection_refused(tool, server, tmp_path, capsys):
+    """No server: the last line has the address that was tried."""
+    url = server.url
+    server.server_close()
+    assert tool.main(["facades", "--output_dir", str(tmp_path), "--url", url]) == 1
+    error = capsys.readouterr().err.splitlines()
+    assert len(error) == tool.TRIES and f"{url}facades.tar.gz: " in error[-1]
+
+
+def test_existing_folder_stays_without_network(tool, server, tmp_path, capsys):
+    """A folder that exists is told, exit 0, no request; --force replaces it."""
+    (tmp_path / "facades").mkdir()
+    (tmp_path / "facades" / "mine.txt").write_text("mine")
+    assert run(tool, server, tmp_path) == 0
+    assert "exists already" in capsys.readouterr().out and server.requests == []
+    assert run(tool, server, tmp_path, "--force") == 0
+    assert read_tree(tmp_path) == FILES
+
+
+def test_failing_force_keeps_the_folder(tool, server, tmp_path):
+    """--force with an archive that is corrupt leaves the folder as it was."""
+    (tmp_path / "facades").mkdir()
+    (tmp_path / "facades" / "mine.txt").write_text("mine")
+    server.data = server.data[:-9]
+    assert run(tool, server, tmp_path, "--force") == 1
+    assert read_tree(tmp_path) == {"facades/mine.txt": b"mine"}
+
+
+def test_whole_archive_is_unpacked_without_network(tool, server, tmp_path):
+    """An archive that is there already, of an interrupted run, is used."""
+    (tmp_path / "facades.tar.gz").write_bytes(server.data)
+    assert run(tool, server, tmp_path) == 0
+    assert server.requests == [] and os.listdir(tmp_path) == ["facades"]
+
+
+def test_two_at_once(tool, server, tmp_path, capsys):
+    """The second of two says that the first is at work, and touches nothing."""
+    with tool.hold_lock(tmp_path / ".facades.lock"):
+        assert run(tool, server, tmp_path) == 1
+    assert "another download holds" in capsys.readouterr().err
+    assert server.requests == [] and os.listdir(tmp_path) == []
+    assert run(tool, server, tmp_path) == 0
+
+
+def test_interrupt_keeps_the_partial_file(tool, server, tmp_path, monkeypatch):
+    """Ctrl-C while bytes come: exit 130, they stay, the lock goes, the next run goes on."""
+    server.breaks = [100_000]
+
+    def interrupt(seconds):
+        """Is pressed in the pause before the second try."""
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(tool.time, "sleep", interrupt)
+        assert run(tool, server, tmp_path) == 130
+    assert sorted(os.listdir(tmp_path)) == ["facades.tar.gz.part", "facades.tar.gz.part.json"]
+    assert run(tool, server, tmp_path) == 0
+    assert asked_ranges(server) == [None, "bytes=100000-"]
+    assert read_tree(tmp_path) == FILES
+
+
+def test_wrong_name_and_wrong_url(tool, capsys):
+    """One line each, exit code 2; the line lists the names."""
+    assert tool.main(["facade"]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and all(name in error for name in tool.NAMES)
+    assert tool.main(["facades", "--url", "file:///etc"]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+@pytest.mark.parametrize("text, expected", [
+    ("bytes 5-9/10", (5, 10)), ("bytes */10", (None, 10)), ("bytes 0-3/*", (0, None)),
+    ("lines 5-9/10", (None, None)), (None, (None, None)),
+])
+def test_parse_content_range(tool, text, expected):
+    """The forms of RFC 9110, 14.4."""
+    assert tool.parse_content_range(text) == expected
+
+
+@pytest.mark.parametrize("headers, expected", [
+    ({"ETag": '"x"', "Last-Modified": "then"}, '"x"'),
+    ({"ETag": 'W/"x"', "Last-Modified": "then"}, "then"), ({}, None),
+])
+def test_find_validator(tool, headers, expected):
+    """If-Range takes no weak ETag."""
+    assert tool.find_validator(headers) == expected

@@ -1,0 +1,347 @@
+#!/usr/bin/env python3
+"""Downloads one of the datasets of the pix2pix paper and unpacks it into a folder of its name.
+
+    python tools/download-dataset.py facades
+    python tools/download-dataset.py maps --output_dir datasets
+
+A download that broke goes on where it stopped when the command is given again, and the folder is
+there only when it is whole.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import gzip
+import http.client
+import importlib
+import json
+import os
+import re
+import shutil
+import sys
+import tarfile
+import time
+import urllib.error
+import urllib.request
+import zlib
+from pathlib import Path, PurePosixPath, PureWindowsPath
+
+from tqdm import tqdm
+
+NAMES = ["facades", "cityscapes", "maps", "edges2shoes", "edges2handbags", "night2day"]
+URL = "https://efrosgans.eecs.berkeley.edu/pix2pix/datasets/"
+TRIES = 4  # in a row without a new byte
+TIMEOUT = 30  # seconds without a byte
+WAIT = 1  # seconds before the second try, doubled before each later one
+CHUNK_SIZE = 1 << 16  # bytes
+CORRUPT = (tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError)
+
+
+class DatasetError(RuntimeError):
+    """The dataset cannot be had; the text is the one line that is shown. Exit code 1."""
+
+
+class BrokenTransfer(DatasetError):
+    """The connection failed in a way that another try may mend."""
+
+
+# ======================================================================
+# Download
+# ======================================================================
+
+
+def read_notes(path):
+    """What was noted about a partial download: a dict with url, validator, total; or {}."""
+    try:
+        notes = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return notes if isinstance(notes, dict) else {}
+
+
+def find_validator(headers):
+    """The header value for If-Range (RFC 9110, 13.1.5): a strong ETag, else Last-Modified."""
+    etag = headers.get("ETag")
+    return etag if etag and not etag.startswith("W/") else headers.get("Last-Modified")
+
+
+def parse_content_range(text):
+    """(first byte or None, total or None) of a Content-Range header such as "bytes 5-9/10"."""
+    match = re.fullmatch(r"bytes (?:(\d+)-\d+|\*)/(\d+|\*)", (text or "").strip())
+    if match is None:
+        return None, None
+    first, total = match.groups()
+    return first and int(first), None if total == "*" else int(total)
+
+
+def open_url(url, size, notes):
+    """The server's response to a request for url from byte `size` on; error 416 is one too.
+
+    Raises BrokenTransfer where another try may help, DatasetError where not.
+    """
+    request = urllib.request.Request(url)
+    if size:
+        request.add_header("Range", f"bytes={size}-")
+        if notes.get("validator"):
+            request.add_header("If-Range", notes["validator"])
+    try:
+        return urllib.request.urlopen(request, timeout=TIMEOUT)
+    except urllib.error.HTTPError as error:
+        if error.code == 416 and size:
+            return error
+        kind = BrokenTransfer if error.code >= 500 or error.code == 429 else DatasetError
+        raise kind(f"{url}: HTTP {error.code} {error.reason}") from None
+    except http.client.InvalidURL as error:
+        raise DatasetError(f"{url}: {error}") from None
+    except (OSError, http.client.HTTPException) as error:
+        reason = getattr(error, "reason", None) or error
+        raise BrokenTransfer(f"{url}: {reason or type(error).__name__}") from None
+
+
+def save_body(response, url, path, size, total):
+    """Appends a response's body to the file's first `size` bytes, with a progress bar."""
+    with open(path, "ab") as file, tqdm(total=total, initial=size, unit="B", unit_scale=True,
+                                        unit_divisor=1024, desc=path.name) as progress:
+        file.truncate(size)
+        while True:
+            try:
+                chunk = response.read(CHUNK_SIZE)
+            except (OSError, http.client.HTTPException) as error:
+                raise BrokenTransfer(f"{url}: {error or type(error).__name__}") from None
+            if not chunk:
+                break
+            file.write(chunk)
+            progress.update(len(chunk))
+        received = file.tell()
+    if total is not None and received != total:
+        raise BrokenTransfer(f"{url}: ended at byte {received} of {total}")
+
+
+def fetch_rest(url, part_path, notes_path):
+    """One try at the bytes of url that part_path lacks. Raises BrokenTransfer, DatasetError."""
+    notes = read_notes(notes_path)
+    size = part_path.stat().st_size if part_path.exists() and notes.get("url") == url else 0
+    with contextlib.closing(open_url(url, size, notes)) as response:
+        status, headers = response.status, response.headers
+        if status in (206, 416):
+            first, total = parse_content_range(headers.get("Content-Range"))
+            same = total is not None and notes.get("total") in (None, total)
+            if status == 416 and same and size == total:
+                return
+            if status == 416 or first != size or not same:
+                part_path.unlink(missing_ok=True)
+                raise BrokenTransfer(f"{url}: the server's file has changed, starting over")
+        else:
+            size, length = 0, headers.get("Content-Length", "")
+            total = int(length) if length.isdigit() else None
+            part_path.unlink(missing_ok=True)  # so that the notes are never beside other bytes
+            notes = {"url": url, "validator": find_validator(headers), "total": total}
+            notes_path.write_text(json.dumps(notes) + "\n", encoding="utf-8")
+        save_body(response, url, part_path, size, total)
+
+
+def download(url, path):
+    """Downloads url to path by way of path.part, going on with what is there.
+
+    Raises DatasetError where TRIES tries in a row brought nothing new.
+    """
+    part_path = path.with_name(path.name + ".part")
+    notes_path = path.with_name(path.name + ".part.json")
+    largest, failures = 0, 0
+    while True:
+        try:
+            fetch_rest(url, part_path, notes_path)
+            break
+        except BrokenTransfer as error:
+            size = part_path.stat().st_size if part_path.exists() else 0
+            failures = 1 if size > largest else failures + 1
+            largest = max(largest, size)
+            if failures >= TRIES:
+                raise
+            print(f"{error}; trying again", file=sys.stderr)
+            time.sleep(WAIT * 2 ** (failures - 1))
+    os.replace(part_path, path)
+    notes_path.unlink(missing_ok=True)
+
+
+# ======================================================================
+# Unpack
+# ======================================================================
+
+
+def member_path(member):
+    """A member's path inside the folder. Raises DatasetError for one that is not safe."""
+    name = member.name
+    path = PurePosixPath(name)
+    if path.is_absolute() or PureWindowsPath(name).drive or "\\" in name or "\0" in name:
+        raise DatasetError(f"member {name!r} has an absolute or odd name")
+    if ".." in path.parts:
+        raise DatasetError(f"member {name!r} points out of the folder")
+    if not (member.isreg() or member.isdir()):
+        raise DatasetError(f"member {name!r} is neither a file nor a folder")
+    return path
+
+
+def unpack_members(archive_path, folder):
+    """Writes the files and folders of a .tar.gz into a folder. Raises DatasetError, CORRUPT."""
+    with gzip.open(archive_path) as stream:
+        with tarfile.open(fileobj=stream, mode="r|") as archive:
+            for member in archive:
+                target = folder / member_path(member)
+                if member.isdir():
+                    target.mkdir(parents=True, exist_ok=True)
+                    continue
+                target.parent.mkdir(parents=True, exist_ok=True)
+                with open(target, "wb") as file:
+                    shutil.copyfileobj(archive.extractfile(member), file, CHUNK_SIZE)
+        while stream.read(CHUNK_SIZE):
+            pass  # gzip compares its checksum at the end
+
+
+def remove_folder(path):
+    """Removes a folder, or the link to one, if it is there."""
+    if path.is_symlink():
+        path.unlink()
+    elif path.exists():
+        shutil.rmtree(path)
+
+
+def put_in_place(new, folder):
+    """Renames a folder to its final name; one that has this name goes, last of all."""
+    old = folder.with_name(f".{folder.name}.old")
+    remove_folder(old)
+    if not os.path.lexists(folder):
+        os.rename(new, folder)
+        return
+    os.rename(folder, old)
+    try:
+        os.rename(new, folder)
+    except BaseException:
+        os.rename(old, folder)
+        raise
+    remove_folder(old)
+
+
+def unpack(archive_path, folder):
+    """Unpacks the folder of this name from an archive; the folder appears whole or not at all.
+
+    Raises DatasetError, after the archive is removed, where it is corrupt or has unsafe members.
+    """
+    temporary = folder.with_name(f".{folder.name}.unpack")
+    remove_folder(temporary)
+    temporary.mkdir()
+    try:
+        unpack_members(archive_path, temporary)
+        if not (temporary / folder.name).is_dir():
+            raise DatasetError(f"it holds no folder {folder.name}")
+        put_in_place(temporary / folder.name, folder)
+    except CORRUPT as error:
+        archive_path.unlink()
+        raise DatasetError(f"{archive_path} is corrupt and was removed: {error}") from None
+    except DatasetError as error:
+        archive_path.unlink()
+        raise DatasetError(f"{archive_path} is refused and was removed: {error}") from None
+    finally:
+        remove_folder(temporary)
+
+
+# ======================================================================
+# Command line
+# ======================================================================
+
+
+@contextlib.contextmanager
+def hold_lock(path):
+    """Holds a lock file, and removes it afterwards. Raises DatasetError where another holds it."""
+    try:
+        fcntl = importlib.import_module("fcntl")
+    except ImportError:  # Windows
+        fcntl = None
+    busy = f"another download holds {path}: wait for it to end"
+    try:
+        file = open(path, "a" if fcntl else "x", encoding="utf-8")
+    except FileExistsError:
+        raise DatasetError(f"{busy}, or remove the file if there is none") from None
+    with file:
+        if fcntl:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise DatasetError(busy) from None
+            if not path.exists() or not os.path.samestat(os.fstat(file.fileno()), path.stat()):
+                raise DatasetError(f"another download held {path} until now: try again")
+        try:
+            yield
+        finally:
+            if not fcntl:
+                file.close()  # Windows removes no open file
+            path.unlink(missing_ok=True)  # under flock still held, so nobody else's goes
+
+
+def get_dataset(name, output_dir, base_url, force):
+    """Makes output_dir/name from base_url/name.tar.gz; a folder that exists stays unless forced.
+
+    Raises DatasetError, OSError.
+    """
+    folder = Path(output_dir) / name
+    if os.path.lexists(folder) and not folder.is_dir():
+        raise DatasetError(f"{folder} is in the way: it is not a folder")
+    if folder.is_dir() and not force:
+        print(f"{folder} exists already; --force downloads it again")
+        return
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    archive_path = folder.with_name(f"{name}.tar.gz")
+    with hold_lock(folder.with_name(f".{name}.lock")):
+        if folder.is_dir() and not force:  # another process has made it just now
+            print(f"{folder} exists already; --force downloads it again")
+            return
+        if not archive_path.exists():
+            download(f"{base_url.rstrip('/')}/{name}.tar.gz", archive_path)
+        print(f"unpacking {archive_path}")
+        unpack(archive_path, folder)
+        archive_path.unlink()
+    print(f"{folder} is ready")
+
+
+def create_parser():
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        prog="download-dataset.py", allow_abbrev=False, description=__doc__.split("\n\n", 1)[0],
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser.add_argument("name", metavar="NAME", help=f"one of {', '.join(NAMES)}")
+    parser.add_argument("--output_dir", default=".", help="folder in which the folder NAME is made")
+    parser.add_argument("--url", default=URL, help="where NAME.tar.gz lies")
+    parser.add_argument("--force", action="store_true", help="replace a folder NAME that exists")
+    return parser
+
+
+def check_options(options):
+    """Raises ValueError for a name or an address that cannot be."""
+    if options.name not in NAMES:
+        raise ValueError(f"there is no dataset {options.name!r}: give one of {', '.join(NAMES)}")
+    if not options.url.startswith(("http://", "https://")):
+        raise ValueError(f"--url {options.url!r}: give an address with http:// or https://")
+
+
+def main(argv=None):
+    """Downloads the dataset that argv names; returns the exit code: 0, 1, 2 or 130."""
+    options = create_parser().parse_args(argv)
+    try:
+        check_options(options)
+    except ValueError as error:
+        print(f"download-dataset.py: error: {error}", file=sys.stderr)
+        return 2
+    try:
+        get_dataset(options.name, options.output_dir, options.url, options.force)
+        return 0
+    except (DatasetError, OSError) as error:
+        print(f"download-dataset.py: error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on where this one stopped", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())
