@@ -15,7 +15,7 @@ pictures and summaries, checkpoints, modes, command line. Importing does nothing
 from __future__ import annotations
 
 import argparse
-import base64
+import collections
 import csv
 import html
 import importlib
@@ -248,11 +248,11 @@ def parse_args(argv=None):
     check_folders(Options(**values), given)
 
     if mode == "train" and values["resume"]:
-        stored = read_options_file(values["output_dir"])
-        fixed = {*MODEL_OPTIONS, "seed"}
-        values.update({name: value for name, value in stored.items()
-                       if name in fixed or name not in given | {"mode", "output_dir", "resume"}})
-        values["checkpoint"] = None
+        stored = {**MODEL_OPTIONS, **read_options_file(values["output_dir"]), "checkpoint": None}
+        now = given - {*MODEL_OPTIONS, "seed"} | {"mode", "output_dir", "resume", "overwrite"}
+        if given & {"max_steps", "max_epochs"}:  # a new end takes the place of the old one
+            now |= {"max_steps", "max_epochs"}
+        values.update({name: value for name, value in stored.items() if name not in now})
     elif values["checkpoint"] is not None:
         stored = read_options_file(values["checkpoint"])
         values.update({name: stored.get(name, default) for name, default in MODEL_OPTIONS.items()})
@@ -291,9 +291,8 @@ def find_pictures(folder):
 
 def unique_names(paths):
     """A name per picture for its results: the stem, or the whole name where stems are shared."""
-    stems = [path.stem for path in paths]
-    return [path.stem if stems.count(path.stem) == 1 else path.name for path in paths] \
-        if len(set(stems)) < len(stems) else stems
+    counts = collections.Counter(path.stem for path in paths)
+    return [path.stem if counts[path.stem] == 1 else path.name for path in paths]
 
 
 def write_whole(path, contents):
@@ -435,7 +434,7 @@ def create_examples(paths, options, first_step=0):
     count, batch_size = len(paths), options.batch_size
     scale_size = options.scale_size if training else CROP_SIZE
     first_epoch, steps_done = divmod(first_step, steps_in_epoch(count, batch_size))
-    path_list = tf.constant([str(path) for path in paths])
+    path_list = tf.constant([os.fsencode(path) for path in paths])
 
     def epoch_numbers(epoch):
         """The batches of an epoch: indices into the files and running numbers of the pairs."""
@@ -844,12 +843,13 @@ def write_page(output_dir, title, summary, names):
     template = Path(__file__).with_name("tools") / "page.html"
     rows = []
     for name in names:
-        cells = (f'<td><img loading="lazy" alt="{kind}" src="images/'
-                 f'{urllib.parse.quote(f"{name}-{kind}.png")}"></td>' for kind in Pictures._fields)
-        rows.append(f"<tr><th>{html.escape(name)}</th>{''.join(cells)}</tr>")
+        links = [urllib.parse.quote(os.fsencode(f"images/{name}-{kind}.png"))
+                 for kind in Pictures._fields]
+        cells = "".join(f'<td><img loading="lazy" alt="" src="{link}"></td>' for link in links)
+        rows.append(f"<tr><th>{html.escape(name)}</th>{cells}</tr>")
     page = string.Template(template.read_text(encoding="utf-8")).substitute(
         title=html.escape(title), summary=html.escape(summary), rows="\n".join(rows))
-    write_whole(output_dir / "index.html", page.encode())
+    write_whole(output_dir / "index.html", os.fsencode(page))
 
 
 # --------------------------------------------------------------------------------------------------
@@ -1040,8 +1040,12 @@ class RunLog:
 
 
 def list_pictures(options):
-    """The pictures of --input_dir. Raises UserError where there are none."""
+    """The pictures of --input_dir; names files that only look like one. Raises UserError where
+    there are none."""
     paths = find_pictures(options.input_dir)
+    for path in sorted({*Path(options.input_dir).iterdir()} - {*paths}):
+        if path.suffix.lower() in (".jpg", ".jpeg", ".png") and path.is_file():
+            print(f"left out, neither JPEG nor PNG inside: {path}", file=sys.stderr)
     if not paths:
         raise UserError(f"--input_dir {options.input_dir} holds no JPEG or PNG pictures: "
                         "check the path")
@@ -1269,7 +1273,7 @@ def write_metrics(output_dir, names, metrics):
     writer.writerow(["name", *Metrics._fields])
     writer.writerows([name, *(f"{value:.6g}" for value in row)]
                      for name, row in zip(names, metrics))
-    write_whole(output_dir / "metrics.csv", text.getvalue().encode())
+    write_whole(output_dir / "metrics.csv", os.fsencode(text.getvalue()))
     means = dict(zip(Metrics._fields, (float(value) for value in np.mean(metrics, axis=0))))
     write_json(output_dir / "metrics.json", {"count": len(metrics), **means})
     return means

@@ -194,6 +194,21 @@ def test_resume_equals_one_run(tmp_path):
     assert logs[0] == logs[1] and len(logs[0]) == 6
 
 
+def test_strange_names_go_through(trained, tmp_path):
+    draw_pairs(tmp_path / "bars" / "val", 1)
+    whole = Path("bars/val/1.JPG").read_bytes()
+    names = [b"a b", b"<i>%41#?&'", "\N{CAT}".encode(), b"\xff\xfe", b"two\nlines"]
+    for name in names:
+        with open(b"bars/val/" + name + b".jpg", "wb") as file:
+            file.write(whole)
+    assert run("--mode", "test", "--input_dir", "bars/val", "--checkpoint",
+               trained / "bars_train", "--output_dir", "out") == 0
+    written = os.listdir(b"out/images")
+    assert len(written) == 3 * 6
+    assert all(name + b"-outputs.png" in written for name in names)
+    assert b"<i>" not in Path("out/index.html").read_bytes()
+
+
 def test_resume_when_done_and_overwrite(trained, tmp_path, capsys):
     draw_pairs(tmp_path / "bars" / "train", 2)
     assert train("bars/train", "--max_steps", 2) == 0
@@ -213,16 +228,17 @@ def test_training_from_a_checkpoint_adds_steps(trained, tmp_path):
     assert json.loads(Path("more/options.json").read_text())["which_direction"] == "BtoA"
 
 
-def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path, capsys, monkeypatch):
+@pytest.mark.parametrize("number, code", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_being_stopped_saves_and_says_how_to_go_on(tmp_path, capsys, monkeypatch, number, code):
     draw_pairs(tmp_path / "bars" / "train", 2)
     real = pix2pix.run_step
 
     def interrupted(sess, show, due, step, *more):
         if step == 3:
-            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(number)
         return real(sess, show, due, step, *more)
     monkeypatch.setattr(pix2pix, "run_step", interrupted)
-    assert train("bars/train") == 130
+    assert train("bars/train") == code
     assert read_variables("bars_train")["global_step"] == 3
     assert "--resume" in capsys.readouterr().out
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
@@ -241,11 +257,14 @@ def test_not_finite_is_exit_code_1_with_the_checkpoint_kept(tmp_path, capsys):
 def test_a_broken_picture_is_named(trained, tmp_path, capsys, mode):
     draw_pairs(tmp_path / "bars" / "train", 2)
     whole = (tmp_path / "bars/train/1.JPG").read_bytes()
+    (tmp_path / "bars/train/empty.png").touch()
     (tmp_path / "bars/train/cut.jpg").write_bytes(whole[:len(whole) // 2])
     flags = ["--ngf", 2, "--ndf", 2, "--max_epochs", 1] if mode == "train" else \
         ["--checkpoint", trained / "bars_train"]
     assert run("--mode", mode, "--input_dir", "bars/train", *flags) == 2
-    assert re.search(r"pix2pix.py: error: .*cut\.jpg cannot be read", capsys.readouterr().err)
+    error = capsys.readouterr().err
+    assert re.search(r"pix2pix.py: error: .*cut\.jpg cannot be read", error)
+    assert "left out, neither JPEG nor PNG inside: bars/train/empty.png" in error
 
 
 def test_a_checkpoint_of_another_shape_is_refused(trained, tmp_path, capsys):

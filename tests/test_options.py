@@ -76,6 +76,13 @@ def test_resume_brings_back_all_but_what_is_given(dataset, tmp_path):
     assert options.max_epochs == 9 and options.checkpoint is None
 
 
+def test_resume_of_affinelayers_run_keeps_its_model(dataset, tmp_path):
+    write_run(tmp_path / "houses_train", ngf=4, max_steps=100)
+    options = parse("--mode train --resume --max_epochs 9 --input_dir", dataset / "train")
+    assert options.bottleneck_norm and options.ngf == 4
+    assert (options.max_steps, options.max_epochs) == (None, 9)
+
+
 def test_a_seed_is_drawn_and_then_fixed(dataset):
     drawn = {parse("--mode train --input_dir", dataset / "train").seed for _ in range(5)}
     assert len(drawn) > 1
