@@ -1,0 +1,185 @@
+"""make-sample.py: the same bytes whatever the machine does, and labels that fit the photos."""
+
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+TOOL = Path(__file__).resolve().parents[2] / "tools" / "make-sample.py"
+PALETTE = {  # jet of 16 steps, as counted in the JPEGs of the facades dataset
+    (0, 0, 222), (0, 48, 255), (0, 128, 255), (0, 207, 255), (32, 255, 223), (111, 255, 143),
+    (192, 255, 63), (255, 239, 0), (255, 159, 0), (255, 80, 0), (255, 0, 0), (175, 0, 0)}
+BACKGROUND, FACADE, WINDOW = (0, 0, 222), (0, 48, 255), (0, 128, 255)
+
+
+def load_tool():
+    """The tool as a module."""
+    spec = importlib.util.spec_from_file_location("make_sample", TOOL)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def tool():
+    return load_tool()
+
+
+@pytest.fixture(scope="module")
+def pairs(tool):
+    """Photos and label maps of 24 pictures: two arrays [24, 96, 96, 3]."""
+    drawn = np.stack([tool.draw_pair(3, "train", index, 96) for index in range(1, 25)])
+    return drawn[:, :, :96], drawn[:, :, 96:]
+
+
+def draw(tool, folder, *flags):
+    """Files that the tool draws in this process: {name: bytes}."""
+    assert tool.main(["--output_dir", str(folder), "--workers", "1", "--size", "40", *flags]) == 0
+    return read_folder(folder)
+
+
+def read_folder(folder):
+    """Files below a folder: {name: bytes}."""
+    return {path.relative_to(folder).as_posix(): path.read_bytes()
+            for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def pixels_of(labels, colour):
+    """Mask of the pixels that have a label colour."""
+    return (labels == np.uint8(colour)).all(-1)
+
+
+def test_bytes_depend_on_the_seed_alone(tool, tmp_path):
+    flags = ["--num_train", "3", "--num_val", "2"]
+    first = draw(tool, tmp_path / "a", *flags, "--seed", "5")
+    assert list(first) == ["train/0001.png", "train/0002.png", "train/0003.png",
+                           "val/0001.png", "val/0002.png"]
+    assert len(set(first.values())) == 5
+    assert draw(tool, tmp_path / "b", *flags, "--seed", "5") == first
+    other = draw(tool, tmp_path / "c", *flags, "--seed", "6")
+    assert not set(other.values()) & set(first.values())
+
+
+def test_a_smaller_number_gives_the_first_pictures(tool, tmp_path):
+    more = draw(tool, tmp_path / "more", "--num_train", "4", "--num_val", "3")
+    fewer = draw(tool, tmp_path / "fewer", "--num_train", "2", "--num_val", "1")
+    assert len(fewer) == 3 and fewer.items() <= more.items()
+
+
+def test_workers_change_no_byte(tool, tmp_path):
+    flags = ["--num_train", "15", "--num_val", "2"]
+    alone = draw(tool, tmp_path / "one", *flags)
+    done = subprocess.run(
+        [sys.executable, str(TOOL), "--output_dir", str(tmp_path / "two"), "--workers", "2",
+         "--size", "40", *flags], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "wrote 17, skipped 0\n"
+    assert read_folder(tmp_path / "two") == alone
+
+
+@pytest.mark.parametrize("size", [32, 64, 77, 256])
+def test_a_file_is_a_pair_in_rgb(tool, tmp_path, size):
+    draw(tool, tmp_path, "--num_train", "1", "--num_val", "0", "--size", str(size))
+    with Image.open(tmp_path / "train" / "0001.png") as picture:
+        assert picture.format == "PNG" and picture.mode == "RGB"
+        assert picture.size == (2 * size, size)
+        right = np.asarray(picture)[:, size:]
+    assert set(map(tuple, right.reshape(-1, 3).tolist())) <= PALETTE
+
+
+def test_labels_have_all_colours_of_the_palette_and_no_other(pairs):
+    _, labels = pairs
+    assert set(map(tuple, labels.reshape(-1, 3).tolist())) == PALETTE
+
+
+def test_windows_are_darker_than_the_wall(pairs):
+    for photo, labels in zip(*pairs):
+        brightness = photo.mean(-1)
+        wall = np.median(brightness[pixels_of(labels, FACADE)])
+        window = np.median(brightness[pixels_of(labels, WINDOW)])  # glass, not the frame
+        assert window < 0.85 * wall
+
+
+def test_photo_and_labels_are_aligned(pairs):
+    """The mean spread of photo colours within a label is least where nothing is shifted."""
+    def spread(dx, dy):
+        total = 0.0
+        for photo, labels in zip(*pairs):
+            moved = np.roll(photo, (dy, dx), (0, 1))[4:-4, 4:-4].astype(float)
+            for colour in PALETTE - {BACKGROUND}:
+                inside = moved[pixels_of(labels[4:-4, 4:-4], colour)]
+                total += ((inside - inside.mean(0)) ** 2).sum() if len(inside) else 0.0
+        return total
+
+    least = spread(0, 0)
+    for shift in ((-2, 0), (2, 0), (0, -2), (0, 2)):
+        assert spread(*shift) > 1.03 * least, shift
+
+
+def test_the_sky_is_blue_and_the_street_grey(pairs):
+    for photo, labels in zip(*pairs):
+        assert pixels_of(labels[:5], BACKGROUND).all() and pixels_of(labels[-4:], BACKGROUND).all()
+        red, _, blue = photo[:5].reshape(-1, 3).mean(0)
+        assert blue > red + 5 and blue > 120
+        street = photo[-4:].reshape(-1, 3).mean(0)
+        assert np.ptp(street) < 12 and street.mean() < 100
+
+
+def test_what_exists_is_skipped_unless_forced(tool, tmp_path, capsys):
+    flags = ["--num_train", "2", "--num_val", "1"]
+    drawn = draw(tool, tmp_path, *flags)
+    assert capsys.readouterr().out == "wrote 3, skipped 0\n"
+    (tmp_path / "train" / "0002.png").write_bytes(b"mine")
+    (tmp_path / "val" / "0001.png").unlink()
+    assert draw(tool, tmp_path, *flags) == {**drawn, "train/0002.png": b"mine"}
+    assert capsys.readouterr().out == "wrote 1, skipped 2\n"
+    assert draw(tool, tmp_path, *flags, "--force") == drawn
+    assert capsys.readouterr().out == "wrote 3, skipped 0\n"
+
+
+@pytest.mark.parametrize("flags, named", [
+    (["--size", "31"], "--size 31"), (["--size", "1025"], "--size 1025"),
+    (["--num_train", "-1"], "--num_train -1"), (["--num_val", "-2"], "--num_val -2"),
+    (["--seed", "-3"], "--seed -3"), (["--workers", "0"], "--workers 0"),
+    (["--size", "big"], "--size"), (["--sizes", "64"], "--sizes"), (["more"], "more")])
+def test_a_wrong_flag_is_one_line_and_makes_nothing(tool, tmp_path, capsys, flags, named):
+    assert tool.main(["--output_dir", str(tmp_path / "out"), *flags]) == 2
+    captured = capsys.readouterr()
+    assert captured.err.startswith("make-sample.py: error: ") and captured.err.count("\n") == 1
+    assert named in captured.err and captured.out == ""
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("in_the_way", ["out", "out/val"])
+def test_a_file_in_the_way_is_named(tool, tmp_path, capsys, in_the_way):
+    path = tmp_path / in_the_way
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(b"mine")
+    assert tool.main(["--output_dir", str(tmp_path / "out")]) == 2
+    error = capsys.readouterr().err
+    assert str(path) in error and error.count("\n") == 1
+    assert read_folder(tmp_path) == {in_the_way: b"mine"}
+
+
+def test_defaults(tool):
+    options = tool.parse_args([])
+    assert (options.output_dir, options.num_train, options.num_val) == ("sample", 120, 12)
+    assert (options.size, options.seed, options.force) == (256, 0, False)
+
+
+def test_ctrl_c_is_130_and_leaves_no_part(tool, tmp_path, monkeypatch, capsys):
+    write_pair = tool.write_pair
+
+    def interrupted(path, seed, split, index, size):
+        if index == 2:
+            raise KeyboardInterrupt
+        write_pair(path, seed, split, index, size)
+
+    monkeypatch.setattr(tool, "write_pair", interrupted)
+    assert tool.main(["--output_dir", str(tmp_path), "--size", "40", "--workers", "1"]) == 130
+    assert list(read_folder(tmp_path)) == ["train/0001.png"]
+    assert "interrupted" in capsys.readouterr().err
