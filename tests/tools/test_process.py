@@ -1,0 +1,346 @@
+"""process.py: arithmetic on small pictures, and what happens to folders with bad files in them."""
+
+import os
+import signal
+import struct
+import subprocess
+import sys
+import time
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "tools"))
+
+import process  # noqa: E402
+
+
+def noise(seed, height, width):
+    """Random uint8 [height, width, 3]."""
+    return np.random.default_rng(seed).integers(0, 256, [height, width, 3], np.uint8)
+
+
+def load(path):
+    """A file's pixels as Pillow has them, and its mode."""
+    with Image.open(path) as image:
+        return np.asarray(image), image.mode
+
+
+def write(path, picture):
+    """Writes pixels without loss; the folder is made. Returns the path."""
+    path.parent.mkdir(exist_ok=True)
+    Image.fromarray(picture).save(path, "PNG")
+    return path
+
+
+def run(tmp_path, operation, *flags, output="out", workers=1):
+    """The exit code of the tool on tmp_path/in."""
+    return process.main(["--input_dir", str(tmp_path / "in"), "--output_dir",
+                         str(tmp_path / output), "--operation", operation, "--workers",
+                         str(workers), *map(str, flags)])
+
+
+def contents(folder):
+    """Name -> bytes of a folder."""
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+# Arrays
+
+
+def test_crop_takes_the_centre():
+    picture = noise(1, 5, 12)
+    assert np.array_equal(process.crop_square(picture), picture[:, 3:8])
+    assert np.array_equal(process.crop_square(picture.swapaxes(0, 1)),
+                          picture.swapaxes(0, 1)[3:8])
+
+
+def test_pad_is_black_and_centred():
+    picture = noise(2, 4, 9)
+    padded = process.pad_square(picture)
+    assert padded.shape == (9, 9, 3)
+    assert np.array_equal(padded[2:6], picture)
+    assert padded.sum() == picture.astype(int).sum()
+
+
+@pytest.mark.parametrize("factor", [2, 3, 7])
+def test_shrinking_by_a_whole_factor_is_the_mean_of_blocks(factor):
+    picture = noise(factor, 5 * factor, 5 * factor)
+    blocks = picture.reshape(5, factor, 5, factor, 3).astype(int).sum(axis=(1, 3))
+    expected = (2 * blocks + factor**2) // (2 * factor**2)  # halves up
+    assert np.array_equal(process.scale_square(picture, 5), expected)
+
+
+@pytest.mark.parametrize("side, size", [(7, 5), (13, 9), (11, 2), (300, 256)])
+def test_shrinking_weighs_by_covered_area(side, size):
+    picture = noise(side, side, side)
+    # the same as repeating every pixel size times, then the mean of blocks of side, on each axis
+    rows = np.repeat(picture.astype(float), size, axis=0).reshape(size, side, side, 3).mean(axis=1)
+    expected = np.repeat(rows, size, axis=1).reshape(size, size, side, 3).mean(axis=2)
+    result = process.scale_square(picture, size)
+    assert np.abs(result - expected).max() <= 0.5 + 1e-4
+    assert np.abs(result - expected).max() > 0.4  # the bound is one that the rounding needs
+
+
+def test_enlarging_is_pillows_bicubic_and_equal_size_changes_nothing():
+    picture = noise(4, 7, 7)
+    expected = np.asarray(Image.fromarray(picture).resize((19, 19), Image.Resampling.BICUBIC))
+    assert np.array_equal(process.scale_square(picture, 19), expected)
+    assert np.array_equal(process.scale_square(picture, 7), picture)
+
+
+def test_one_pixel_high_picture_resizes():
+    assert (process.resize(np.full([1, 9, 3], 77, np.uint8), 5) == 77).all()
+    assert process.resize(np.full([1, 9, 3], 77, np.uint8), 3, pad=True)[:, 0, 0].tolist() == \
+        [0, 26, 0]  # 77 / 3 = 25.67
+
+
+def test_grayscale_is_luminance():
+    picture = noise(5, 9, 11)
+    expected = picture @ np.array([0.299, 0.587, 0.114])
+    result = process.grayscale(picture)
+    assert result.shape == (9, 11)
+    assert np.abs(result - expected).max() <= 0.51
+
+
+@pytest.mark.parametrize("height, width, rows, columns", [
+    (256, 256, (64, 192), (64, 192)), (9, 14, (2, 7), (3, 11)), (3, 5, (0, 3), (1, 4))])
+def test_blank_is_white_but_for_a_quarter_at_each_side(height, width, rows, columns):
+    picture = noise(6, height, width) // 2
+    expected = picture.copy()
+    expected[slice(*rows), slice(*columns)] = 255
+    before = picture.copy()
+    assert np.array_equal(process.blank(picture), expected)
+    assert np.array_equal(picture, before)
+
+
+def test_combine_is_left_then_right():
+    left, right = noise(7, 3, 5), noise(8, 3, 5)
+    both = process.combine(left, right)
+    assert np.array_equal(both[:, :5], left) and np.array_equal(both[:, 5:], right)
+    with pytest.raises(ValueError, match="5x3 and 3x5 differ in size"):
+        process.combine(left, noise(8, 5, 3))
+
+
+def test_edges_are_thin_lines_on_white_where_the_step_is():
+    picture = np.zeros([61, 83, 3], np.uint8)
+    picture[:, 40:] = 255
+    picture[30:33, 10:13] = 255  # a speck, its outline is shorter than 25
+    edges = process.find_edges(picture, sigma=1.0, min_length=25)
+    assert set(np.unique(edges)) == {0, 255}
+    rows, columns = np.nonzero(edges == 0)
+    assert set(columns) <= {39, 40} and len(rows) == len(set(rows)) >= 55
+    with_speck = process.find_edges(picture, sigma=1.0, min_length=3)
+    assert (with_speck[25:38, 5:18] == 0).any()
+    assert (process.find_edges(picture, sigma=1.0, min_length=1000) == 255).all()
+    assert (process.find_edges(picture[:, :30] * 0, sigma=2.0, min_length=1) == 255).all()
+
+
+# Reading
+
+
+def save(tmp_path, image, name="a.png", **arguments):
+    """Saves a Pillow image, returns what read_picture makes of it."""
+    image.save(tmp_path / name, **arguments)
+    return process.read_picture(tmp_path / name)
+
+
+def test_transparent_parts_become_white(tmp_path):
+    pixels = np.array([[[10, 20, 30, 0], [10, 20, 30, 255], [0, 100, 200, 51]]], np.uint8)
+    expected = [[[255, 255, 255], [10, 20, 30], [204, 224, 244]]]  # 51 / 255 = 0.2
+    assert save(tmp_path, Image.fromarray(pixels)).tolist() == expected
+    palette = Image.fromarray(np.array([[0, 1]], np.uint8), "L").convert("P")
+    palette.putpalette([9, 8, 7, 200, 100, 50])
+    assert save(tmp_path, palette).tolist() == [[[9, 8, 7], [200, 100, 50]]]
+    assert save(tmp_path, palette, transparency=0).tolist() == [[[255] * 3, [200, 100, 50]]]
+
+
+def test_other_modes(tmp_path):
+    values = np.array([[0, 128, 129, 65535, 25700]], np.uint16)
+    assert save(tmp_path, Image.fromarray(values))[0, :, 0].tolist() == [0, 0, 1, 255, 100]
+    assert save(tmp_path, Image.new("L", (2, 1), 77)).tolist() == [[[77] * 3] * 2]
+    assert save(tmp_path, Image.new("1", (1, 1), 1)).tolist() == [[[255] * 3]]
+    cmyk = save(tmp_path, Image.new("CMYK", (8, 16), (0, 255, 255, 0)), "a.jpg", quality=100)
+    assert cmyk.shape == (16, 8, 3)
+    assert np.abs(cmyk - np.array([255, 0, 0])).max() <= 3
+
+
+def test_exif_orientation_is_applied(tmp_path):
+    picture = noise(9, 3, 5)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned clockwise
+    upright = save(tmp_path, Image.fromarray(picture), exif=exif)
+    assert np.array_equal(upright, np.rot90(picture, -1))
+
+
+def bomb_png(side=20_000):
+    """A PNG file that says it is very large and is not."""
+    def chunk(name, data):
+        """One chunk of a PNG file."""
+        check = struct.pack(">I", zlib.crc32(name + data))
+        return struct.pack(">I", len(data)) + name + data + check
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">2I5B", side, side, 8, 2, 0, 0, 0)) \
+        + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize("data", [b"", b"text", b"GIF89a", b"\xff\xd8\xff\xe0", bomb_png(),
+                                  bomb_png(10_000), bomb_png(3), b"\x89PNG\r\n\x1a\n" + b"x" * 50])
+def test_broken_files_are_named(tmp_path, data):
+    (tmp_path / "a.png").write_bytes(data)
+    with pytest.raises(process.PictureError, match=r"a\.png cannot be read \(.+\): repair it"):
+        process.read_picture(tmp_path / "a.png")
+
+
+# Folders
+
+
+def test_results_do_not_depend_on_the_workers(tmp_path, capsys):
+    names = ["a b", "100%", "\N{GRINNING FACE}", "ü.x", "5", "6", "7", "8", "9", "10", "11"]
+    for seed, name in enumerate(names):
+        write(tmp_path / "in" / f"{name}.png", noise(seed, 20 + seed, 31 - 2 * seed))
+    assert run(tmp_path, "resize", "--size", 17, output="one") == 0
+    assert run(tmp_path, "resize", "--size", 17, output="two", workers=2) == 0
+    assert contents(tmp_path / "one") == contents(tmp_path / "two")
+    assert set(contents(tmp_path / "one")) == {f"{name}.png" for name in names}
+    pixels, mode = load(tmp_path / "one" / "a b.png")
+    assert (pixels.shape, mode) == ((17, 17, 3), "RGB")
+    assert capsys.readouterr().out == "wrote 11, skipped 0, failed 0\n" * 2
+
+
+def test_existing_results_are_skipped_unless_forced(tmp_path, capsys):
+    write(tmp_path / "in" / "a.png", noise(1, 5, 7))
+    write(tmp_path / "in" / "b.JPG", noise(2, 7, 5))  # PNG content, whatever the ending
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "a.png").write_bytes(b"mine")
+    assert run(tmp_path, "grayscale") == 0
+    assert (tmp_path / "out" / "a.png").read_bytes() == b"mine"
+    assert capsys.readouterr().out == "wrote 1, skipped 1, failed 0\n"
+    assert run(tmp_path, "grayscale", "--force") == 0
+    pixels, mode = load(tmp_path / "out" / "a.png")
+    assert mode == "L" and np.array_equal(pixels, process.grayscale(noise(1, 5, 7)))
+    assert capsys.readouterr().out == "wrote 2, skipped 0, failed 0\n"
+    assert set(contents(tmp_path / "out")) == {"a.png", "b.png"}
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_bad_files_are_named_and_the_rest_goes_on(tmp_path, capsys, workers):
+    write(tmp_path / "in" / "a.png", noise(1, 5, 7))
+    write(tmp_path / "in" / "z", noise(2, 5, 7))  # by content
+    (tmp_path / "in" / "b.JPeG").write_bytes(b"no picture")
+    (tmp_path / "in" / "c.png").write_bytes((tmp_path / "in" / "a.png").read_bytes()[:60])
+    (tmp_path / "in" / "notes.txt").write_bytes(b"no picture either")
+    (tmp_path / "in" / "folder.png").mkdir()
+    assert run(tmp_path, "blank", workers=workers) == 1
+    streams = capsys.readouterr()
+    assert streams.out == "wrote 2, skipped 0, failed 2\n"
+    lines = streams.err.splitlines()
+    assert [line.split(" cannot be read ")[0] for line in lines] == [
+        f"process.py: {tmp_path / 'in' / name}" for name in ("b.JPeG", "c.png")]
+    assert set(contents(tmp_path / "out")) == {"a.png", "z.png"}
+
+
+def test_combine_matches_stems_and_names_the_rest(tmp_path, capsys):
+    a = {stem: noise(seed, 6, 9) for seed, stem in enumerate(["1", "2", "3", "4"])}
+    for stem, picture in a.items():
+        write(tmp_path / "in" / f"{stem}.JPG", picture)
+    write(tmp_path / "b" / "1.png", noise(11, 6, 9))
+    write(tmp_path / "b" / "2.jpeg", noise(12, 6, 9))
+    write(tmp_path / "b" / "3.png", noise(13, 9, 6))
+    write(tmp_path / "b" / "5.png", noise(15, 6, 9))
+    assert run(tmp_path, "combine", "--b_dir", tmp_path / "b") == 1
+    streams = capsys.readouterr()
+    assert streams.out == "wrote 2, skipped 0, failed 3\n"
+    lonely_a, lonely_b, sizes = streams.err.splitlines()
+    assert f"{tmp_path / 'in' / '4.JPG'} has no partner in {tmp_path / 'b'}" in lonely_a
+    assert f"{tmp_path / 'b' / '5.png'} has no partner in {tmp_path / 'in'}" in lonely_b
+    assert "3.JPG and" in sizes and "3.png: 9x6 and 6x9 differ in size" in sizes
+    assert set(contents(tmp_path / "out")) == {"1.png", "2.png"}
+    pixels, _ = load(tmp_path / "out" / "2.png")
+    assert np.array_equal(pixels, np.concatenate([a["2"], noise(12, 6, 9)], axis=1))
+
+
+@pytest.mark.parametrize("flags, words", [
+    (["--operation", "turn"], "invalid choice: 'turn'"),
+    (["--size", "0"], "--size: 0: give a whole number of at least 1"),
+    (["--size", "2.5"], "2.5: give a whole number"),
+    (["--workers", "0"], "--workers: 0"),
+    (["--edge_sigma", "nan"], "--edge_sigma: nan"),
+    (["--operation", "combine"], "--b_dir is missing"),
+    (["--operation", "combine", "--b_dir", "nowhere"], "--b_dir nowhere is not a folder"),
+    (["--input_dir", "nowhere"], "--input_dir nowhere is not a folder"),
+    (["--input_dir", "empty"], "--input_dir empty holds no JPEG or PNG"),
+    (["--input_dir", "twice"], "has both a.jpg and a.png"),
+    (["--output_dir", "in/../in"], "is --input_dir too"),
+    (["--output_dir", "in/a.png"], "--output_dir in/a.png cannot be made"),
+])
+def test_user_errors_are_one_line(tmp_path, monkeypatch, capsys, flags, words):
+    monkeypatch.chdir(tmp_path)
+    for path in ("in/a.png", "twice/a.png", "twice/a.jpg"):
+        write(tmp_path / path, noise(1, 3, 5))
+    (tmp_path / "empty").mkdir()
+    start = ["--input_dir", "in", "--output_dir", "out", "--operation", "resize"]
+    assert process.main(start + flags) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("process.py: error: ") and error.count("\n") == 1
+    assert words in error
+    assert not (tmp_path / "out").exists()
+
+
+def test_affinelayers_commands(tmp_path):
+    write(tmp_path / "photos" / "x.png", noise(1, 40, 51))
+    (tmp_path / "photos").rename(tmp_path / "original")
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "original").rename(tmp_path / "photos" / "original")
+    for command in (
+            "--input_dir photos/original --operation resize --output_dir photos/resized",
+            "--input_dir photos/resized --operation blank --output_dir photos/blank",
+            "--input_dir photos/resized --b_dir photos/blank --operation combine "
+            "--output_dir photos/combined"):
+        done = subprocess.run([sys.executable, "-W", "error", ROOT / "tools" / "process.py",
+                               *command.split()], cwd=tmp_path, capture_output=True, text=True)
+        assert (done.returncode, done.stdout, done.stderr) == (
+            0, "wrote 1, skipped 0, failed 0\n", "")
+    combined, _ = load(tmp_path / "photos" / "combined" / "x.png")
+    resized, _ = load(tmp_path / "photos" / "resized" / "x.png")
+    assert np.array_equal(combined, process.combine(resized, process.blank(resized)))
+
+
+def test_edges_from_the_command_line_warn_of_nothing(tmp_path):
+    picture = np.zeros([30, 41, 3], np.uint8)
+    picture[:, 20:] = 255
+    write(tmp_path / "in" / "a.png", picture)
+    done = subprocess.run([
+        sys.executable, "-W", "error::FutureWarning", "-W", "error::DeprecationWarning",
+        ROOT / "tools" / "process.py", "--input_dir", "in", "--output_dir", "out",
+        "--operation", "edges", "--edge_min_length", "5"], cwd=tmp_path, capture_output=True)
+    assert (done.returncode, done.stderr) == (0, b"")
+    edges, mode = load(tmp_path / "out" / "a.png")
+    assert mode == "L" and np.array_equal(edges, process.find_edges(picture, 2.0, 5))
+
+
+@pytest.mark.skipif(os.name == "nt", reason="sends SIGINT")
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_ctrl_c_ends_quietly(tmp_path, workers):
+    source = write(tmp_path / "in" / "0.png", noise(1, 900, 900))
+    for number in range(1, 150):
+        os.link(source, tmp_path / "in" / f"{number}.png")
+    tool = subprocess.Popen([
+        sys.executable, ROOT / "tools" / "process.py", "--input_dir", "in", "--output_dir", "out",
+        "--operation", "resize", "--workers", workers], cwd=tmp_path, start_new_session=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    deadline = time.monotonic() + 20
+    while not list(tmp_path.glob("out/*.png")) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    os.killpg(tool.pid, signal.SIGINT)
+    assert tool.communicate(timeout=20) == (b"", b"")
+    assert tool.returncode == 130
+    assert 0 < len(list(tmp_path.glob("out/*.png"))) < 150
+
+
+def test_tensorflow_is_not_imported():
+    code = "import sys, process; assert not {'tensorflow', 'skimage'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT / "tools")

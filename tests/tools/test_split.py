@@ -1,0 +1,162 @@
+"""split.py: what goes where, and that nothing is ever lost or overwritten."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "tools"))
+
+import split  # noqa: E402
+
+
+def fill(folder, names):
+    """A folder of pictures of one pixel, each of another colour; returns name -> bytes."""
+    folder.mkdir(parents=True)
+    for number, name in enumerate(names):
+        Image.new("RGB", (1, 1), (number, 0, 0)).save(
+            folder / name, "JPEG" if name.lower().endswith("g") and number % 2 else "PNG")
+    return {name: (folder / name).read_bytes() for name in names}
+
+
+def tree(folder):
+    """Path below a folder -> bytes, of all files."""
+    return {path.relative_to(folder).as_posix(): path.read_bytes()
+            for path in folder.rglob("*") if path.is_file()}
+
+
+def run(folder, *flags):
+    """The exit code of the tool."""
+    return split.main(["--dir", str(folder), *map(str, flags)])
+
+
+NAMES = [f"{number}.{ending}" for number, ending in
+         enumerate(["png", "jpg", "JPG", "jpeg", "PNG"] * 5, start=1)]
+
+
+@pytest.mark.parametrize("num_pictures, train, test, expected", [
+    (25, 0.8, 0, (20, 5, 0)), (7, 0.8, 0, (5, 2, 0)), (100, 0.57, 0.29, (57, 14, 29)),
+    (10, 0.7, 0.3, (7, 0, 3)), (9, 0, 0, (0, 9, 0)), (1, 1, 0, (1, 0, 0)), (1, 0.5, 0.5, (0, 1, 0)),
+    (3, 0, 1, (0, 0, 3))])
+def test_counts(num_pictures, train, test, expected):
+    counts = split.count_parts(num_pictures, train, test)
+    assert (counts["train"], counts["val"], counts["test"]) == expected
+
+
+def test_assignment_is_a_function_of_the_names_and_the_seed():
+    first = split.assign_names(NAMES, 0.6, 0.2, seed=0)
+    assert first == split.assign_names(NAMES[::-1], 0.6, 0.2, seed=0)
+    assert first != split.assign_names(NAMES, 0.6, 0.2, seed=1)
+    assert set(first) == set(NAMES)
+
+
+def test_sort_keeps_the_order_of_the_numbers():
+    assignment = split.assign_names(["10.png", "9.jpg", "2.png", "1.png"], 0.5, 0.25)
+    assert assignment == {"1.png": "train", "2.png": "train", "9.jpg": "val", "10.png": "test"}
+
+
+def test_every_picture_moves_once_and_other_files_stay(tmp_path, capsys):
+    before = fill(tmp_path / "d", [*NAMES[:23], "a b%.png", "\N{GRINNING FACE}"])
+    (tmp_path / "d" / "notes.png").write_bytes(b"no picture")
+    assert run(tmp_path / "d", "--train_frac", 0.6, "--test_frac", 0.2) == 0
+    assert capsys.readouterr().out == "train 15, val 5, test 5 (moved 25)\n"
+    after = tree(tmp_path / "d")
+    assert after.pop("notes.png") == b"no picture"
+    assert {path.split("/")[1]: data for path, data in after.items()} == before
+    assert len(after) == 25
+    assert sum(path.startswith("train/") for path in after) == 15
+
+
+def test_empty_parts_get_no_folder(tmp_path):
+    fill(tmp_path / "d", NAMES)
+    assert run(tmp_path / "d") == 0
+    assert sorted(os.listdir(tmp_path / "d")) == ["train", "val"]
+
+
+def test_an_interrupted_run_goes_on(tmp_path, monkeypatch, capsys):
+    fill(tmp_path / "clean", NAMES)
+    fill(tmp_path / "broken", NAMES)
+    assert run(tmp_path / "clean") == 0
+    rename, calls = os.rename, []
+
+    def interrupted(source, target):
+        calls.append(source)
+        if len(calls) == 8:
+            raise KeyboardInterrupt
+        rename(source, target)
+
+    monkeypatch.setattr(os, "rename", interrupted)
+    assert run(tmp_path / "broken") == 130
+    assert len(tree(tmp_path / "broken")) == 25
+    assert run(tmp_path / "broken") == 0
+    assert tree(tmp_path / "broken") == tree(tmp_path / "clean")
+    assert run(tmp_path / "broken") == 0
+    assert capsys.readouterr().out.splitlines()[1:] == ["train 20, val 5, test 0 (moved 18)",
+                                                        "train 20, val 5, test 0 (moved 0)"]
+
+
+@pytest.mark.parametrize("flags, words", [
+    (["--train_frac", "nan"], "--train_frac: nan: give a number of 0 to 1"),
+    (["--train_frac", "1.01"], "--train_frac: 1.01"),
+    (["--test_frac", "-0.1"], "--test_frac: -0.1"),
+    (["--test_frac", "0.3"], "add up to 1.1"),
+    (["--train_frac", "80%"], "80%: give a number"),
+    (["--dir", "nowhere"], "--dir nowhere is not a folder"),
+    (["--dir", "."], "--dir . holds no JPEG or PNG pictures"),
+    (["--seed", "x"], "--seed"),
+])
+def test_user_errors_are_one_line_and_nothing_moves(tmp_path, monkeypatch, capsys, flags, words):
+    fill(tmp_path / "d", NAMES)
+    monkeypatch.chdir(tmp_path)
+    before = tree(tmp_path)
+    assert split.main(["--dir", "d", *flags]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("split.py: error: ") and error.count("\n") == 1
+    assert words in error
+    assert tree(tmp_path) == before
+
+
+def test_existing_files_are_not_overwritten(tmp_path, capsys):
+    fill(tmp_path / "d", NAMES)
+    (tmp_path / "d" / "val").mkdir()
+    (tmp_path / "d" / "val" / "7.jpg").write_bytes(b"mine")
+    before = tree(tmp_path)
+    assert run(tmp_path / "d") == 2
+    assert "7.jpg exists, and so does" in capsys.readouterr().err
+    assert tree(tmp_path) == before
+
+
+def test_a_target_that_appears_meanwhile_is_not_overwritten(tmp_path):
+    (tmp_path / "a").write_bytes(b"a")
+    (tmp_path / "b").write_bytes(b"b")
+    with pytest.raises(split.UserError, match="b exists"):
+        split.move(tmp_path / "a", tmp_path / "b")
+    assert tree(tmp_path) == {"a": b"a", "b": b"b"}
+
+
+def test_another_split_is_refused(tmp_path, capsys):
+    fill(tmp_path / "d", NAMES)
+    assert run(tmp_path / "d") == 0
+    before = tree(tmp_path)
+    assert run(tmp_path / "d", "--seed", 1) == 2
+    assert "is of another split" in capsys.readouterr().err
+    assert tree(tmp_path) == before
+
+
+def test_a_file_in_the_place_of_a_folder_is_refused(tmp_path, capsys):
+    fill(tmp_path / "d", NAMES)
+    (tmp_path / "d" / "train").write_bytes(b"x")
+    assert run(tmp_path / "d") == 2
+    assert "train is not a folder" in capsys.readouterr().err
+
+
+def test_affinelayers_command(tmp_path):
+    fill(tmp_path / "photos" / "combined", NAMES)
+    done = subprocess.run([sys.executable, ROOT / "tools" / "split.py", "--dir", "photos/combined"],
+                          cwd=tmp_path, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (
+        0, "train 20, val 5, test 0 (moved 25)\n", "")
