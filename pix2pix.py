@@ -284,9 +284,10 @@ def sorted_by_name(paths):
 
 
 def find_pictures(folder):
-    """The JPEG and PNG files directly in a folder, found by content, sorted by name."""
+    """The JPEG and PNG files directly in a folder, found by content, sorted by name; hidden files
+    (another program's, or half written) are none of them."""
     return sorted_by_name(entry for entry in Path(folder).iterdir()
-                          if entry.is_file() and picture_format(entry))
+                          if entry.name[0] != "." and entry.is_file() and picture_format(entry))
 
 
 def unique_names(paths):
@@ -299,11 +300,15 @@ def write_whole(path, contents):
     """Writes bytes so that a reader finds the old file or the new one, never a part."""
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with open(temporary, "wb") as file:
-        file.write(contents)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    try:
+        with open(temporary, "wb") as file:
+            file.write(contents)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:  # Ctrl-C too
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 def write_json(path, value):

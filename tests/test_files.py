@@ -16,6 +16,7 @@ def test_pictures_are_found_by_content_in_any_spelling(tmp_path):
     save(tmp_path / "a.png")
     save(tmp_path / "c.jpeg")  # a PNG in truth
     save(tmp_path / "d", "JPEG")
+    save(tmp_path / ".hidden.png")
     (tmp_path / "notes.png").write_text("no picture")
     (tmp_path / "folder.png").mkdir()
     assert [path.name for path in pix2pix.find_pictures(tmp_path)] == [
@@ -47,6 +48,7 @@ def test_a_failed_write_keeps_the_old_file(tmp_path, monkeypatch):
     with pytest.raises(OSError):
         pix2pix.write_whole(path, b"new and longer")
     assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
     monkeypatch.undo()
     pix2pix.write_whole(path, b"new")
     assert path.read_bytes() == b"new"

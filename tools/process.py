@@ -36,6 +36,7 @@ from tqdm import tqdm
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import pix2pix  # noqa: E402
+from pix2pix import OneLineParser, UserError, number_type  # noqa: E402
 
 OPERATIONS = ["resize", "grayscale", "blank", "combine", "edges"]
 ENDINGS = {".jpg", ".jpeg", ".png"}  # a file that has one of these must be a picture
@@ -44,10 +45,6 @@ COMPRESS_LEVEL = 1  # 256x256 photos: 5.1 ms and 104 kB each; level 6 takes 18 m
 UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, LookupError, OverflowError, TypeError,
               MemoryError, struct.error, zlib.error, Image.DecompressionBombError,
               Image.DecompressionBombWarning)  # what Pillow raises on broken files
-
-
-class UserError(ValueError):
-    """Something that the user can change; its text is the one line that is shown. Exit code 2."""
 
 
 class PictureError(ValueError):
@@ -141,10 +138,12 @@ def grayscale(picture):
 
 
 def blank(picture):
-    """White over the centre, all but a quarter at each side: [height, width, 3], same shape."""
+    """White over the centre, 0.3 of height and width as affinelayer's: [height, width, 3], same."""
     height, width = picture.shape[:2]
     blanked = picture.copy()
-    blanked[height // 4:height - height // 4, width // 4:width - width // 4] = 255
+    hole_height, hole_width = int(height * 0.3), int(width * 0.3)
+    top, left = (height - hole_height) // 2, (width - hole_width) // 2
+    blanked[top:top + hole_height, left:left + hole_width] = 255
     return blanked
 
 
@@ -353,29 +352,6 @@ def process_folder(options):
 # --------------------------------------------------------------------------------------------------
 
 
-class OneLineParser(argparse.ArgumentParser):
-    """Raises UserError where argparse would print its usage and exit."""
-
-    def error(self, message):
-        """Raises UserError(message)."""
-        raise UserError(message)
-
-
-def number(kind, low):
-    """An argparse type for a finite int or float of at least `low`."""
-    def convert(text):
-        """The value of a text. Raises ArgumentTypeError."""
-        try:
-            value = kind(text)
-        except ValueError:
-            value = math.nan
-        if not low <= value < math.inf:
-            what = "whole number" if kind is int else "number"
-            raise argparse.ArgumentTypeError(f"{text}: give a {what} of at least {low}")
-        return value
-    return convert
-
-
 def create_parser():
     """The command line: affinelayer's flags with their meaning, and ours."""
     parser = OneLineParser(prog="process.py", description="Turns a folder of pictures into another "
@@ -384,13 +360,14 @@ def create_parser():
     add("--input_dir", type=Path, required=True, help="folder of JPEG and PNG pictures")
     add("--output_dir", type=Path, required=True, help="folder for the results, NAME.png")
     add("--operation", required=True, choices=OPERATIONS, help="what to do")
-    add("--workers", type=number(int, 1), default=os.cpu_count() or 1, help="number of processes")
+    add("--workers", type=number_type(int, 1), default=os.cpu_count() or 1,
+        help="number of processes")
     add("--pad", action="store_true", help="resize: pads to a square with black, crops nothing")
-    add("--size", type=number(int, 1), default=256, help="resize: height and width in pixels")
+    add("--size", type=number_type(int, 1), default=256, help="resize: height and width in pixels")
     add("--b_dir", type=Path, help="combine: folder of the right halves")
-    add("--edge_sigma", type=number(float, 0.1), default=2.0,
+    add("--edge_sigma", type=number_type(float, 0.1), default=2.0,
         help="edges: blur before the search, in pixels; more finds fewer edges")
-    add("--edge_min_length", type=number(int, 1), default=10,
+    add("--edge_min_length", type=number_type(int, 1), default=10,
         help="edges: shortest piece of line kept, in pixels")
     add("--force", action="store_true", help="makes results that exist again")
     return parser

@@ -23,12 +23,9 @@ from typing import NamedTuple
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import pix2pix  # noqa: E402
+from pix2pix import OneLineParser, UserError, number_type  # noqa: E402
 
 PARTS = ["train", "val", "test"]
-
-
-class UserError(ValueError):
-    """Something that the user can change; its text is the one line that is shown. Exit code 2."""
 
 
 class Options(NamedTuple):
@@ -127,31 +124,12 @@ def split_folder(options):
 # --------------------------------------------------------------------------------------------------
 
 
-class OneLineParser(argparse.ArgumentParser):
-    """Raises UserError where argparse would print its usage and exit."""
-
-    def error(self, message):
-        """Raises UserError(message)."""
-        raise UserError(message)
-
-
-def fraction(text):
-    """An argparse type: a number of 0 to 1. Raises ArgumentTypeError."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"{text}: give a number of 0 to 1")
-    return value
-
-
 def create_parser():
     """The command line: affinelayer's flags with their defaults, and --seed."""
     parser = OneLineParser(prog="split.py", description="Moves the pictures of a folder into its "
                            "subfolders train, val and test.",
                            formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    add = parser.add_argument
+    add, fraction = parser.add_argument, number_type(float, 0, 1)
     add("--dir", type=Path, required=True, help="folder of JPEG and PNG pictures")
     add("--train_frac", type=fraction, default=0.8, help="share of the pictures for train")
     add("--test_frac", type=fraction, default=0.0, help="share for test; val gets the rest")

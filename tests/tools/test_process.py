@@ -108,8 +108,8 @@ def test_grayscale_is_luminance():
 
 
 @pytest.mark.parametrize("height, width, rows, columns", [
-    (256, 256, (64, 192), (64, 192)), (9, 14, (2, 7), (3, 11)), (3, 5, (0, 3), (1, 4))])
-def test_blank_is_white_but_for_a_quarter_at_each_side(height, width, rows, columns):
+    (256, 256, (90, 166), (90, 166)), (9, 14, (3, 5), (5, 9)), (11, 7, (4, 7), (2, 4))])
+def test_blank_is_white_where_affinelayers_is(height, width, rows, columns):
     picture = noise(6, height, width) // 2
     expected = picture.copy()
     expected[slice(*rows), slice(*columns)] = 255

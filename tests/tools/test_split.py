@@ -100,7 +100,7 @@ def test_an_interrupted_run_goes_on(tmp_path, monkeypatch, capsys):
 
 
 @pytest.mark.parametrize("flags, words", [
-    (["--train_frac", "nan"], "--train_frac: nan: give a number of 0 to 1"),
+    (["--train_frac", "nan"], "--train_frac: nan: give a number of at least 0 and at most 1"),
     (["--train_frac", "1.01"], "--train_frac: 1.01"),
     (["--test_frac", "-0.1"], "--test_frac: -0.1"),
     (["--test_frac", "0.3"], "add up to 1.1"),
