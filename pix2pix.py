@@ -34,14 +34,32 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's greeting lines are no news
+QUIET = "3"  # errors reach us as exceptions; TF_CPP_MIN_LOG_LEVEL=0 shows TensorFlow's own lines
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", QUIET)
+
+
+def import_quietly(name):
+    """Imports a module with stderr shut: some lines come before TensorFlow's log level holds
+    (tensorflow issue 100442)."""
+    kept, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, 2)
+    try:
+        return importlib.import_module(name)
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(null)
 
 
 class LazyTensorFlow:
     """`tensorflow.compat.v1`, imported at first use: options are checked before that."""
 
     def __getattr__(self, name):
-        return getattr(importlib.import_module("tensorflow.compat.v1"), name)
+        module = sys.modules.get("tensorflow.compat.v1")
+        if module is None:
+            quiet = os.environ["TF_CPP_MIN_LOG_LEVEL"] == QUIET
+            module = (import_quietly if quiet else importlib.import_module)("tensorflow.compat.v1")
+        return getattr(module, name)
 
 
 tf = LazyTensorFlow()
@@ -896,6 +914,11 @@ def restore(sess, checkpoint_path, variables):
     tf.train.Saver(present).restore(sess, checkpoint_path)
 
 
+def device_types(sess):
+    """What a session computes on, such as "CPU, GPU"."""
+    return ", ".join(sorted({device.device_type for device in sess.list_devices()}))
+
+
 def session_config():
     """A session takes a GPU's memory as it needs it."""
     from tensorflow.core.protobuf import rewriter_config_pb2  # has no public name
@@ -1110,6 +1133,7 @@ def train(options):
         weights = sum(math.prod(variable.shape.as_list()) for variable in tf.trainable_variables())
         print(f"parameter_count = {weights}")
         with tf.Session(graph=graph, config=session_config()) as sess:
+            print(f"devices = {device_types(sess)}")
             sess.run(initialize)
             if checkpoint_path:
                 print(f"loading model from {checkpoint_path}")
