@@ -710,7 +710,6 @@ class Model(NamedTuple):
     averages: Losses  # over about the last 100 steps
     gradients: list  # (gradient, variable) of both networks
     train: Any  # op: both networks' step, averages, step counter
-    step: Any  # [] int64: steps taken, after `train`
 
 
 def discriminator_loss(real_logits, fake_logits):
@@ -740,6 +739,12 @@ def average_losses(losses, step):
                                   use_resource=True)
         updated.append(tf.assign_add(average, (1 - AVERAGE_DECAY) * (loss - average)) / share)
     return Losses(*updated)
+
+
+def apply_gradients(network, adam, pairs):
+    """The op of one Adam step, under the name that checkpoints know: NETWORK_train/beta1_power."""
+    with tf.name_scope(f"{network}_train/"):
+        return adam.apply_gradients(pairs)
 
 
 def create_model(examples, options):
@@ -775,13 +780,7 @@ def create_model(examples, options):
         step = tf.assign_add(global_step, 1)
     averages = average_losses(losses, step)
     return Model(outputs, tf.sigmoid(real_logits), tf.sigmoid(fake_logits), losses, averages,
-                 gradients, tf.group(step, *averages), step)
-
-
-def apply_gradients(network, adam, pairs):
-    """The op of one Adam step, under the name that checkpoints know: NETWORK_train/beta1_power."""
-    with tf.name_scope(f"{network}_train/"):
-        return adam.apply_gradients(pairs)
+                 gradients, tf.group(step, *averages))
 
 
 # --------------------------------------------------------------------------------------------------
