@@ -15,8 +15,11 @@ pictures and summaries, checkpoints, modes, command line. Importing does nothing
 from __future__ import annotations
 
 import argparse
+import base64
 import collections
+import contextlib
 import csv
+import functools
 import html
 import importlib
 import io
@@ -24,11 +27,15 @@ import json
 import math
 import os
 import random
+import shutil
 import signal
 import string
+import struct
 import sys
+import tempfile
 import time
 import urllib.parse
+import warnings
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -38,13 +45,14 @@ QUIET = "3"  # errors reach us as exceptions; TF_CPP_MIN_LOG_LEVEL=0 shows Tenso
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", QUIET)
 
 
-def import_quietly(name):
-    """Imports a module with stderr shut: some lines come before TensorFlow's log level holds
-    (tensorflow issue 100442)."""
+@contextlib.contextmanager
+def quiet_stderr():
+    """Shuts stderr inside: TensorFlow's C++ writes some lines whatever its log level is, at import
+    (tensorflow issue 100442) and where TFLite starts."""
     kept, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, 2)
     try:
-        return importlib.import_module(name)
+        yield
     finally:
         os.dup2(kept, 2)
         os.close(kept)
@@ -58,7 +66,10 @@ class LazyTensorFlow:
         module = sys.modules.get("tensorflow.compat.v1")
         if module is None:
             quiet = os.environ["TF_CPP_MIN_LOG_LEVEL"] == QUIET
-            module = (import_quietly if quiet else importlib.import_module)("tensorflow.compat.v1")
+            with quiet_stderr() if quiet else contextlib.nullcontext():
+                module = importlib.import_module("tensorflow.compat.v1")
+            if quiet:
+                module.logging.set_verbosity(module.logging.ERROR)  # "deprecated", of all of v1
         return getattr(module, name)
 
 
@@ -68,10 +79,15 @@ tf = LazyTensorFlow()
 # Options
 # --------------------------------------------------------------------------------------------------
 
-CROP_SIZE = 256  # height and width of a picture in the network
-MODEL_OPTIONS = {  # restored from a checkpoint's options.json -> what a missing key stands for
-    "which_direction": "AtoB", "ngf": 64, "ndf": 64, "lab_colorization": False,
-    "separable_conv": False, "bottleneck_norm": True}
+MODEL_OPTIONS = {  # a model's own, always the checkpoint's -> what a missing key stands for
+    "which_direction": "AtoB", "lab_colorization": False, "crop_size": 256, "generator": "unet",
+    "separable_conv": False, "upsample": "deconv", "norm": "batch", "bottleneck_norm": True,
+    "padding": "zero", "ngf": 64, "ndf": 64, "patch_size": 70, "unconditional": False}
+TRAINING_OPTIONS = (  # how a model is trained and used: the checkpoint's unless given
+    "no_dropout", "test_dropout", "gan_loss", "gan_weight", "l1_weight", "feature_weight",
+    "discrim_weight", "label_smoothing", "ema_generator", "augment", "diffaugment")
+AUGMENTATIONS = ("vflip", "rot90", "scale", "brightness", "contrast", "noise")
+EXPORT_FORMATS = ("saved_model", "affinelayer", "graph", "tflite", "pict")
 
 
 class UserError(ValueError):
@@ -91,6 +107,7 @@ class Options(NamedTuple):
     checkpoint: str | None
     resume: bool
     overwrite: bool
+    no_targets: bool
     seed: int | None
     max_steps: int | None
     max_epochs: int | None
@@ -101,19 +118,40 @@ class Options(NamedTuple):
     trace_freq: int
     save_freq: int
     batch_size: int
+    crop_size: int
     scale_size: int
     flip: bool
+    augment: tuple
     aspect_ratio: float
     which_direction: str
     lab_colorization: bool
-    separable_conv: bool
-    bottleneck_norm: bool
+    generator: str
     ngf: int
+    separable_conv: bool
+    upsample: str
+    norm: str
+    bottleneck_norm: bool
+    padding: str
+    no_dropout: bool
+    test_dropout: bool
+    patch_size: int
     ndf: int
+    unconditional: bool
+    gan_loss: str
+    gan_weight: float
+    l1_weight: float
+    feature_weight: float
+    discrim_weight: float
+    label_smoothing: float
+    diffaugment: bool
     lr: float
     beta1: float
-    l1_weight: float
-    gan_weight: float
+    lr_decay: str
+    decay_from: int | None
+    decay_from_epoch: int | None
+    grad_accumulation: int
+    ema_generator: float
+    export_format: tuple
     output_filetype: str
 
 
@@ -148,22 +186,17 @@ def number_type(kind, low, high=math.inf, open_low=False):
     return convert
 
 
-def create_parser():
-    """The command line: affinelayer's flags with their defaults, and ours."""
+def add_run_options(add):
+    """What to do, for how long, and what to show."""
     whole, count = number_type(int, 0), number_type(int, 1)
-    parser = OneLineParser(
-        prog="pix2pix.py", allow_abbrev=False, description=__doc__.split("\n\n", 1)[0],
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    add = parser.add_argument_group("what to do, on what").add_argument
     add("--mode", required=True, choices=["train", "test", "export"], help="what to do")
     add("--input_dir", help="folder of JPEG and PNG pictures, each a pair side by side")
     add("--output_dir", help="where results go; left out: DATASET_MODE")
-    add("--checkpoint", help="training folder to start from; left out in test: DATASET_train")
+    add("--checkpoint", help="folder or .pict to start from; left out in test: DATASET_train")
     add("--resume", action="store_true", help="go on with the run in output_dir; counts are totals")
     add("--overwrite", action="store_true", help="replace the run in output_dir")
+    add("--no_targets", action="store_true", help="test: pictures are inputs alone, not pairs")
     add("--seed", type=number_type(int, 0, 2**31 - 1), help="left out: drawn, and written down")
-
-    add = parser.add_argument_group("how long, and what to show").add_argument
     add("--max_steps", type=count, help="number of training steps")
     add("--max_epochs", type=count, help="number of passes over the pictures")
     add("--progress_freq", type=whole, default=50, help="steps between progress lines, 0: none")
@@ -172,111 +205,88 @@ def create_parser():
     add("--display_freq", type=whole, default=0, help="steps between pictures on the run's page")
     add("--trace_freq", type=whole, default=0, help="steps between timelines of one step")
     add("--save_freq", type=whole, default=5000, help="steps between checkpoints, 0: at the end")
+    add("--export_format", nargs="+", default=["saved_model", "affinelayer"],
+        choices=EXPORT_FORMATS, help="what export writes")
+    add("--output_filetype", default="png", choices=["png", "jpeg"], help="what export gives out")
 
-    add = parser.add_argument_group("pictures").add_argument
+
+def add_picture_options(add):
+    """Size, direction and augmentation."""
+    count = number_type(int, 1)
     add("--batch_size", type=count, default=1, help="pictures in a step")
-    add("--scale_size", type=number_type(int, CROP_SIZE), default=286,
-        help="scale pictures to this size before cropping to 256")
+    add("--crop_size", type=number_type(int, 32, 4096), default=256,
+        help="height and width of a picture in the network")
+    add("--scale_size", type=number_type(int, 32), default=286,
+        help="scale pictures to this size before cropping")
     add("--flip", dest="flip", action="store_true", default=True, help="flip pictures at random")
     add("--no_flip", dest="flip", action="store_false", help="don't")
+    add("--augment", nargs="+", default=[], choices=AUGMENTATIONS,
+        help="more changes at random; the last three of the input alone")
     add("--aspect_ratio", type=number_type(float, 0, 100, open_low=True), default=1.0,
-        help="width / height of the pictures that test writes")
+        help="width / height of the pictures that test and export write")
     add("--which_direction", default="AtoB", choices=["AtoB", "BtoA"], help="A is the left half")
     add("--lab_colorization", action="store_true",
         help="pictures are single; learn colour (B) from lightness (A) in Lab space")
 
-    add = parser.add_argument_group("model and training").add_argument
-    add("--separable_conv", action="store_true", help="separable convolutions in the generator")
-    add("--bottleneck_norm", action="store_true", help="norm on the innermost encoder layer")
+
+def add_network_options(add):
+    """The family of networks."""
+    count = number_type(int, 1)
+    add("--generator", default="unet", choices=["unet", "encoder_decoder", "resnet"],
+        help="U-Net, the same without skips, or residual blocks")
     add("--ngf", type=count, default=64, help="filters in the generator's first layer")
+    add("--separable_conv", action="store_true", help="separable convolutions in the generator")
+    add("--upsample", default="deconv", choices=["deconv", "resize"],
+        help="transposed convolution, or nearest neighbour and convolution")
+    add("--norm", default="batch", choices=["batch", "instance", "none"], help="of both networks")
+    add("--bottleneck_norm", action="store_true", help="norm on the innermost encoder layer")
+    add("--padding", default="zero", choices=["zero", "reflect"], help="of the generator")
+    add("--no_dropout", action="store_true", help="no dropout in training either")
+    add("--test_dropout", action="store_true", help="dropout in test and export too")
+    add("--patch_size", type=int, default=70, choices=[1, *PATCH_WIDTHS],
+        help="what one logit of the discriminator sees: its receptive field")
     add("--ndf", type=count, default=64, help="filters in the discriminator's first layer")
+    add("--unconditional", action="store_true", help="the discriminator does not see the input")
+
+
+def add_training_options(add):
+    """Losses, optimizer and schedule."""
+    weight, whole = number_type(float, 0), number_type(int, 0)
+    add("--gan_loss", default="vanilla", choices=["vanilla", "lsgan", "hinge"],
+        help="cross entropy, least squares or hinge")
+    add("--gan_weight", type=weight, default=1.0,
+        help="weight of the GAN loss; 0: no discriminator")
+    add("--l1_weight", type=weight, default=100.0, help="weight of the L1 loss")
+    add("--feature_weight", type=weight, default=0.0,
+        help="weight of the L1 loss between the discriminator's features")
+    add("--discrim_weight", type=number_type(float, 0, open_low=True), default=1.0,
+        help="weight of the discriminator's loss; the paper has 0.5")
+    add("--label_smoothing", type=number_type(float, 0, 0.5), default=0.0,
+        help="real pairs are labelled 1 minus this")
+    add("--diffaugment", action="store_true", help="augment what the discriminator sees")
     add("--lr", type=number_type(float, 0, open_low=True), default=0.0002, help="Adam's rate")
     add("--beta1", type=number_type(float, 0, 0.999999), default=0.5, help="Adam's momentum")
-    add("--l1_weight", type=number_type(float, 0), default=100.0, help="weight of the L1 loss")
-    add("--gan_weight", type=number_type(float, 0), default=1.0, help="weight of the GAN loss")
-    add("--output_filetype", default="png", choices=["png", "jpeg"], help="what export gives out")
+    add("--lr_decay", default="none", choices=["none", "linear", "cosine"],
+        help="how the rate falls to 0 at the end of the run")
+    add("--decay_from", type=whole, help="step at which it begins; left out: half of the run")
+    add("--decay_from_epoch", type=whole, help="the same, in epochs")
+    add("--grad_accumulation", type=number_type(int, 1), default=1,
+        help="batches whose gradients make one step")
+    add("--ema_generator", type=number_type(float, 0, 0.999999), default=0.0,
+        help="decay of the averaged generator that test and export use; 0: none")
+
+
+def create_parser():
+    """The command line: affinelayer's flags with their defaults, and ours."""
+    parser = OneLineParser(
+        prog="pix2pix.py", allow_abbrev=False, description=__doc__.split("\n\n", 1)[0],
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    for title, add_options in (("what to do, on what", add_run_options),
+                               ("pictures", add_picture_options),
+                               ("generator and discriminator", add_network_options),
+                               ("losses and learning rate", add_training_options)):
+        add_options(parser.add_argument_group(title).add_argument)
     return parser
-
-
-def read_options_file(checkpoint_dir):
-    """The options.json beside a checkpoint as a dict. Raises UserError where there is none."""
-    path = Path(checkpoint_dir) / "options.json"
-    try:
-        stored = json.loads(path.read_text(encoding="utf-8"))
-        return {name: stored[name] for name in Options._fields if name in stored}
-    except OSError:
-        raise UserError(f"--checkpoint {checkpoint_dir} holds no options.json: "
-                        "name a folder that --mode train wrote") from None
-    except (ValueError, TypeError):
-        raise UserError(f"{path} is not readable JSON: restore it or train again") from None
-
-
-def default_dir(input_dir, mode):
-    """The folder that a mode uses for a dataset: facades/val, "test" -> facades_test."""
-    return f"{Path(os.path.abspath(input_dir)).parent.name or 'pix2pix'}_{mode}"
-
-
-def check_folders(options, given):
-    """Raises UserError where the folders cannot be what the mode needs; makes nothing."""
-    if options.mode != "export" and not os.path.isdir(options.input_dir):
-        raise UserError(f"--input_dir {options.input_dir} is not a folder: check the path")
-    if options.checkpoint is not None and not os.path.isdir(options.checkpoint):
-        hint = "name a training folder" if "checkpoint" in given else "name one with --checkpoint"
-        raise UserError(f"--checkpoint {options.checkpoint} is not a folder: {hint}")
-    output_dir = Path(options.output_dir)
-    if output_dir.exists() and not output_dir.is_dir():
-        raise UserError(f"--output_dir {output_dir} is a file: name a folder")
-    existing = next(path for path in (output_dir, *output_dir.absolute().parents) if path.exists())
-    if not os.access(existing, os.W_OK):
-        raise UserError(f"--output_dir {output_dir} is not writable: choose another")
-    holds_run = (output_dir / "options.json").exists()
-    if options.mode != "train" and (output_dir / "checkpoint").exists() and holds_run:
-        raise UserError(f"--output_dir {output_dir} holds a training run: choose another")
-    if options.mode == "train" and options.resume and not holds_run:
-        raise UserError(f"--resume finds no run in {output_dir}: leave it out to start one")
-    if options.mode == "train" and holds_run and not options.resume and not options.overwrite:
-        raise UserError(f"--output_dir {output_dir} already holds a run: "
-                        "give --resume to go on, --overwrite to replace it, or another folder")
-
-
-def parse_args(argv=None):
-    """Options from the command line and, where a model is loaded, its options.json.
-
-    What wins: in test, export and training from --checkpoint the model's options (MODEL_OPTIONS)
-    are the checkpoint's. With --resume every option is the run's own but those given now, and the
-    model's and the seed stay. Raises UserError.
-    """
-    parser = create_parser()
-    values = vars(parser.parse_args(argv))
-    unset = argparse.Namespace(**dict.fromkeys(values))
-    given = {name for name, value in vars(parser.parse_args(argv, unset)).items()
-             if value is not None}
-    mode, input_dir = values["mode"], values["input_dir"]
-    if input_dir is None and (mode != "export" or values["checkpoint"] is None):
-        other = " or --checkpoint" if mode == "export" else ""
-        raise UserError(f"--input_dir{other} is missing: name a folder")
-    if values["output_dir"] is None:
-        name = f"{Path(values['checkpoint']).name.removesuffix('_train')}_{mode}" \
-            if input_dir is None else default_dir(input_dir, mode)
-        values["output_dir"] = name
-    if values["checkpoint"] is None and mode != "train":
-        values["checkpoint"] = default_dir(input_dir, "train")
-    if values["resume"] and (values["overwrite"] or values["checkpoint"] and mode == "train"):
-        raise UserError("--resume goes with neither --overwrite nor --checkpoint: choose one")
-    check_folders(Options(**values), given)
-
-    if mode == "train" and values["resume"]:
-        stored = {**MODEL_OPTIONS, **read_options_file(values["output_dir"]), "checkpoint": None}
-        now = given - {*MODEL_OPTIONS, "seed"} | {"mode", "output_dir", "resume", "overwrite"}
-        if given & {"max_steps", "max_epochs"}:  # a new end takes the place of the old one
-            now |= {"max_steps", "max_epochs"}
-        values.update({name: value for name, value in stored.items() if name not in now})
-    elif values["checkpoint"] is not None:
-        stored = read_options_file(values["checkpoint"])
-        values.update({name: stored.get(name, default) for name, default in MODEL_OPTIONS.items()})
-    if values["seed"] is None:
-        values["seed"] = random.randrange(2**31)
-    return Options(**values)
 
 
 # --------------------------------------------------------------------------------------------------
@@ -390,23 +400,41 @@ def join_lab(lightness, colour):
 
 
 class Augmentation(NamedTuple):
-    """One pair's random draws, used for both halves."""
+    """One pair's random draws; None is not drawn."""
 
+    scale_size: Any  # [] int32 or int: height and width before the crop
     offset: Any  # [2] int32: top, left corner of the crop
-    flip: Any  # [] bool
+    flip: Any = None  # [] bool: left to right
+    vflip: Any = None  # [] bool: upside down
+    turns: Any = None  # [] int32 0..3: quarter turns
+    brightness: Any = None  # [] -0.2..0.2: added to the input
+    contrast: Any = None  # [] 0.8..1.2: factor of the input's distance from its mean
+    noise_seed: Any = None  # [2] int64
 
 
 class Examples(NamedTuple):
     """A batch of pairs. Which half is inputs is --which_direction's choice."""
 
     numbers: Any  # [batch] int64: index into the sorted list of files
-    inputs: Any  # [batch, 256, 256, channels] -1..1
-    targets: Any  # [batch, 256, 256, channels] -1..1
+    inputs: Any  # [batch, crop_size, crop_size, channels] -1..1
+    targets: Any = []  # [batch, crop_size, crop_size, channels] -1..1; [] with --no_targets
 
 
-def steps_in_epoch(count, batch_size):
-    """Every picture once; the last batch of an epoch may be smaller."""
-    return math.ceil(count / batch_size)
+def pictures_in_step(options):
+    """Number of pictures that a step takes together."""
+    return options.batch_size * options.grad_accumulation
+
+
+def steps_in_epoch(count, step_size):
+    """Every picture once; the last step of an epoch may be smaller."""
+    return math.ceil(count / step_size)
+
+
+def picture_channels(lab_colorization, which_direction):
+    """Number of channels of inputs and of targets."""
+    if not lab_colorization:
+        return 3, 3
+    return (1, 2) if which_direction == "AtoB" else (2, 1)
 
 
 def picture_order(count, seed, epoch):
@@ -415,78 +443,123 @@ def picture_order(count, seed, epoch):
     return tf.cast(tf.argsort(draws, stable=True), tf.int64)
 
 
-def draw_augmentation(seed, number, scale_size, flip):
-    """Draws crop and flip for the number-th pair of a run: a pure function of its arguments."""
-    offset = tf.random.stateless_uniform(
-        [2], seed=[seed, 2 * number], minval=0, maxval=scale_size - CROP_SIZE + 1, dtype=tf.int32)
-    coin = tf.random.stateless_uniform([], seed=[seed, 2 * number + 1])
-    return Augmentation(offset, tf.logical_and(flip, coin < 0.5))
+def draw_augmentation(seed, number, crop_size, scale_size, kinds):
+    """Draws for the number-th pair of a run: a pure function of its arguments.
+
+    kinds: what is drawn beside the place of the crop: "flip" and any of AUGMENTATIONS.
+    """
+    zoom, top, left, flip, vflip, turn, brightness, contrast = tf.unstack(
+        tf.random.stateless_uniform([8], seed=[seed, 2 * number]))
+    if "scale" in kinds:  # up to 1.25 times as large
+        room = int(1.25 * scale_size) - crop_size + 1
+        scale_size = crop_size + tf.cast(zoom * room, tf.int32)
+    room = tf.cast(scale_size - crop_size + 1, tf.float32)
+    return Augmentation(
+        scale_size, tf.cast(tf.stack([top, left]) * room, tf.int32),
+        flip=flip < 0.5 if "flip" in kinds else None,
+        vflip=vflip < 0.5 if "vflip" in kinds else None,
+        turns=tf.cast(4 * turn, tf.int32) if "rot90" in kinds else None,
+        brightness=0.4 * brightness - 0.2 if "brightness" in kinds else None,
+        contrast=0.4 * contrast + 0.8 if "contrast" in kinds else None,
+        noise_seed=[seed, 2 * number + 1] if "noise" in kinds else None)
 
 
-def transform(picture, scale_size, augmentation):
-    """One half [height, width, channels] -> [256, 256, channels]: scaled, cropped, flipped."""
-    picture = tf.image.resize(picture, [scale_size, scale_size], method="area")
+def transform(picture, crop_size, augmentation):
+    """One half [height, width, channels] -> [crop_size, crop_size, channels]: scaled, cropped,
+    flipped, turned."""
+    size = augmentation.scale_size
+    picture = tf.image.resize(picture, [size, size], method="area")
     top, left = tf.unstack(augmentation.offset)
-    picture = picture[top:top + CROP_SIZE, left:left + CROP_SIZE]
-    return tf.cond(augmentation.flip, lambda: picture[:, ::-1], lambda: picture)
+    picture = picture[top:top + crop_size, left:left + crop_size]
+    if augmentation.flip is not None:
+        picture = tf.cond(augmentation.flip, lambda: picture[:, ::-1], lambda: picture)
+    if augmentation.vflip is not None:
+        picture = tf.cond(augmentation.vflip, lambda: picture[::-1], lambda: picture)
+    return picture if augmentation.turns is None else tf.image.rot90(picture, augmentation.turns)
 
 
-def decode_picture(path):
-    """A JPEG or PNG file, told apart by content -> sRGB 0..1 [height, width, 3]."""
-    picture = tf.image.decode_image(tf.io.read_file(path), channels=3, expand_animations=False)
+def disturb(inputs, augmentation):
+    """An input picture [height, width, channels] -1..1, its contrast, brightness and noise
+    changed; the shape and the range stay."""
+    changed = inputs
+    if augmentation.contrast is not None:
+        mean = tf.reduce_mean(changed, axis=[0, 1])
+        changed = (changed - mean) * augmentation.contrast + mean
+    if augmentation.brightness is not None:
+        changed += augmentation.brightness
+    if augmentation.noise_seed is not None:
+        changed += 0.05 * tf.random.stateless_normal(tf.shape(changed), augmentation.noise_seed)
+    return inputs if changed is inputs else tf.clip_by_value(changed, -1, 1)
+
+
+def decode_picture(contents):
+    """Bytes of a JPEG or PNG file, told apart by content -> sRGB 0..1 [height, width, 3]."""
+    picture = tf.image.decode_image(contents, channels=3, expand_animations=False)
     picture.set_shape([None, None, 3])
     return tf.image.convert_image_dtype(picture, tf.float32)
 
 
-def split_pair(picture, lab_colorization):
-    """sRGB 0..1 [height, width, 3] -> halves A and B, -1..1: left and right, or L and ab."""
+def to_model(pictures, lab_colorization, which_direction):
+    """sRGB 0..1 [..., 3] -> a network's inputs -1..1 [..., channels]."""
+    if not lab_colorization:
+        return pictures * 2 - 1
+    return split_lab(pictures)[0 if which_direction == "AtoB" else 1]
+
+
+def split_pair(picture, lab_colorization, which_direction):
+    """sRGB 0..1 [height, width, 3] -> input and target -1..1: halves, or lightness and colour."""
     if lab_colorization:
-        return split_lab(picture)
-    middle = tf.shape(picture)[1] // 2
-    # an odd width leaves its last column out: both halves are equally wide
-    return picture[:, :middle] * 2 - 1, picture[:, middle:2 * middle] * 2 - 1
+        halves = split_lab(picture)
+    else:
+        middle = tf.shape(picture)[1] // 2
+        # an odd width leaves its last column out: both halves are equally wide
+        halves = picture[:, :middle] * 2 - 1, picture[:, middle:2 * middle] * 2 - 1
+    return halves if which_direction == "AtoB" else halves[::-1]
 
 
 def create_examples(paths, options, first_step=0):
     """Batches from the picture files, as Examples.
 
     Training: endless shuffled epochs, beginning as if `first_step` steps had been taken.
-    Otherwise: each picture once, in order, scaled to 256 and neither cropped nor flipped.
+    Otherwise: each picture once, in order, scaled to crop_size and not changed at random.
     """
     training = options.mode == "train"
-    count, batch_size = len(paths), options.batch_size
-    scale_size = options.scale_size if training else CROP_SIZE
-    first_epoch, steps_done = divmod(first_step, steps_in_epoch(count, batch_size))
+    count, step_size, crop_size = len(paths), pictures_in_step(options), options.crop_size
+    scale_size = options.scale_size if training else crop_size
+    kinds = ("flip",) * options.flip + tuple(options.augment) if training else ()
+    form = options.lab_colorization, options.which_direction
+    channels = picture_channels(*form)[:1 if options.no_targets else 2]
+    first_epoch, steps_done = divmod(first_step, steps_in_epoch(count, step_size))
     path_list = tf.constant([os.fsencode(path) for path in paths])
 
     def epoch_numbers(epoch):
         """The batches of an epoch: indices into the files and running numbers of the pairs."""
         order = picture_order(count, options.seed, epoch) if training else np.arange(count)
         runs = tf.range(tf.cast(count, tf.int64)) + epoch * count  # a draw's key: pairs seen so far
-        return tf.data.Dataset.from_tensor_slices((order, runs)).batch(batch_size)
+        return tf.data.Dataset.from_tensor_slices((order, runs)).batch(step_size)
 
     def load_pair(arguments):
-        """One pair, augmented: halves A and B."""
+        """One pair, augmented: input and target, or the input alone."""
         number, run = arguments
-        halves = split_pair(decode_picture(path_list[number]), options.lab_colorization)
-        draws = draw_augmentation(options.seed, run, scale_size, options.flip and training)
-        return tuple(transform(half, scale_size, draws) for half in halves)
+        picture = decode_picture(tf.io.read_file(path_list[number]))
+        pair = (to_model(picture, *form),) if options.no_targets else split_pair(picture, *form)
+        draws = draw_augmentation(options.seed, run, crop_size, scale_size, kinds)
+        inputs, *targets = (transform(half, crop_size, draws) for half in pair)
+        return (disturb(inputs, draws), *targets)
 
     def load_batch(numbers, runs):
-        """One batch as Examples."""
-        a, b = tf.map_fn(load_pair, (numbers, runs), fn_output_signature=(tf.float32, tf.float32))
-        return Examples(numbers, *((a, b) if options.which_direction == "AtoB" else (b, a)))
+        """One batch: numbers, inputs and targets."""
+        types = (tf.float32,) * len(channels)
+        return (numbers, *tf.map_fn(load_pair, (numbers, runs), fn_output_signature=types))
 
     epochs = tf.data.Dataset.range(first_epoch, 2**31 if training else 1)
     batches = epochs.flat_map(epoch_numbers).skip(steps_done)
     batches = batches.map(load_batch, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-    examples = tf.data.make_one_shot_iterator(batches.prefetch(tf.data.AUTOTUNE)).get_next()
-    channels = (1, 2) if options.lab_colorization else (3, 3)
-    if options.which_direction == "BtoA":
-        channels = channels[::-1]
-    for tensor, depth in zip(examples[1:], channels):
-        tensor.set_shape([None, CROP_SIZE, CROP_SIZE, depth])
-    return examples
+    numbers, *pictures = tf.data.make_one_shot_iterator(
+        batches.prefetch(tf.data.AUTOTUNE)).get_next()
+    for tensor, depth in zip(pictures, channels):
+        tensor.set_shape([None, crop_size, crop_size, depth])
+    return Examples(numbers, *pictures)
 
 
 # --------------------------------------------------------------------------------------------------
@@ -495,6 +568,22 @@ def create_examples(paths, options, first_step=0):
 
 KERNEL_SIZE = 4
 NORM_EPSILON = 1e-5
+
+
+class DrawKey(NamedTuple):
+    """What the random draws of a step depend on, and nothing else."""
+
+    seed: Any  # [] int64
+    step: Any  # [] int64: steps taken
+    first: Any = 0  # [] int32: place in the step of the batch's first picture; None: all draw alike
+
+
+class Layers(NamedTuple):
+    """The layers that a generator is made of."""
+
+    conv: Any  # function of inputs, out_channels, kernel_size, stride
+    deconv: Any  # function of inputs, out_channels, kernel_size: twice as high and wide
+    norm: Any  # function of inputs
 
 
 def get_weights(name, shape, mean=0.0):
@@ -508,17 +597,39 @@ def get_bias(channels, name="bias"):
     return tf.get_variable(name, [channels], initializer=tf.zeros_initializer(), use_resource=True)
 
 
+def identity(x):
+    """No activation."""
+    return x
+
+
+def relu(x):
+    """x where x > 0, 0 elsewhere."""
+    return tf.nn.relu(x)
+
+
 def lrelu(x, slope=0.2):
     """x where x > 0, slope * x elsewhere."""
     return tf.nn.leaky_relu(x, slope)
 
 
-def conv(inputs, out_channels, stride=2, padding="SAME"):
-    """4x4 convolution: [batch, height, width, in] -> [batch, height/stride, width/stride, out]."""
+def conv(inputs, out_channels, kernel_size=KERNEL_SIZE, stride=2, padding="SAME"):
+    """Convolution: [batch, height, width, in] -> [batch, height/stride, width/stride, out]."""
     with tf.variable_scope("conv2d"):
-        kernel = get_weights("kernel", [KERNEL_SIZE, KERNEL_SIZE, inputs.shape[3], out_channels])
+        kernel = get_weights("kernel", [kernel_size, kernel_size, inputs.shape[3], out_channels])
         outputs = tf.nn.conv2d(inputs, kernel, strides=stride, padding=padding)
         return tf.nn.bias_add(outputs, get_bias(out_channels))
+
+
+def pad(inputs, before, after, mode="CONSTANT"):
+    """Adds rows and columns on every side; mode REFLECT mirrors at the outermost pixels."""
+    return tf.pad(inputs, [[0, 0], [before, after], [before, after], [0, 0]], mode)
+
+
+def reflect_conv(inputs, out_channels, kernel_size=KERNEL_SIZE, stride=2):
+    """`conv` with a mirrored border in place of zeros."""
+    around = kernel_size - stride
+    return conv(pad(inputs, around // 2, around - around // 2, "REFLECT"), out_channels,
+                kernel_size, stride, padding="VALID")
 
 
 def doubled_shape(inputs, channels):
@@ -527,10 +638,10 @@ def doubled_shape(inputs, channels):
     return [None, height and 2 * height, width and 2 * width, channels]
 
 
-def deconv(inputs, out_channels):
-    """4x4 transposed convolution: [batch, height, width, in] -> [batch, 2height, 2width, out]."""
+def deconv(inputs, out_channels, kernel_size=KERNEL_SIZE):
+    """Transposed convolution: [batch, height, width, in] -> [batch, 2height, 2width, out]."""
     with tf.variable_scope("conv2d_transpose"):
-        kernel = get_weights("kernel", [KERNEL_SIZE, KERNEL_SIZE, out_channels, inputs.shape[3]])
+        kernel = get_weights("kernel", [kernel_size, kernel_size, out_channels, inputs.shape[3]])
         batch, height, width, _ = tf.unstack(tf.shape(inputs))
         outputs = tf.nn.conv2d_transpose(
             inputs, kernel, [batch, 2 * height, 2 * width, out_channels], strides=2)
@@ -538,41 +649,95 @@ def deconv(inputs, out_channels):
         return tf.nn.bias_add(outputs, get_bias(out_channels))
 
 
-def separable_conv(inputs, out_channels, stride=2):
-    """4x4 convolution per channel, then 1x1 across channels; shapes as `conv`."""
+def enlarge(inputs):
+    """[batch, height, width, channels] -> [batch, 2height, 2width, channels], nearest neighbour."""
+    height, width = tf.unstack(tf.shape(inputs)[1:3])
+    larger = tf.image.resize(inputs, [2 * height, 2 * width], method="nearest")
+    larger.set_shape(doubled_shape(inputs, inputs.shape[3]))
+    return larger
+
+
+def resize_conv(inputs, out_channels, _kernel_size=KERNEL_SIZE, conv_layer=conv):
+    """Nearest neighbour and a 3x3 convolution, which leaves no checkerboard; shapes as `deconv`
+    (Odena, Dumoulin, Olah, "Deconvolution and Checkerboard Artifacts", Distill 2016)."""
+    return conv_layer(enlarge(inputs), out_channels, kernel_size=3, stride=1)
+
+
+def separable_conv(inputs, out_channels, kernel_size=KERNEL_SIZE, stride=2):
+    """Convolution per channel, then 1x1 across channels; shapes as `conv`."""
     with tf.variable_scope("separable_conv2d"):
         channels = inputs.shape[3]
-        depthwise = get_weights("depthwise_kernel", [KERNEL_SIZE, KERNEL_SIZE, channels, 1])
+        depthwise = get_weights("depthwise_kernel", [kernel_size, kernel_size, channels, 1])
         pointwise = get_weights("pointwise_kernel", [1, 1, channels, out_channels])
         outputs = tf.nn.separable_conv2d(
             inputs, depthwise, pointwise, strides=[1, stride, stride, 1], padding="SAME")
         return tf.nn.bias_add(outputs, get_bias(out_channels))
 
 
-def separable_deconv(inputs, out_channels):
-    """Twice the size by nearest neighbour, then `separable_conv`; shapes as `deconv`."""
-    height, width = tf.unstack(tf.shape(inputs)[1:3])
-    larger = tf.image.resize(inputs, [2 * height, 2 * width], method="nearest")
-    larger.set_shape(doubled_shape(inputs, inputs.shape[3]))
-    return separable_conv(larger, out_channels, stride=1)
+def separable_deconv(inputs, out_channels, kernel_size=KERNEL_SIZE):
+    """Nearest neighbour, then `separable_conv`; shapes as `deconv`."""
+    return separable_conv(enlarge(inputs), out_channels, kernel_size, stride=1)
 
 
-def batchnorm(inputs):
+def normalize_pictures(inputs, gamma, beta):
+    """Zero mean and unit variance per picture and channel, then scale and shift."""
+    mean, variance = tf.nn.moments(inputs, axes=[1, 2], keepdims=True)
+    return tf.nn.batch_normalization(inputs, mean, variance, beta, gamma, NORM_EPSILON)
+
+
+def batchnorm(inputs, per_picture=False):
     """Zero mean and unit variance per channel, then scale and shift; the shape stays.
 
-    Statistics are those of the batch at hand, never running averages.
+    Statistics are those of the batch at hand, or of each picture, never running averages.
     """
     with tf.variable_scope("batch_normalization"):
         channels = inputs.shape[3]
         beta, gamma = get_bias(channels, "beta"), get_weights("gamma", [channels], mean=1.0)
+        if per_picture:
+            return normalize_pictures(inputs, gamma, beta)
         # the fused operation makes a training step a fifth faster than moments and arithmetic
         return tf.nn.fused_batch_norm(inputs, gamma, beta, epsilon=NORM_EPSILON)[0]
 
 
-def dropout(inputs, rate, seed):
-    """Zeroes a share `rate` of the values and scales the rest; equal seeds ([2]) draw alike."""
-    draws = tf.random.stateless_uniform(tf.shape(inputs), seed=seed)
+def instancenorm(inputs):
+    """Zero mean and unit variance per picture and channel, then scale and shift; the shape stays
+    (Ulyanov, Vedaldi, Lempitsky, arXiv 1607.08022)."""
+    with tf.variable_scope("instance_normalization"):
+        channels = inputs.shape[3]
+        beta, gamma = get_bias(channels, "beta"), get_weights("gamma", [channels], mean=1.0)
+        return normalize_pictures(inputs, gamma, beta)
+
+
+def draw_uniform(key, number, batch, shape):
+    """Uniform 0..1 [batch, *shape], a picture's a function of seed, step, its place in the step and
+    `number` (0..15): a step in one batch or in parts draws alike."""
+    first, count = (0, 1) if key.first is None else (key.first, key.first + batch)
+    draws = tf.random.stateless_uniform(
+        tf.concat([[count], shape], axis=0), seed=[key.seed * 16 + number, key.step])
+    return draws[first:]
+
+
+def dropout(inputs, rate, key, number):
+    """Zeroes a share `rate` of the values and scales the rest."""
+    shape = tf.shape(inputs)
+    draws = draw_uniform(key, number, shape[0], shape[1:])
     return tf.where(draws >= rate, inputs / (1 - rate), tf.zeros_like(inputs))
+
+
+def choose_norm(norm, per_picture=False):
+    """The layer function of --norm."""
+    return {"batch": functools.partial(batchnorm, per_picture=per_picture),
+            "instance": instancenorm, "none": identity}[norm]
+
+
+def choose_layers(options, per_picture=False):
+    """The generator's Layers. per_picture: batch norm sees each picture alone."""
+    norm = choose_norm(options.norm, per_picture)
+    if options.separable_conv:
+        return Layers(separable_conv, separable_deconv, norm)
+    plain = {"zero": conv, "reflect": reflect_conv}[options.padding]
+    resize = functools.partial(resize_conv, conv_layer=plain)
+    return Layers(plain, {"deconv": deconv, "resize": resize}[options.upsample], norm)
 
 
 # --------------------------------------------------------------------------------------------------
@@ -580,18 +745,25 @@ def dropout(inputs, rate, seed):
 # --------------------------------------------------------------------------------------------------
 
 
-class EncoderRow(NamedTuple):
-    """A downsampling layer: lrelu (but the first), convolution, norm."""
+class GeneratorRow(NamedTuple):
+    """A layer of a generator: activation, convolution, norm, dropout."""
 
-    width: int  # filters, in units of ngf
+    width: int | None  # filters, in units of ngf; None: the picture's channels
+    activation: Any
+    kernel_size: int = KERNEL_SIZE
+    stride: int = 2  # how many times smaller, in the decoder larger
     norm: bool = True
-
-
-class DecoderRow(NamedTuple):
-    """An upsampling layer: relu, deconvolution, norm, dropout."""
-
-    width: int  # filters, in units of ngf
     dropout: float = 0.0
+
+
+class GeneratorRows(NamedTuple):
+    """A generator: encoder, residual blocks, decoder."""
+
+    encoder: tuple
+    decoder: tuple
+    skips: bool = False  # a decoder layer also takes the encoder layer of its size
+    block: tuple = ()  # the layers of a block
+    num_blocks: int = 0
 
 
 class DiscriminatorRow(NamedTuple):
@@ -599,86 +771,159 @@ class DiscriminatorRow(NamedTuple):
 
     width: int  # filters, in units of ndf
     stride: int = 2
+    kernel_size: int = KERNEL_SIZE
     norm: bool = True
 
 
-ENCODER = (  # for 256x256 pictures ->
-    EncoderRow(1, norm=False),  # encoder_1 [batch, 128, 128, ngf]
-    EncoderRow(2),  # encoder_2 [batch, 64, 64, ngf * 2]
-    EncoderRow(4),  # encoder_3 [batch, 32, 32, ngf * 4]
-    EncoderRow(8),  # encoder_4 [batch, 16, 16, ngf * 8]
-    EncoderRow(8),  # encoder_5 [batch, 8, 8, ngf * 8]
-    EncoderRow(8),  # encoder_6 [batch, 4, 4, ngf * 8]
-    EncoderRow(8),  # encoder_7 [batch, 2, 2, ngf * 8]
-    EncoderRow(8, norm=False),  # encoder_8 [batch, 1, 1, ngf * 8]
+class Judgement(NamedTuple):
+    """What a discriminator says of a batch of pairs."""
+
+    logits: Any  # [batch, height, width, 1]: above 0 for real, below for generated
+    features: tuple  # its hidden layers
+
+
+UNET_ENCODER = (  # for 256x256 pictures ->
+    GeneratorRow(1, identity, norm=False),  # encoder_1 [batch, 128, 128, ngf]
+    GeneratorRow(2, lrelu),  # encoder_2 [batch, 64, 64, ngf * 2]
+    GeneratorRow(4, lrelu),  # encoder_3 [batch, 32, 32, ngf * 4]
+    GeneratorRow(8, lrelu),  # encoder_4 [batch, 16, 16, ngf * 8]
+    GeneratorRow(8, lrelu),  # encoder_5 [batch, 8, 8, ngf * 8]
+    GeneratorRow(8, lrelu),  # encoder_6 [batch, 4, 4, ngf * 8]
+    GeneratorRow(8, lrelu),  # encoder_7 [batch, 2, 2, ngf * 8]
+    GeneratorRow(8, lrelu, norm=False),  # encoder_8 [batch, 1, 1, ngf * 8]
 )
-DECODER = (  # each takes the layer before and, but for the first, its skip: encoder_N
-    DecoderRow(8, dropout=0.5),  # decoder_8 [batch, 2, 2, ngf * 8]
-    DecoderRow(8, dropout=0.5),  # decoder_7 [batch, 4, 4, ngf * 8]
-    DecoderRow(8, dropout=0.5),  # decoder_6 [batch, 8, 8, ngf * 8]
-    DecoderRow(8),  # decoder_5 [batch, 16, 16, ngf * 8]
-    DecoderRow(4),  # decoder_4 [batch, 32, 32, ngf * 4]
-    DecoderRow(2),  # decoder_3 [batch, 64, 64, ngf * 2]
-    DecoderRow(1),  # decoder_2 [batch, 128, 128, ngf]
-)  # decoder_1 [batch, 256, 256, channels]: no norm, tanh
+UNET_DECODER = (  # each takes the layer before and, but for the first, its skip: encoder_N
+    GeneratorRow(8, relu, dropout=0.5),  # decoder_8 [batch, 2, 2, ngf * 8]
+    GeneratorRow(8, relu, dropout=0.5),  # decoder_7 [batch, 4, 4, ngf * 8]
+    GeneratorRow(8, relu, dropout=0.5),  # decoder_6 [batch, 8, 8, ngf * 8]
+    GeneratorRow(8, relu),  # decoder_5 [batch, 16, 16, ngf * 8]
+    GeneratorRow(4, relu),  # decoder_4 [batch, 32, 32, ngf * 4]
+    GeneratorRow(2, relu),  # decoder_3 [batch, 64, 64, ngf * 2]
+    GeneratorRow(1, relu),  # decoder_2 [batch, 128, 128, ngf]
+    GeneratorRow(None, relu, norm=False),  # decoder_1 [batch, 256, 256, channels]
+)
+RESNET = GeneratorRows(  # Johnson, Alahi, Fei-Fei, arXiv 1603.08155, as in CycleGAN's code
+    encoder=(
+        GeneratorRow(1, identity, kernel_size=7, stride=1),  # encoder_1 [batch, 256, 256, ngf]
+        GeneratorRow(2, relu, kernel_size=3),  # encoder_2 [batch, 128, 128, ngf * 2]
+        GeneratorRow(4, relu, kernel_size=3),  # encoder_3 [batch, 64, 64, ngf * 4]
+    ),
+    block=(
+        GeneratorRow(4, identity, kernel_size=3, stride=1, dropout=0.5),  # block_N/layer_1
+        GeneratorRow(4, relu, kernel_size=3, stride=1),  # block_N/layer_2
+    ),
+    decoder=(
+        GeneratorRow(2, identity, kernel_size=3),  # decoder_3 [batch, 128, 128, ngf * 2]
+        GeneratorRow(1, relu, kernel_size=3),  # decoder_2 [batch, 256, 256, ngf]
+        GeneratorRow(None, relu, kernel_size=7, stride=1, norm=False),  # decoder_1 [.., channels]
+    ),
+)
 DISCRIMINATOR = (  # receptive field 70x70
     DiscriminatorRow(1, norm=False),  # layer_1 [batch, 128, 128, ndf]
     DiscriminatorRow(2),  # layer_2 [batch, 64, 64, ndf * 2]
     DiscriminatorRow(4),  # layer_3 [batch, 32, 32, ndf * 4]
     DiscriminatorRow(8, stride=1),  # layer_4 [batch, 31, 31, ndf * 8]
 )  # layer_5 [batch, 30, 30, 1]: logits
+PIXEL_DISCRIMINATOR = (  # receptive field 1x1
+    DiscriminatorRow(1, stride=1, kernel_size=1, norm=False),  # layer_1 [batch, 256, 256, ndf]
+    DiscriminatorRow(2, stride=1, kernel_size=1),  # layer_2 [batch, 256, 256, ndf * 2]
+)  # layer_3 [batch, 256, 256, 1]: logits
+PATCH_WIDTHS = {16: (1, 2), 34: (1, 2, 4), 70: (1, 2, 4, 8), 142: (1, 2, 4, 8, 8),
+                286: (1, 2, 4, 8, 8, 8)}  # receptive field -> rows' widths; the last has stride 1
 
 
-def encoder_rows(bottleneck_norm):
-    """The encoder's table; old models have a norm on the innermost layer too."""
-    return (*ENCODER[:-1], ENCODER[-1]._replace(norm=bottleneck_norm))
+def num_halvings(generator, crop_size):
+    """How often a generator halves its picture: a U-Net as often as it can."""
+    return 2 if generator == "resnet" else (crop_size & -crop_size).bit_length() - 1
 
 
-def create_generator(inputs, out_channels, ngf, *, separable=False, dropout_seed=None,
-                     encoder=ENCODER, decoder=DECODER):
-    """U-Net: [batch, height, width, channels] -> [batch, height, width, out_channels] -1..1.
+def generator_rows(generator, crop_size, bottleneck_norm=False):
+    """The table of a generator. A U-Net has fewer or more of its middle layers by size; old models
+    have a norm on its innermost encoder layer too."""
+    if generator == "resnet":
+        return RESNET._replace(num_blocks=9 if crop_size > 128 else 6)
+    middle = num_halvings(generator, crop_size) - 5
+    encoder = (*UNET_ENCODER[:4], *UNET_ENCODER[4:5] * middle,
+               UNET_ENCODER[-1]._replace(norm=bottleneck_norm))
+    return GeneratorRows(encoder, (*UNET_DECODER[:1] * middle, *UNET_DECODER[3:]),
+                         skips=generator == "unet")
 
-    Height and width are multiples of 256. dropout_seed: (seed, step), each int or int64 tensor;
-    None: no dropout.
+
+def discriminator_rows(patch_size):
+    """The table of the discriminator whose logits see patch_size x patch_size pixels."""
+    if patch_size == 1:
+        return PIXEL_DISCRIMINATOR
+    *widths, last = PATCH_WIDTHS[patch_size]
+    rows = [DiscriminatorRow(width, norm=width > 1) for width in widths]
+    return (*rows, DiscriminatorRow(last, stride=1))
+
+
+def map_size(size, rows):
+    """Height of a discriminator's logits for pictures of a height; below 1 there are none."""
+    for row in (*rows, rows[-1]._replace(stride=1)):
+        size = (size + 2 * ((row.kernel_size - 1) // 2) - row.kernel_size) // row.stride + 1
+    return size
+
+
+def apply_row(x, row, convolve, channels, norm, dropout_key, number):
+    """A generator's layer; convolve: function of inputs, out_channels, kernel_size."""
+    x = convolve(row.activation(x), channels, row.kernel_size)
+    x = norm(x) if row.norm else x
+    if row.dropout and dropout_key is not None:
+        x = dropout(x, row.dropout, dropout_key, number)
+    return x
+
+
+def create_generator(inputs, out_channels, ngf, rows, layers, dropout_key=None):
+    """[batch, height, width, channels] -> [batch, height, width, out_channels] -1..1.
+
+    Height and width are multiples of 2**num_halvings. dropout_key: DrawKey; None: no dropout.
     """
-    down, up = (separable_conv, separable_deconv) if separable else (conv, deconv)
     skips, x = [], inputs
-    for number, row in enumerate(encoder, 1):
+    for number, row in enumerate(rows.encoder, 1):
         with tf.variable_scope(f"encoder_{number}"):
-            x = down(lrelu(x) if number > 1 else x, ngf * row.width)
-            x = batchnorm(x) if row.norm else x
-            skips.append(x)
+            down = functools.partial(layers.conv, stride=row.stride)
+            x = apply_row(x, row, down, ngf * row.width, layers.norm, dropout_key, number)
+        skips.append(x)
 
-    x = skips.pop()
-    for number, row in zip(range(len(encoder), 1, -1), decoder):
+    x = relu(x) if rows.num_blocks else x
+    for number in range(1, rows.num_blocks + 1):
+        residual = x
+        for part, row in enumerate(rows.block, 1):
+            with tf.variable_scope(f"block_{number}/layer_{part}"):
+                same = functools.partial(layers.conv, stride=row.stride)
+                residual = apply_row(residual, row, same, ngf * row.width, layers.norm,
+                                     dropout_key, number)
+        x += residual
+
+    for number, row in zip(range(len(rows.decoder), 0, -1), rows.decoder):
+        if rows.skips and number < len(rows.decoder):
+            x = tf.concat([x, skips[number - 1]], axis=3)
         with tf.variable_scope(f"decoder_{number}"):
-            x = batchnorm(up(tf.nn.relu(x), ngf * row.width))
-            if row.dropout and dropout_seed is not None:
-                seed, step = dropout_seed
-                x = dropout(x, row.dropout, [seed * 16 + number, step])
-        x = tf.concat([x, skips.pop()], axis=3)
-
-    with tf.variable_scope("decoder_1"):
-        return tf.tanh(up(tf.nn.relu(x), out_channels))
+            up = layers.deconv if row.stride > 1 else functools.partial(layers.conv, stride=1)
+            channels = out_channels if row.width is None else ngf * row.width
+            x = apply_row(x, row, up, channels, layers.norm, dropout_key, number)
+    return tf.tanh(x)
 
 
-def create_discriminator(inputs, targets, ndf, rows=DISCRIMINATOR):
-    """PatchGAN on a pair: two [batch, 256, 256, channels] -> logits [batch, 30, 30, 1].
+def create_discriminator(pairs, ndf, rows=DISCRIMINATOR, norm=batchnorm):
+    """PatchGAN: [batch, height, width, channels] -> Judgement; each logit judges a part.
 
-    Each logit judges a 70x70 part: above 0 for real, below for generated.
+    pairs: inputs and targets as one picture, or targets alone.
     """
-    def padded_conv(x, channels, stride):
+    def padded_conv(x, channels, kernel_size, stride):
         """Convolution with one pixel of padding on every side, as the authors' code."""
-        x = tf.pad(x, [[0, 0], [1, 1], [1, 1], [0, 0]])
-        return conv(x, channels, stride, padding="VALID")
+        around = (kernel_size - 1) // 2
+        return conv(pad(x, around, around), channels, kernel_size, stride, padding="VALID")
 
-    x = tf.concat([inputs, targets], axis=3)
+    x, features = pairs, []
     for number, row in enumerate(rows, 1):
         with tf.variable_scope(f"layer_{number}"):
-            x = padded_conv(x, ndf * row.width, row.stride)
-            x = lrelu(batchnorm(x) if row.norm else x)
+            x = padded_conv(x, ndf * row.width, row.kernel_size, row.stride)
+            x = lrelu(norm(x) if row.norm else x)
+        features.append(x)
     with tf.variable_scope(f"layer_{len(rows) + 1}"):
-        return padded_conv(x, 1, stride=1)
+        return Judgement(padded_conv(x, 1, rows[-1].kernel_size, stride=1), tuple(features))
 
 
 # --------------------------------------------------------------------------------------------------
@@ -689,42 +934,149 @@ AVERAGE_DECAY = 0.99
 AVERAGE_NAMES = (  # in checkpoints, in the order of Losses
     "discriminator_loss/Mean/ExponentialMovingAverage",
     "generator_loss/Mean/ExponentialMovingAverage",
-    "generator_loss/Mean_1/ExponentialMovingAverage")
+    "generator_loss/Mean_1/ExponentialMovingAverage",
+    "generator_loss/Mean_2/ExponentialMovingAverage")
+CUTOUT_SIZE = 0.5  # of the picture's side (Zhao et al. 2020)
+TRANSLATION = 0.125
 
 
 class Losses(NamedTuple):
-    """The three losses, or their moving averages; each [] float32."""
+    """The losses, or their moving averages; each [] float32, or the list [] where a model has
+    none."""
 
-    discrim_loss: Any
-    gen_loss_GAN: Any
-    gen_loss_L1: Any
+    discrim_loss: Any = []
+    gen_loss_GAN: Any = []
+    gen_loss_L1: Any = []
+    gen_loss_feature: Any = []
+
+
+class Pass(NamedTuple):
+    """One batch's way forward and back."""
+
+    outputs: Any  # [batch, crop_size, crop_size, channels] -1..1
+    predict_real: Any  # [batch, height, width, 1] 0..1, or [] without a discriminator
+    predict_fake: Any
+    losses: Losses
+    gradients: tuple  # of the trainable variables, in their order
 
 
 class Model(NamedTuple):
     """What training runs and shows."""
 
-    outputs: Any  # [batch, 256, 256, channels] -1..1
-    predict_real: Any  # [batch, 30, 30, 1] 0..1
-    predict_fake: Any  # [batch, 30, 30, 1] 0..1
+    outputs: Any  # as in Pass
+    predict_real: Any
+    predict_fake: Any
     losses: Losses  # this step's
     averages: Losses  # over about the last 100 steps
+    lr: Any  # [] float32: this step's learning rate
     gradients: list  # (gradient, variable) of both networks
     train: Any  # op: both networks' step, averages, step counter
 
 
-def discriminator_loss(real_logits, fake_logits):
-    """Mean of -log(sigmoid(real)) - log(1 - sigmoid(fake)), by softplus: right far out too."""
-    return tf.reduce_mean(tf.nn.softplus(-real_logits) + tf.nn.softplus(fake_logits))
+def present(losses):
+    """Name -> value of the Losses that a model has."""
+    return {name: value for name, value in losses._asdict().items() if not isinstance(value, list)}
 
 
-def generator_gan_loss(fake_logits):
-    """Mean of -log(sigmoid(fake)), by softplus."""
-    return tf.reduce_mean(tf.nn.softplus(-fake_logits))
+def gan_distance(logits, label, gan_loss):
+    """How far logits are from a label 0..1 (1 real, 0 generated), one value per logit."""
+    if gan_loss == "lsgan":  # Mao et al., arXiv 1611.04076
+        return tf.square(logits - label)
+    if gan_loss == "hinge":  # Lim and Ye, arXiv 1705.02894
+        return tf.nn.relu(1 - (2 * label - 1) * logits)
+    # -label * log(sigmoid(x)) - (1 - label) * log(1 - sigmoid(x)), by softplus: right far out too
+    return label * tf.nn.softplus(-logits) + (1 - label) * tf.nn.softplus(logits)
+
+
+def discriminator_loss(real_logits, fake_logits, gan_loss="vanilla", label_smoothing=0.0):
+    """Mean distance of real pairs from 1 and generated ones from 0; smoothing is one-sided
+    (Salimans et al., arXiv 1606.03498)."""
+    return tf.reduce_mean(gan_distance(real_logits, 1 - label_smoothing, gan_loss)
+                          + gan_distance(fake_logits, 0.0, gan_loss))
+
+
+def generator_gan_loss(fake_logits, gan_loss="vanilla"):
+    """Mean distance of generated pairs from 1; with hinge the mean of -logits."""
+    if gan_loss == "hinge":
+        return -tf.reduce_mean(fake_logits)
+    return tf.reduce_mean(gan_distance(fake_logits, 1.0, gan_loss))
 
 
 def l1_loss(targets, outputs):
     """Mean absolute difference."""
     return tf.reduce_mean(tf.abs(targets - outputs))
+
+
+def feature_loss(real_features, fake_features):
+    """Mean over layers of the L1 loss between features (Wang et al., arXiv 1711.11585)."""
+    losses = [l1_loss(real, fake) for real, fake in zip(real_features, fake_features)]
+    return tf.add_n(losses) / len(losses)
+
+
+def change_colour(pictures, brightness, saturation, contrast):
+    """Adds brightness [batch]; multiplies the distance from a pixel's grey by saturation [batch],
+    from a picture's mean by contrast [batch]."""
+    brightness, saturation, contrast = (draws[:, tf.newaxis, tf.newaxis, tf.newaxis]
+                                        for draws in (brightness, saturation, contrast))
+    x = pictures + brightness
+    grey = tf.reduce_mean(x, axis=3, keepdims=True)
+    x = (x - grey) * saturation + grey
+    mean = tf.reduce_mean(x, axis=[1, 2, 3], keepdims=True)
+    return (x - mean) * contrast + mean
+
+
+def shift_pictures(pictures, offsets):
+    """Moves each picture [batch, height, width, channels] by offsets [batch, 2] int32: down and
+    right; what comes in is 0."""
+    for axis in (1, 2):
+        size = tf.shape(pictures)[axis]
+        sources = tf.range(size) - offsets[:, axis - 1, tf.newaxis]  # [batch, size]
+        inside = tf.cast((sources >= 0) & (sources < size), pictures.dtype)
+        pictures = tf.gather(pictures, tf.clip_by_value(sources, 0, size - 1), axis=axis,
+                             batch_dims=1)
+        pictures *= tf.expand_dims(inside[..., tf.newaxis], 3 - axis)
+    return pictures
+
+
+def hole_mask(centres, size):
+    """[batch, height, width, 1]: 0 in a square hole around centres [batch, 2] 0..1, which may lie
+    at the edge; 1 elsewhere. size: [2] height and width."""
+    outside = []
+    for axis in (0, 1):
+        side = tf.cast(size[axis], tf.float32)
+        place = tf.range(side) - tf.floor(centres[:, axis, tf.newaxis] * (side + 1))
+        outside.append((place < -CUTOUT_SIZE * side / 2) | (place >= CUTOUT_SIZE * side / 2))
+    mask = outside[0][:, :, tf.newaxis] | outside[1][:, tf.newaxis, :]
+    return tf.cast(mask[..., tf.newaxis], tf.float32)
+
+
+def diffaugment(pair, key):
+    """Colour, translation and cutout (Zhao et al., arXiv 2006.10738, "DiffAugment").
+
+    pair: pictures that belong together, each [batch, height, width, channels] -1..1: all get the
+    same draws. Differs from the paper: real and generated pairs of a step draw alike.
+    """
+    shape = tf.shape(pair[0])
+    draws = draw_uniform(key, 0, shape[0], [7])  # [batch, 7]
+    furthest = tf.round(TRANSLATION * tf.cast(shape[1:3], tf.float32))
+    offsets = tf.cast(tf.floor(draws[:, 3:5] * (2 * furthest + 1)) - furthest, tf.int32)
+    mask = hole_mask(draws[:, 5:7], shape[1:3])
+    return [mask * shift_pictures(
+        change_colour(pictures, draws[:, 0] - 0.5, 2 * draws[:, 1], draws[:, 2] + 0.5), offsets)
+            for pictures in pair]
+
+
+def learning_rate(options, step, decay_steps):
+    """The rate [] float32 of the step after `step` [] int64 steps.
+
+    decay_steps: where it begins to fall and where it would reach 0, in steps.
+    """
+    if options.lr_decay == "none":
+        return tf.constant(options.lr, tf.float32)
+    first, last = decay_steps
+    share = tf.clip_by_value(tf.cast(step - first, tf.float64) / (last - first), 0, 1)
+    factor = 1 - share if options.lr_decay == "linear" else (1 + tf.cos(math.pi * share)) / 2
+    return tf.cast(options.lr * factor, tf.float32)
 
 
 def average_losses(losses, step):
@@ -733,12 +1085,13 @@ def average_losses(losses, step):
     They start at 0; dividing by the weight that the steps so far carry takes that bias out.
     """
     share = 1 - tf.pow(AVERAGE_DECAY, tf.cast(step, tf.float32))
-    updated = []
-    for name, loss in zip(AVERAGE_NAMES, losses):
-        average = tf.get_variable(name, [], initializer=tf.zeros_initializer(), trainable=False,
-                                  use_resource=True)
-        updated.append(tf.assign_add(average, (1 - AVERAGE_DECAY) * (loss - average)) / share)
-    return Losses(*updated)
+    updated = {}
+    for (name, loss), stored_name in zip(losses._asdict().items(), AVERAGE_NAMES):
+        if name in present(losses):
+            average = tf.get_variable(stored_name, [], initializer=tf.zeros_initializer(),
+                                      trainable=False, use_resource=True)
+            updated[name] = tf.assign_add(average, (1 - AVERAGE_DECAY) * (loss - average)) / share
+    return Losses(**updated)
 
 
 def apply_gradients(network, adam, pairs):
@@ -747,40 +1100,109 @@ def apply_gradients(network, adam, pairs):
         return adam.apply_gradients(pairs)
 
 
-def create_model(examples, options):
-    """Both networks, their losses and one training step, as a Model.
+def judge(examples, targets, options, key):
+    """The discriminator's Judgement of pairs of examples' inputs and some targets."""
+    pair = [targets] if options.unconditional else [examples.inputs, targets]
+    pair = diffaugment(pair, key) if options.diffaugment else pair
+    with tf.variable_scope("discriminator", reuse=tf.AUTO_REUSE):
+        return create_discriminator(tf.concat(pair, axis=3), options.ndf,
+                                    discriminator_rows(options.patch_size),
+                                    choose_norm(options.norm))
+
+
+def create_pass(examples, options, key):
+    """The way of a batch forward through both networks and back, as Pass.
+
+    With --gan_weight 0 there is no discriminator.
+    """
+    with tf.variable_scope("generator", reuse=tf.AUTO_REUSE):
+        outputs = create_generator(
+            examples.inputs, examples.targets.shape[3], options.ngf,
+            generator_rows(options.generator, options.crop_size, options.bottleneck_norm),
+            choose_layers(options), None if options.no_dropout else key)
+    losses = Losses(gen_loss_L1=l1_loss(examples.targets, outputs))
+    gen_loss = options.l1_weight * losses.gen_loss_L1
+    if options.gan_weight == 0:
+        gradients = tf.gradients(gen_loss, tf.trainable_variables("generator/"))
+        return Pass(outputs, [], [], losses, tuple(gradients))
+
+    with tf.name_scope("real_discriminator"):
+        real = judge(examples, examples.targets, options, key)
+    with tf.name_scope("fake_discriminator"):
+        fake = judge(examples, outputs, options, key)
+    losses = losses._replace(
+        discrim_loss=discriminator_loss(real.logits, fake.logits, options.gan_loss,
+                                        options.label_smoothing),
+        gen_loss_GAN=generator_gan_loss(fake.logits, options.gan_loss))
+    gen_loss += options.gan_weight * losses.gen_loss_GAN
+    if options.feature_weight > 0:
+        losses = losses._replace(gen_loss_feature=feature_loss(real.features, fake.features))
+        gen_loss += options.feature_weight * losses.gen_loss_feature
+    gradients = (*tf.gradients(options.discrim_weight * losses.discrim_loss,
+                               tf.trainable_variables("discriminator/")),
+                 *tf.gradients(gen_loss, tf.trainable_variables("generator/")))
+    return Pass(outputs, tf.sigmoid(real.logits), tf.sigmoid(fake.logits), losses, gradients)
+
+
+def accumulate(examples, options, key):
+    """`create_pass` of a batch in parts of batch_size, one after the other: only one part's layers
+    are in memory at a time. Losses and gradients are the means over all pictures."""
+    size, total = options.batch_size, tf.shape(examples.numbers)[0]
+
+    def one_part(first):
+        """Pictures from `first` on: lists of what there is per picture and of means' shares."""
+        part = Examples(*(tensor[first:first + size] for tensor in examples))
+        done = create_pass(part, options, key._replace(first=first))
+        share = tf.cast(tf.shape(part.numbers)[0], tf.float32) / tf.cast(total, tf.float32)
+        means = [share * mean for mean in tf.nest.flatten((done.losses, done.gradients))]
+        return done, tf.nest.flatten(done[:3]), means
+
+    def next_part(first, arrays, sums):
+        """Loop body: writes and adds a part's."""
+        _, pictures, means = one_part(first)
+        arrays = [array.write(first // size, value) for array, value in zip(arrays, pictures)]
+        return first + size, arrays, [total + mean for total, mean in zip(sums, means)]
+
+    done, pictures, sums = one_part(0)  # the first by itself: it makes the variables
+    arrays = [tf.TensorArray(tf.float32, (total + size - 1) // size, infer_shape=False,
+                             element_shape=[None, *value.shape[1:]]).write(0, value)
+              for value in pictures]
+    _, arrays, sums = tf.while_loop(lambda first, *_: first < total, next_part,
+                                    [tf.constant(size), arrays, sums], parallel_iterations=1)
+    losses, gradients = tf.nest.pack_sequence_as((done.losses, done.gradients), sums)
+    outputs = tf.nest.pack_sequence_as(done[:3], [array.concat() for array in arrays])
+    return Pass(*outputs, losses, gradients)
+
+
+def create_model(examples, options, decay_steps=None):
+    """Both networks, their losses and one training step, as a Model. decay_steps: learning_rate's.
 
     The generator learns from the discriminator as it was before this step's update, as in the
     authors' code: all gradients are computed before anything is applied.
     """
-    out_channels = examples.targets.shape[3]
     global_step = tf.train.get_or_create_global_step()
-    with tf.variable_scope("generator"):
-        outputs = create_generator(
-            examples.inputs, out_channels, options.ngf, separable=options.separable_conv,
-            dropout_seed=(options.seed, global_step), encoder=encoder_rows(options.bottleneck_norm))
-    with tf.name_scope("real_discriminator"), tf.variable_scope("discriminator"):
-        real_logits = create_discriminator(examples.inputs, examples.targets, options.ndf)
-    with tf.name_scope("fake_discriminator"), tf.variable_scope("discriminator", reuse=True):
-        fake_logits = create_discriminator(examples.inputs, outputs, options.ndf)
-    losses = Losses(discriminator_loss(real_logits, fake_logits), generator_gan_loss(fake_logits),
-                    l1_loss(examples.targets, outputs))
-    gen_loss = options.gan_weight * losses.gen_loss_GAN + options.l1_weight * losses.gen_loss_L1
+    build = accumulate if options.grad_accumulation > 1 else create_pass
+    done = build(examples, options, DrawKey(options.seed, global_step))
+    variables = tf.trainable_variables("discriminator/") + tf.trainable_variables("generator/")
+    gradients = list(zip(done.gradients, variables))
 
-    gradients, updates = [], []
-    for network, loss in (("discriminator", losses.discrim_loss), ("generator", gen_loss)):
-        with tf.name_scope(f"{network}_train"):
-            adam = tf.train.AdamOptimizer(options.lr, options.beta1)
-            pairs = adam.compute_gradients(loss, tf.trainable_variables(f"{network}/"))
-        gradients += pairs
-        updates.append((network, adam, pairs))
-    with tf.control_dependencies([gradient for gradient, _ in gradients]):
-        updates = [apply_gradients(*update) for update in updates]
+    lr = learning_rate(options, global_step, decay_steps)
+    with tf.control_dependencies([*done.gradients, lr]):
+        updates = []
+        for network in ("discriminator", "generator"):
+            pairs = [pair for pair in gradients if pair[1].op.name.startswith(f"{network}/")]
+            if pairs:
+                adam = tf.train.AdamOptimizer(lr, options.beta1)
+                updates.append(apply_gradients(network, adam, pairs))
     with tf.control_dependencies(updates):
         step = tf.assign_add(global_step, 1)
-    averages = average_losses(losses, step)
-    return Model(outputs, tf.sigmoid(real_logits), tf.sigmoid(fake_logits), losses, averages,
-                 gradients, tf.group(step, *averages))
+    averages = average_losses(done.losses, step)
+    train_ops = [step, *tf.nest.flatten(averages)]
+    if options.ema_generator > 0:  # follows more closely at first: weights start from noise
+        with tf.control_dependencies(updates):
+            ema = tf.train.ExponentialMovingAverage(options.ema_generator, num_updates=step)
+            train_ops.append(ema.apply(tf.trainable_variables("generator/")))
+    return Model(*done[:4], averages, lr, gradients, tf.group(*train_ops))
 
 
 # --------------------------------------------------------------------------------------------------
@@ -793,7 +1215,7 @@ class Pictures(NamedTuple):
 
     inputs: Any
     outputs: Any
-    targets: Any
+    targets: Any = []  # [] where there are none
 
 
 class Metrics(NamedTuple):
@@ -804,20 +1226,26 @@ class Metrics(NamedTuple):
     ssim: Any  # Wang et al. 2004: RGB, Gaussian 11x11 window, sigma 1.5
 
 
-def create_pictures(examples, outputs, options):
-    """-1..1 in the model's channels -> Pictures of uint8 [batch, height, width, 1 or 3].
+def to_rgb(pictures, partners, lab_colorization, is_lightness):
+    """A network's pictures -1..1 [..., channels] -> 0..1 [..., 1 or 3]. Lab: colour is shown with
+    its partner's lightness, lightness in grey."""
+    if lab_colorization and not is_lightness:
+        return join_lab(partners, pictures)
+    return (pictures + 1) / 2
 
-    Lab: a colour half is shown with its pair's lightness, a lightness half in grey.
-    """
-    inputs, targets = examples.inputs, examples.targets
-    if options.lab_colorization and options.which_direction == "AtoB":
-        shown = [(inputs + 1) / 2, join_lab(inputs, outputs), join_lab(inputs, targets)]
-    elif options.lab_colorization:
-        shown = [join_lab(targets, inputs), (outputs + 1) / 2, (targets + 1) / 2]
-    else:
-        shown = [(inputs + 1) / 2, (outputs + 1) / 2, (targets + 1) / 2]
+
+def create_pictures(examples, outputs, options):
+    """-1..1 in the model's channels -> Pictures of uint8 [batch, height, width, 1 or 3]."""
+    inputs, targets, lab = examples.inputs, examples.targets, options.lab_colorization
+    forward = options.which_direction == "AtoB"
+    # without targets there is no lightness to show a colour input with: the middle of the range
+    partners = tf.zeros_like(inputs[..., :1]) if isinstance(targets, list) else targets
+    shown = [to_rgb(inputs, partners, lab, is_lightness=forward),
+             to_rgb(outputs, inputs, lab, is_lightness=not forward)]
+    if not isinstance(targets, list):
+        shown.append(to_rgb(targets, inputs, lab, is_lightness=not forward))
     if options.aspect_ratio != 1.0:
-        size = [CROP_SIZE, round(CROP_SIZE * options.aspect_ratio)]
+        size = [options.crop_size, round(options.crop_size * options.aspect_ratio)]
         shown = [tf.image.resize(picture, size, method="bicubic") for picture in shown]
     return Pictures(*(tf.image.convert_image_dtype(picture, tf.uint8, saturate=True)
                       for picture in shown))
@@ -826,7 +1254,7 @@ def create_pictures(examples, outputs, options):
 def encode_pictures(pictures):
     """Pictures of uint8 -> Pictures of PNG files, each [batch] bytes."""
     return Pictures(*(tf.map_fn(tf.image.encode_png, batch, fn_output_signature=tf.string)
-                      for batch in pictures))
+                      for batch in pictures if not isinstance(batch, list)))
 
 
 def create_metrics(pictures):
@@ -842,9 +1270,11 @@ def create_summaries(model, pictures, histograms):
     """TensorBoard's summary of a step, [] bytes; histograms of all weights only if asked for."""
     for name, batch in zip(Pictures._fields, pictures):
         tf.summary.image(name, batch)
-    tf.summary.image("predict_real", tf.image.convert_image_dtype(model.predict_real, tf.uint8))
-    tf.summary.image("predict_fake", tf.image.convert_image_dtype(model.predict_fake, tf.uint8))
-    for name, loss in zip(Losses._fields, model.averages):
+    if "discrim_loss" in present(model.losses):
+        for name in ("predict_real", "predict_fake"):
+            prediction = tf.image.convert_image_dtype(getattr(model, name), tf.uint8)
+            tf.summary.image(name, prediction)
+    for name, loss in {**present(model.averages), "learning_rate": model.lr}.items():
         tf.summary.scalar(name, loss)
     if histograms:
         for gradient, variable in model.gradients:
@@ -860,57 +1290,215 @@ def save_pictures(output_dir, names, pictures):
             (output_dir / "images" / f"{name}-{kind}.png").write_bytes(contents)
 
 
-def write_page(output_dir, title, summary, names):
-    """Writes index.html: a summary and a row per name with its three pictures from images/."""
+def write_page(output_dir, title, summary, names, kinds=Pictures._fields):
+    """Writes index.html: a summary and a row per name with its pictures from images/."""
     template = Path(__file__).with_name("tools") / "page.html"
+    heads = "".join(f"<th>{kind.removesuffix('s')}</th>" for kind in ("names", *kinds))
     rows = []
     for name in names:
-        links = [urllib.parse.quote(os.fsencode(f"images/{name}-{kind}.png"))
-                 for kind in Pictures._fields]
+        links = [urllib.parse.quote(os.fsencode(f"images/{name}-{kind}.png")) for kind in kinds]
         cells = "".join(f'<td><img loading="lazy" alt="" src="{link}"></td>' for link in links)
         rows.append(f"<tr><th>{html.escape(name)}</th>{cells}</tr>")
     page = string.Template(template.read_text(encoding="utf-8")).substitute(
-        title=html.escape(title), summary=html.escape(summary), rows="\n".join(rows))
+        title=html.escape(title), summary=html.escape(summary), heads=heads, rows="\n".join(rows))
     write_whole(output_dir / "index.html", os.fsencode(page))
 
 
 # --------------------------------------------------------------------------------------------------
-# Checkpoints
+# Checkpoints: TensorFlow's, those of affinelayer's scripts, and .pict files
 # --------------------------------------------------------------------------------------------------
 
 NUM_CHECKPOINTS = 3  # kept: the newest
+OLD_NAMES = {  # in the oldest of affinelayer's scripts, which had no biases -> today's
+    "/conv/filter": "/conv2d/kernel", "/deconv/filter": "/conv2d_transpose/kernel",
+    "/batchnorm/offset": "/batch_normalization/beta",
+    "/batchnorm/scale": "/batch_normalization/gamma"}
+EMA_SUFFIX = "/ExponentialMovingAverage"
+PICT_MU = 255  # of the mu-law that spaces the values of a .pict file
+PICT_SIZE = 256  # number of these values
 
 
-def find_checkpoint(checkpoint_dir):
-    """Path prefix of a folder's newest checkpoint. Raises UserError where it has none."""
-    path = tf.train.latest_checkpoint(str(checkpoint_dir))
+class StoredVariables(NamedTuple):
+    """The variables of a file, under today's names."""
+
+    path: str
+    shapes: dict  # name -> list
+    read: Any  # function: name -> array
+
+
+def read_pict(path):
+    """Name -> float32 array of a .pict file (docs/formats.md). Raises UserError."""
+    contents, chunks = Path(path).read_bytes(), []
+    try:
+        while contents:
+            size, = struct.unpack_from(">I", contents)
+            chunks.append(contents[4:4 + size])
+            contents = contents[4 + size:]
+        index, table, codes = chunks
+        table, codes = np.frombuffer(table, "<f4"), np.frombuffer(codes, np.uint8)
+        sizes = [math.prod(entry["shape"]) for entry in json.loads(index)]
+        if len(table) != PICT_SIZE or sum(sizes) != len(codes):
+            raise ValueError("sizes do not agree")
+        parts = np.split(codes, np.cumsum(sizes)[:-1])
+        return {entry["name"]: table[part].reshape(entry["shape"])
+                for entry, part in zip(json.loads(index), parts)}
+    except (struct.error, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path} is not a whole .pict file ({error}): fetch it again") from None
+
+
+def encode_pict(arrays):
+    """A .pict file's bytes: name -> array, each weight as the nearest of 256 values, which lie
+    evenly on the mu-law curve between the smallest and the largest weight."""
+    arrays = dict(sorted(arrays.items()))
+    low = min(float(array.min()) for array in arrays.values())
+    high = max(float(array.max()) for array in arrays.values())
+    scale = max(-low, high) or 1.0
+    ends = np.sign([low, high]) * np.log1p(PICT_MU * np.abs([low, high]) / scale)
+    curve = np.linspace(*ends, PICT_SIZE)
+    table = (np.sign(curve) * np.expm1(np.abs(curve)) / PICT_MU * scale).astype("<f4")
+    middles = (table[1:].astype(float) + table[:-1]) / 2
+    codes = [np.searchsorted(middles, array.ravel()).astype(np.uint8) for array in arrays.values()]
+    index = [{"name": name, "shape": list(array.shape)} for name, array in arrays.items()]
+    chunks = json.dumps(index).encode(), table.tobytes(), np.concatenate(codes).tobytes()
+    return b"".join(struct.pack(">I", len(chunk)) + chunk for chunk in chunks)
+
+
+def find_checkpoint(checkpoint):
+    """Path of what --checkpoint names: a .pict file, a checkpoint's prefix, or a folder's newest.
+    Raises UserError where there is none."""
+    if os.path.isfile(checkpoint) or os.path.exists(f"{checkpoint}.index"):
+        return str(checkpoint)
+    path = tf.train.latest_checkpoint(str(checkpoint))
     if path is None:
-        raise UserError(f"--checkpoint {checkpoint_dir} holds no checkpoint: train first")
+        raise UserError(f"--checkpoint {checkpoint} holds no checkpoint: train first")
     return path
 
 
-def read_step(checkpoint_path):
-    """Number of training steps that a checkpoint has behind it."""
-    return int(tf.train.load_checkpoint(checkpoint_path).get_tensor("global_step"))
+def open_variables(path):
+    """The StoredVariables of a checkpoint's prefix or a .pict file. Raises UserError."""
+    if path.endswith(".pict"):
+        arrays = read_pict(path)
+        return StoredVariables(path, {name: list(array.shape) for name, array in arrays.items()},
+                               arrays.__getitem__)
+    try:
+        reader = tf.train.load_checkpoint(path)
+    except (tf.errors.OpError, ValueError) as error:
+        raise UserError(f"{path} is not a readable checkpoint "
+                        f"({str(error).splitlines()[0]}): name another") from None
+    names = {}
+    for name in reader.get_variable_to_shape_map():
+        today = name
+        for old, new in OLD_NAMES.items():
+            today = today.replace(old, new)
+        names[today] = name
+    shapes = reader.get_variable_to_shape_map()
+    return StoredVariables(path, {today: list(shapes[name]) for today, name in names.items()},
+                           lambda name: reader.get_tensor(names[name]))
 
 
-def restore(sess, checkpoint_path, variables):
-    """Loads variables from a checkpoint, prints a line for each that it lacks.
+def read_step(stored):
+    """Number of training steps that StoredVariables have behind them."""
+    return int(stored.read("global_step")) if "global_step" in stored.shapes else 0
 
-    Raises UserError where a shape differs or a weight of a network is missing.
+
+def infer_options(shapes):
+    """The options that names and shapes of a model's variables tell, as a dict."""
+    def kernel(scope):
+        """[height, width, in, out] of a layer's convolution; None where there is no layer."""
+        for kind in ("conv2d/kernel", "separable_conv2d/pointwise_kernel"):
+            if f"{scope}/{kind}" in shapes:
+                return shapes[f"{scope}/{kind}"]
+        height, width, out, channels = shapes.get(f"{scope}/conv2d_transpose/kernel", [None] * 4)
+        return out and [height, width, channels, out]
+
+    first, last = kernel("generator/encoder_1"), kernel("generator/decoder_1")
+    if not first or not last:
+        return {}
+    depth = next(number for number in range(1, 99) if not kernel(f"generator/encoder_{number + 1}"))
+    norms = [name for name in ("batch", "instance")
+             if f"generator/encoder_2/{name}_normalization/gamma" in shapes]
+    told = {"ngf": first[3], "norm": (*norms, "none")[0], "lab_colorization": first[2] != 3,
+            "separable_conv": "generator/encoder_1/separable_conv2d/depthwise_kernel" in shapes,
+            "upsample": "resize" if "generator/decoder_2/conv2d/kernel" in shapes else "deconv"}
+    if first[2] != 3:
+        told["which_direction"] = "AtoB" if first[2] == 1 else "BtoA"
+    if kernel("generator/block_1/layer_1"):
+        blocks = 9 if kernel("generator/block_9/layer_1") else 6
+        told.update(generator="resnet", crop_size=256 if blocks == 9 else 128,
+                    bottleneck_norm=False)
+    else:
+        innermost = f"generator/encoder_{depth}/batch_normalization/gamma"
+        told.update(generator="unet" if last[2] == 2 * first[3] else "encoder_decoder",
+                    crop_size=2**depth, bottleneck_norm=innermost in shapes)
+    layer = kernel("discriminator/layer_1")
+    if layer:
+        count = next(number for number in range(2, 99)
+                     if not kernel(f"discriminator/layer_{number + 1}"))
+        patches = {len(widths): size for size, widths in PATCH_WIDTHS.items()}
+        told.update(ndf=layer[3], unconditional=layer[2] == last[3],
+                    patch_size=1 if layer[0] == 1 else patches.get(count - 1))
+    return told
+
+
+def explain(shapes, options):
+    """What in the options does not fit a file's variables, such as "--ngf 32?"."""
+    told = infer_options(shapes)
+    unlike = [name for name, value in told.items() if getattr(options, name) != value]
+    if not unlike:
+        return "it is another model's"
+    name, = unlike[:1]
+    value = "" if isinstance(told[name], bool) else f" {told[name]}"
+    return f"--{name}{value}? options.json says {getattr(options, name)}"
+
+
+def fold_names(names):
+    """Names of variables in one line; those that others carry along are counted."""
+    along = ("Adam", "Adam_1", "moving_mean", "moving_variance", EMA_SUFFIX[1:])
+    ends = [name.rsplit("/", 1)[-1] for name in names]
+    counts = collections.Counter(end for end in ends if end in along)
+    return ", ".join([name for name, end in sorted(zip(names, ends)) if end not in along]
+                     + [f"{count} of {end}" for end, count in sorted(counts.items())])
+
+
+def load_variables(sess, stored, variables, options):
+    """Loads variables from StoredVariables; returns the names that these lack and those left over.
+
+    In test and export an averaged generator takes the place of the last. Raises UserError where a
+    shape differs or a weight of the generator is missing.
     """
-    saved = tf.train.load_checkpoint(checkpoint_path).get_variable_to_shape_map()
-    present = [variable for variable in variables if variable.op.name in saved]
+    training, shapes = options.mode == "train", stored.shapes
+    has_biases = any(name.endswith("/bias") for name in shapes)
+    used, missing = set(), []
     for variable in variables:
         name, shape = variable.op.name, variable.shape.as_list()
-        if name not in saved and variable in tf.trainable_variables():
-            raise UserError(f"--checkpoint {checkpoint_path} lacks {name}: it is another model's")
-        if name not in saved:
-            print(f"not in the checkpoint, starts anew: {name}")
-        elif saved[name] != shape:
-            raise UserError(f"--checkpoint {checkpoint_path} has {name} {saved[name]}, not {shape}:"
-                            " options.json does not belong to it")
-    tf.train.Saver(present).restore(sess, checkpoint_path)
+        source = name if training or options.ema_generator == 0 else name + EMA_SUFFIX
+        if source not in shapes:
+            source = name.removesuffix(EMA_SUFFIX)
+        if source in shapes:
+            if shapes[source] != shape:
+                raise UserError(f"--checkpoint {stored.path} has {name} of shape {shapes[source]}, "
+                                f"the model {shape}: {explain(shapes, options)}")
+            variable.load(stored.read(source), sess)
+            used |= {name, source}
+        elif name.endswith("/bias") and not has_biases:
+            variable.load(np.zeros(shape, np.float32), sess)
+        elif name.startswith("generator/") and variable in tf.trainable_variables():
+            raise UserError(f"--checkpoint {stored.path} lacks {name}: {explain(shapes, options)}")
+        else:
+            missing.append(name)
+    left = [name for name in shapes if name not in used and name != "global_step" and (
+        training or name.startswith("generator/") and "Adam" not in name
+        and not name.endswith(EMA_SUFFIX))]
+    return missing, left
+
+
+def restore(sess, stored, variables, options):
+    """`load_variables`, with a line of what is missing on either side."""
+    missing, left = load_variables(sess, stored, variables, options)
+    for text, names in (("not in the checkpoint, starts anew", missing),
+                        ("in the checkpoint, not used", left)):
+        if names:
+            print(f"{text}: {fold_names(names)}")
 
 
 def device_types(sess):
@@ -951,6 +1539,7 @@ class Fetches(NamedTuple):
     train: Any
     losses: Any
     averages: Any = []
+    lr: Any = []
     summary: Any = []
     numbers: Any = []
     pictures: Any = []
@@ -1006,6 +1595,25 @@ def find_stop_step(options, start_step, epoch_steps):
     return steps if options.resume else start_step + steps
 
 
+def with_totals(options, start_step, stop_step, epoch_steps):
+    """The options of a run with its counts as totals, as --resume will read them. Raises
+    UserError where the learning rate would begin to fall after the end."""
+    first = options.decay_from
+    if options.decay_from_epoch is not None:
+        first = options.decay_from_epoch * epoch_steps
+    if first is not None and not options.resume:
+        first += start_step
+    if first is None and options.lr_decay != "none":
+        first = (start_step + stop_step) // 2
+    if first is not None and first >= stop_step:
+        raise UserError(f"--decay_from {first} is not before the end at step {stop_step}: "
+                        "take an earlier step")
+    options = with_options(options, decay_from=first, decay_from_epoch=None)
+    if start_step > 0 and not options.resume and stop_step < ENDLESS:
+        options = with_options(options, max_steps=stop_step, max_epochs=None)
+    return options
+
+
 def measure_progress(step, stop_step, epoch_steps, count, steps_timed, seconds):
     """Progress after `step` steps in all, of which this run took `steps_timed` in `seconds`."""
     epoch, step_in_epoch = divmod(step - 1, epoch_steps)
@@ -1021,12 +1629,12 @@ def progress_lines(progress, averages):
         else f"  remaining {progress.remaining / 60:.0f}m"
     head = (f"progress  epoch {progress.epoch}  step {progress.step}"
             f"  image/sec {progress.rate:.1f}{remaining}")
-    return "\n".join([head, *(f"{name} {value:.6g}" for name, value in averages._asdict().items())])
+    return "\n".join([head, *(f"{name} {value:.6g}" for name, value in present(averages).items())])
 
 
 def check_finite(losses, step):
     """Raises TrainingError where a loss is not a finite number."""
-    for name, value in losses._asdict().items():
+    for name, value in present(losses).items():
         if not math.isfinite(value):
             raise TrainingError(f"{name} is {value} at step {step}: lower --lr; "
                                 "the last checkpoint is kept, go on from it with --resume")
@@ -1035,27 +1643,28 @@ def check_finite(losses, step):
 class RunLog:
     """log.csv and the run's page."""
 
-    COLUMNS = ("step", "epoch", *Losses._fields, "images_per_second")
-
-    def __init__(self, output_dir, start_step):
+    def __init__(self, output_dir, start_step, loss_names):
         """Keeps an earlier log's rows up to start_step."""
         self.output_dir, self.path = output_dir, output_dir / "log.csv"
-        rows = []
+        self.columns = ("step", "epoch", *loss_names, "lr", "images_per_second")
+        text = io.StringIO()
+        writer = csv.DictWriter(text, self.columns, extrasaction="ignore", lineterminator="\n")
+        writer.writeheader()
         if self.path.exists():
             with open(self.path, newline="", encoding="utf-8") as file:
-                rows = [row for row in csv.reader(file)
-                        if row and row[0].isdecimal() and int(row[0]) <= start_step]
-        text = io.StringIO()
-        csv.writer(text, lineterminator="\n").writerows([self.COLUMNS, *rows])
+                writer.writerows(row for row in csv.DictReader(file)
+                                 if row["step"].isdecimal() and int(row["step"]) <= start_step)
         write_whole(self.path, text.getvalue().encode())
         self.summary = f"starts after step {start_step}"
 
-    def add(self, step, progress, averages):
+    def add(self, step, progress, averages, lr):
         """Appends a row."""
-        values = [f"{value:.6g}" for value in (*averages, progress.rate)]
+        shown = {name: f"{value:.6g}" for name, value in
+                 {**present(averages), "lr": lr, "images_per_second": progress.rate}.items()}
         with open(self.path, "a", newline="", encoding="utf-8") as file:
-            csv.writer(file, lineterminator="\n").writerow([step, progress.epoch, *values])
-        losses = ", ".join(f"{name} {value:.4g}" for name, value in averages._asdict().items())
+            csv.DictWriter(file, self.columns, lineterminator="\n").writerow(
+                {"step": step, "epoch": progress.epoch, **shown})
+        losses = ", ".join(f"{name} {value:.4g}" for name, value in present(averages).items())
         self.summary = f"step {step}, epoch {progress.epoch}: {losses}"
 
     def write_page(self):
@@ -1107,13 +1716,15 @@ def prepare_run(options):
 def train(options):
     """Trains a model from pairs; returns the exit code."""
     paths = list_pictures(options)
-    checkpoint_dir = options.output_dir if options.resume else options.checkpoint
-    checkpoint_path = checkpoint_dir and find_checkpoint(checkpoint_dir)
-    start_step = read_step(checkpoint_path) if checkpoint_path else 0
-    stop_step = find_stop_step(options, start_step, steps_in_epoch(len(paths), options.batch_size))
+    epoch_steps = steps_in_epoch(len(paths), pictures_in_step(options))
+    checkpoint = options.output_dir if options.resume else options.checkpoint
+    stored = checkpoint and open_variables(find_checkpoint(checkpoint))
+    start_step = read_step(stored) if stored else 0
+    stop_step = find_stop_step(options, start_step, epoch_steps)
     if start_step >= stop_step:
         print(f"nothing to do: {start_step} of {stop_step} steps are done")
         return 0
+    options = with_totals(options, start_step, stop_step, epoch_steps)
     output_dir = prepare_run(options)
     for name, value in sorted(options._asdict().items()):
         print(f"{name} = {value}")
@@ -1122,11 +1733,11 @@ def train(options):
     with tf.Graph().as_default() as graph:
         tf.set_random_seed(options.seed)
         examples = create_examples(paths, options, first_step=start_step)
-        model = create_model(examples, options)
+        model = create_model(examples, options, (options.decay_from, stop_step))
         pictures = create_pictures(examples, model.outputs, options)
         summary = create_summaries(model, pictures, options.summary_histograms)
-        show = Fetches(model.train, model.losses, model.averages, summary, examples.numbers,
-                       encode_pictures(pictures))
+        show = Fetches(model.train, model.losses, model.averages, model.lr, summary,
+                       examples.numbers, encode_pictures(pictures))
         saver = tf.train.Saver(max_to_keep=NUM_CHECKPOINTS)
         initialize = tf.global_variables_initializer()
         weights = sum(math.prod(variable.shape.as_list()) for variable in tf.trainable_variables())
@@ -1134,9 +1745,9 @@ def train(options):
         with tf.Session(graph=graph, config=session_config()) as sess:
             print(f"devices = {device_types(sess)}")
             sess.run(initialize)
-            if checkpoint_path:
-                print(f"loading model from {checkpoint_path}")
-                restore(sess, checkpoint_path, tf.global_variables())
+            if stored:
+                print(f"loading model from {stored.path}")
+                restore(sess, stored, tf.global_variables(), options)
             saver.recover_last_checkpoints(
                 tf.train.get_checkpoint_state(str(output_dir)).all_model_checkpoint_paths
                 if options.resume else [])
@@ -1147,10 +1758,11 @@ def train(options):
 def run_training(sess, show, saver, options, paths, start_step, stop_step):
     """The training loop; returns the exit code."""
     output_dir, interrupt = Path(options.output_dir), Interrupt()
-    log = RunLog(output_dir, start_step)
+    log = RunLog(output_dir, start_step, present(show.losses))
     writer = tf.summary.FileWriter(str(output_dir), sess.graph)
     bar = create_bar(stop_step if stop_step < ENDLESS else None, start_step, "step")
-    epoch_steps, names = steps_in_epoch(len(paths), options.batch_size), unique_names(paths)
+    names = unique_names(paths)
+    epoch_steps = steps_in_epoch(len(paths), pictures_in_step(options))
     first_done = time.time()  # the first step is not timed: it also sets TensorFlow up
     try:
         for step in range(start_step + 1, stop_step + 1):
@@ -1163,7 +1775,7 @@ def run_training(sess, show, saver, options, paths, start_step, stop_step):
                 progress = measure_progress(step, stop_step, epoch_steps, len(paths),
                                             step - start_step - 1, time.time() - first_done)
                 show_progress(bar, progress, results.averages)
-                log.add(step, progress, results.averages)
+                log.add(step, progress, results.averages, results.lr)
             if due.summary:
                 writer.add_summary(results.summary, step)
             if due.display:
@@ -1194,6 +1806,7 @@ def run_step(sess, show, due, step, output_dir, writer):
     """Takes one training step and returns what is due as Fetches."""
     fetches = Fetches(show.train, show.losses,
                       averages=show.averages if due.progress else [],
+                      lr=show.lr if due.progress else [],
                       summary=show.summary if due.summary else [],
                       numbers=show.numbers if due.display else [],
                       pictures=show.pictures if due.display else [])
@@ -1223,19 +1836,23 @@ def show_progress(bar, progress, averages):
     else:
         bar.set_postfix_str(", ".join([f"epoch {progress.epoch}", f"{progress.rate:.1f} image/s"]
                                       + [f"{name} {value:.3g}" for name, value
-                                         in averages._asdict().items()]))
+                                         in present(averages).items()]))
 
 
 # --------------------------------------------------------------------------------------------------
-# Modes test and export
+# Mode test
 # --------------------------------------------------------------------------------------------------
 
 
-def create_outputs(inputs, out_channels, options):
-    """The generator as test and export use it: on a batch of one picture, without dropout."""
-    with tf.variable_scope("generator"):
-        return create_generator(inputs, out_channels, options.ngf, separable=options.separable_conv,
-                                encoder=encoder_rows(options.bottleneck_norm))
+def create_outputs(inputs, options, per_picture=False, key=None):
+    """The generator as test and export use it: [batch, height, width, channels] ->
+    [batch, height, width, channels]. key: DrawKey of --test_dropout."""
+    _, channels = picture_channels(options.lab_colorization, options.which_direction)
+    with tf.variable_scope("generator", reuse=tf.AUTO_REUSE):
+        return create_generator(
+            inputs, channels, options.ngf,
+            generator_rows(options.generator, options.crop_size, options.bottleneck_norm),
+            choose_layers(options, per_picture), key if options.test_dropout else None)
 
 
 def prepare_test(options):
@@ -1255,17 +1872,19 @@ def test(options):
     Pictures pass through the network one at a time, whatever --batch_size is: the norm sees that
     picture alone, and rounding, which depends on the batch, is always the same.
     """
-    options = with_options(options, batch_size=1)
+    options = with_options(options, batch_size=1, grad_accumulation=1)
     paths = list_pictures(options)
-    checkpoint_path = find_checkpoint(options.checkpoint)
-    print(f"loading model from {checkpoint_path}")
+    stored = open_variables(find_checkpoint(options.checkpoint))
+    print(f"loading model from {stored.path}")
     with tf.Graph().as_default() as graph:
         examples = create_examples(paths, options)
-        outputs = create_outputs(examples.inputs, examples.targets.shape[3], options)
+        outputs = create_outputs(examples.inputs, options,
+                                 key=DrawKey(options.seed, examples.numbers[0]))
         pictures = create_pictures(examples, outputs, options)
-        fetches = (examples.numbers, encode_pictures(pictures), create_metrics(pictures))
+        metrics = [] if options.no_targets else create_metrics(pictures)
+        fetches = (examples.numbers, encode_pictures(pictures), metrics)
         with tf.Session(graph=graph, config=session_config()) as sess:
-            restore(sess, checkpoint_path, tf.global_variables())
+            restore(sess, stored, tf.global_variables(), options)
             graph.finalize()
             output_dir = prepare_test(options)
             return run_test(sess, fetches, options, paths, output_dir)
@@ -1285,12 +1904,18 @@ def run_test(sess, fetches, options, paths, output_dir):
         raise name_bad_picture(paths, error) from None
     finally:
         bar.close()
-    means = write_metrics(output_dir, names, metrics)
-    shown = ", ".join(f"{name} {value:.4g}" for name, value in means.items())
-    write_page(output_dir, output_dir.name, f"{len(metrics)} pictures: {shown}", names)
-    print(f"wrote {len(metrics)} of {len(paths)} pictures to {output_dir / 'index.html'}, "
-          f"{len(metrics) / (time.time() - start):.1f} image/sec")
-    print(shown)
+    seconds = time.time() - start
+    shown, kinds = "", Pictures._fields
+    if options.no_targets:
+        kinds = kinds[:2]
+    else:
+        means = write_metrics(output_dir, names, metrics)
+        shown = ", ".join(f"{name} {value:.4g}" for name, value in means.items())
+    write_page(output_dir, output_dir.name, f"{len(names)} pictures {shown}", names, kinds)
+    print(f"wrote {len(names)} of {len(paths)} pictures to {output_dir / 'index.html'}, "
+          f"{len(names) / seconds:.1f} image/sec")
+    if shown:
+        print(shown)
     return 0
 
 
@@ -1307,42 +1932,534 @@ def write_metrics(output_dir, names, metrics):
     return means
 
 
-def export(options):
-    """Writes affinelayer's export: a graph from base64 picture to base64 picture, with weights.
+# --------------------------------------------------------------------------------------------------
+# Mode export: writing, loading back, comparing
+# --------------------------------------------------------------------------------------------------
 
-    The collections `inputs` and `outputs` hold JSON with the tensors' names.
+EXPORT_TOLERANCE = {  # largest difference from the checkpoint's own picture, in 8-bit levels
+    "saved_model": 1, "affinelayer": 1, "graph": 1, "tflite": 2, "pict": 64}
+JPEG_TOLERANCE = 12  # more, where the result is a JPEG file: one level may become another step
+
+
+class Endpoints(NamedTuple):
+    """What goes into an exported graph and what comes out; the names are stable."""
+
+    pictures: Any  # "input": [batch, height, width, 3] sRGB 0..1
+    results: Any  # "output": the same
+    encoded: Any = None  # "input_bytes": PNG or JPEG files
+    encoded_results: Any = None  # "output_bytes"
+
+
+def mirror_pad(pictures, multiple):
+    """Pads [batch, height, width, channels] on all sides to multiples of a size, mirrored as often
+    as it takes; returns it with top and left."""
+    starts = []
+    for axis in (1, 2):
+        size = tf.shape(pictures)[axis]
+        total = (size + multiple - 1) // multiple * multiple
+        starts.append((total - size) // 2)
+        place = tf.math.floormod(tf.range(total) - starts[-1], 2 * size)
+        pictures = tf.gather(pictures, tf.minimum(place, 2 * size - 1 - place), axis=axis)
+    return pictures, *starts
+
+
+def translate(pictures, options, size=None):
+    """The model as others use it: sRGB 0..1 [batch, height, width, 3] -> the same, of any size.
+
+    size: height and width to scale to first (as test does: what the network sees, not the sRGB).
     """
-    if options.lab_colorization:
-        raise UserError("--mode export cannot hold a --lab_colorization model: use --mode test")
-    checkpoint_path = find_checkpoint(options.checkpoint)
-    output_dir = Path(options.output_dir)
+    lab, direction = options.lab_colorization, options.which_direction
+    inputs = to_model(pictures, lab, direction)
+    inputs = inputs if size is None else tf.image.resize(inputs, size, method="area")
+    multiple = 2**num_halvings(options.generator, options.crop_size)
+    _, height, width, _ = inputs.shape.as_list()
+    fits = height is not None and height % multiple == 0 and width % multiple == 0
+    padded, top, left = (inputs, 0, 0) if fits else mirror_pad(inputs, multiple)
+    outputs = create_outputs(padded, options, per_picture=True, key=DrawKey(options.seed, 0, None))
+    shown = to_rgb(outputs, padded, lab, is_lightness=direction == "BtoA")
+    if lab and direction == "BtoA":
+        shown = tf.image.grayscale_to_rgb(shown)
+    height, width = tf.unstack(tf.shape(inputs)[1:3])
+    return shown if fits else shown[:, top:top + height, left:left + width]
+
+
+def encode(picture, filetype):
+    """sRGB [height, width, 3], clipped to 0..1 -> bytes of a PNG or JPEG file."""
+    pixels = tf.image.convert_image_dtype(picture, tf.uint8, saturate=True)
+    return {"png": tf.image.encode_png, "jpeg": tf.image.encode_jpeg}[filetype](pixels)
+
+
+def translate_encoded(contents, options):
+    """`translate` from the bytes of a PNG or JPEG file [] to those of another, of the same size.
+
+    The shorter side is scaled to crop_size, at which the model has learnt, and the result back.
+    """
+    picture, crop_size = decode_picture(contents), options.crop_size
+    size = tf.cast(tf.shape(picture)[:2], tf.float32)
+    # training has squeezed pictures that are aspect_ratio times as wide as high into squares
+    sides = size / [1.0, options.aspect_ratio]
+    scaled = tf.round(sides * crop_size / tf.reduce_min(sides))
+    # what is a square but for one of its pixels is one
+    is_square = tf.abs(scaled - crop_size) * tf.reduce_min(size) <= crop_size
+    scaled = tf.cast(tf.where(is_square, tf.fill([2], float(crop_size)), scaled), tf.int32)
+    result = translate(picture[tf.newaxis], options, scaled)
+    result = tf.image.resize(result, tf.shape(picture)[:2], method="bicubic")
+    return encode(result[0], options.output_filetype)
+
+
+def build_any_size(options):
+    """The Endpoints of SavedModel and frozen graph."""
+    pictures = tf.placeholder(tf.float32, [None, None, None, 3], "input")
+    results = tf.identity(translate(pictures, options), "output")
+    encoded = tf.placeholder(tf.string, [None], "input_bytes")
+    encoded_results = tf.map_fn(lambda contents: translate_encoded(contents, options), encoded,
+                                fn_output_signature=tf.string)
+    return Endpoints(pictures, results, encoded, tf.identity(encoded_results, "output_bytes"))
+
+
+def build_one_size(options):
+    """The Endpoints of TFLite: one picture of the model's size."""
+    pictures = tf.placeholder(tf.float32, [1, options.crop_size, options.crop_size, 3], "input")
+    return Endpoints(pictures, tf.identity(translate(pictures, options), "output"))
+
+
+def build_affinelayer(options):
+    """affinelayer's export: from base64 picture to base64 picture. The collections `inputs` and
+    `outputs` hold JSON with the tensors' names."""
+    key = tf.placeholder(tf.string, [1])
+    encoded = tf.placeholder(tf.string, [1])
+    picture = decode_picture(tf.decode_base64(encoded[0]))[tf.newaxis]
+    result = translate(picture, options, [options.crop_size, options.crop_size])
+    contents = encode(result[0], options.output_filetype)
+    result = tf.encode_base64(contents)[tf.newaxis]
+    tf.add_to_collection("inputs", json.dumps({"key": key.name, "input": encoded.name}))
+    tf.add_to_collection("outputs", json.dumps(
+        {"key": tf.identity(key).name, "output": result.name}))
+    return Endpoints(None, None, encoded, result)
+
+
+def write_saved_model(sess, ends, folder):
+    """Writes saved_model.pb and variables/ with signatures serving_default and encoded."""
+    info = tf.saved_model.build_tensor_info
+    signatures = {
+        "serving_default": tf.saved_model.build_signature_def(
+            {"input": info(ends.pictures)}, {"output": info(ends.results)},
+            tf.saved_model.PREDICT_METHOD_NAME),
+        # TensorFlow Serving sends and takes names that end in _bytes as {"b64": ...}
+        "encoded": tf.saved_model.build_signature_def(
+            {"input_bytes": info(ends.encoded)}, {"output_bytes": info(ends.encoded_results)},
+            tf.saved_model.PREDICT_METHOD_NAME)}
+    builder = tf.saved_model.Builder(str(folder / "model"))
+    builder.add_meta_graph_and_variables(sess, [tf.saved_model.SERVING], signatures)
+    builder.save()
+    for path in (folder / "model").iterdir():
+        path.rename(folder / path.name)
+    (folder / "model").rmdir()
+
+
+def write_affinelayer(sess, _ends, folder):
+    """Writes export.meta, export.index, export.data-* and the state file that names them."""
+    saver = tf.train.Saver()
+    saver.export_meta_graph(str(folder / "export.meta"))
+    saver.save(sess, str(folder / "export"), write_meta_graph=False, write_state=False)
+    tf.train.update_checkpoint_state(str(folder), "export")
+
+
+def write_graph(sess, ends, folder):
+    """Writes graph.pb: the graph with its weights as constants."""
+    outputs = [ends.results.op.name, ends.encoded_results.op.name]
+    frozen = tf.graph_util.convert_variables_to_constants(sess, sess.graph.as_graph_def(), outputs)
+    write_whole(folder / "graph.pb", frozen.SerializeToString())
+
+
+def write_tflite(sess, ends, folder):
+    """Writes model.tflite."""
+    converter = tf.lite.TFLiteConverter.from_session(sess, [ends.pictures], [ends.results])
+    write_whole(folder / "model.tflite", converter.convert())
+
+
+def write_pict(sess, _ends, folder):
+    """Writes model.pict."""
+    names = {variable.op.name: variable for variable in tf.trainable_variables("generator/")}
+    write_whole(folder / "model.pict", encode_pict(sess.run(names)))
+
+
+EXPORTERS = {  # format -> builder, writer, the file to load
+    "saved_model": (build_any_size, write_saved_model, "saved_model.pb"),
+    "affinelayer": (build_affinelayer, write_affinelayer, "export.meta"),
+    "graph": (build_any_size, write_graph, "graph.pb"),
+    "tflite": (build_one_size, write_tflite, "model.tflite"),
+    "pict": (build_one_size, write_pict, "model.pict")}
+
+
+def load_export(path):
+    """A function from a PNG or JPEG file's bytes to another's, of an export: its folder or one of
+    its files. Raises UserError."""
+    path = Path(path)
+    if path.is_dir():
+        found = [path / file for _, _, file in EXPORTERS.values() if (path / file).exists()]
+        path = found[0] if found else path
+    loaders = {"saved_model.pb": load_graph, ".meta": load_graph, ".pb": load_graph,
+               ".tflite": load_tflite, ".pict": load_pict}
+    loader = loaders.get(path.name) or loaders.get(path.suffix)
+    if loader is None or not path.is_file():
+        raise UserError(f"--model {path} is no export: name a folder that --mode export wrote, "
+                        "or its .pb, .meta, .tflite or .pict file")
+    from google.protobuf.message import DecodeError  # comes with TensorFlow
+    try:
+        return loader(path)
+    except (tf.errors.OpError, DecodeError, OSError, ValueError, KeyError, IndexError) as error:
+        if isinstance(error, UserError):
+            raise
+        raise UserError(f"--model {path} cannot be loaded ({str(error).splitlines()[0]}): "
+                        "export it again") from None
+
+
+def load_graph(path):
+    """load_export of saved_model.pb, of export.meta and of a frozen graph."""
     with tf.Graph().as_default() as graph:
-        key = tf.placeholder(tf.string, [1])
-        encoded = tf.placeholder(tf.string, [1])
-        picture = tf.image.decode_image(tf.decode_base64(encoded[0]), 3, expand_animations=False)
-        picture.set_shape([None, None, 3])
-        picture = tf.image.convert_image_dtype(picture, tf.float32)[tf.newaxis]
-        picture = tf.image.resize(picture, [CROP_SIZE, CROP_SIZE], method="area")
-        outputs = create_outputs(picture * 2 - 1, 3, options)
-        picture = tf.image.convert_image_dtype((outputs[0] + 1) / 2, tf.uint8, saturate=True)
-        encode = {"png": tf.image.encode_png, "jpeg": tf.image.encode_jpeg}[options.output_filetype]
-        result = tf.encode_base64(encode(picture))[tf.newaxis]
-        tf.add_to_collection("inputs", json.dumps({"key": key.name, "input": encoded.name}))
-        tf.add_to_collection("outputs", json.dumps(
-            {"key": tf.identity(key).name, "output": result.name}))
-        saver = tf.train.Saver()
+        sess = tf.Session(graph=graph, config=session_config())
+        if path.suffix == ".meta":
+            tf.train.import_meta_graph(str(path)).restore(sess, str(path.with_suffix("")))
+            ends = [json.loads(tf.get_collection(name)[0])[name[:-1]]
+                    for name in ("inputs", "outputs")]
+        elif path.name == "saved_model.pb":
+            meta = tf.saved_model.load(sess, [tf.saved_model.SERVING], str(path.parent))
+            signature = meta.signature_def["encoded"]
+            ends = [signature.inputs["input_bytes"].name, signature.outputs["output_bytes"].name]
+        else:
+            frozen = tf.GraphDef.FromString(path.read_bytes())
+            tf.import_graph_def(frozen, name="")
+            ends = ["input_bytes:0", "output_bytes:0"]
+        run = sess.make_callable(ends[1], [ends[0]])
+    if path.suffix != ".meta":
+        return lambda contents: run([contents])[0]
+
+    def run_base64(contents):
+        """Through base64 for URLs, without padding, as TensorFlow writes it."""
+        result = run([base64.urlsafe_b64encode(contents)])[0]
+        return base64.urlsafe_b64decode(result + b"=" * (-len(result) % 4))
+    return run_base64
+
+
+def load_tflite(path):
+    """load_export of a TFLite file: any picture is scaled to its size and back."""
+    with warnings.catch_warnings(), quiet_stderr():
+        warnings.simplefilter("ignore")  # that another package will take the interpreter over
+        interpreter = tf.lite.Interpreter(str(path))
+        interpreter.allocate_tensors()
+    source, target = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
+    with tf.Graph().as_default() as graph:
+        contents = tf.placeholder(tf.string, [])
+        picture = decode_picture(contents)
+        fed = tf.image.resize(picture, source["shape"][1:3], method="area"), tf.shape(picture)
+        result = tf.placeholder(tf.float32, [1, None, None, 3])
+        size = tf.placeholder(tf.int32, [2])
+        encoded = encode(tf.image.resize(result[0], size, method="bicubic"), "png")
+        sess = tf.Session(graph=graph, config=session_config())
+
+    def run(picture_bytes):
+        """In, through the interpreter, out."""
+        pixels, shape = sess.run(fed, {contents: picture_bytes})
+        interpreter.set_tensor(source["index"], pixels[np.newaxis])
+        interpreter.invoke()
+        return sess.run(encoded, {result: interpreter.get_tensor(target["index"]),
+                                  size: shape[:2]})
+    return run
+
+
+def load_pict(path):
+    """load_export of a .pict file: the network is built from what its variables tell."""
+    stored = open_variables(str(path))
+    defaults = vars(create_parser().parse_args(["--mode", "export"]))
+    options = Options(**{**defaults, **MODEL_OPTIONS, **infer_options(stored.shapes)})
+    with tf.Graph().as_default() as graph:
+        contents = tf.placeholder(tf.string, [])
+        result = translate_encoded(contents, options)
+        sess = tf.Session(graph=graph, config=session_config())
+        load_variables(sess, stored, tf.global_variables(), options)
+        return sess.make_callable(result, [contents])
+
+
+def draw_example(height, width):
+    """A picture of waves and edges in all colours, [height, width, 3] uint8."""
+    y, x = np.mgrid[:height, :width] / [[[height]], [[width]]]
+    waves = [np.sin(20 * x * (1 + y)), np.cos(31 * y), np.sign(np.sin(25 * (x + y)))]
+    return np.uint8(127.5 + 127 * np.stack(waves, axis=2))
+
+
+def own_results(stored, options, pictures):
+    """What test mode's network makes of pictures, each uint8 [height, width, 3]: for each
+    {file type: a file's bytes}, of the picture's size."""
+    lab, direction = options.lab_colorization, options.which_direction
+    with tf.Graph().as_default() as graph:
+        files = []
+        for picture in pictures:
+            inputs = to_model(tf.constant(picture[np.newaxis] / 255, tf.float32), lab, direction)
+            inputs = tf.image.resize(inputs, [options.crop_size] * 2, method="area")
+            outputs = create_outputs(inputs, options, key=DrawKey(options.seed, 0, None))
+            shown = to_rgb(outputs, inputs, lab, is_lightness=direction == "BtoA")
+            shown = tf.image.resize(shown, picture.shape[:2], method="bicubic")[0]
+            rgb = shown if shown.shape[2] == 3 else tf.image.grayscale_to_rgb(shown)
+            files.append({filetype: encode(rgb, filetype) for filetype in ("png", "jpeg")})
         with tf.Session(graph=graph, config=session_config()) as sess:
-            restore(sess, checkpoint_path, tf.global_variables())
-            output_dir.mkdir(parents=True, exist_ok=True)
-            saver.export_meta_graph(str(output_dir / "export.meta"))
-            saver.save(sess, str(output_dir / "export"), write_meta_graph=False)
-    print(f"exported {checkpoint_path} to {output_dir / 'export'}")
+            restore(sess, stored, tf.global_variables(), options)
+            return sess.run(files)
+
+
+def largest_difference(results, contents):
+    """Largest difference in 8-bit levels between a file's bytes and the one of its type."""
+    from PIL import Image  # for export alone
+    kind = next(kind for kind, sign in SIGNATURES.items() if contents.startswith(sign))
+    one, other = (np.asarray(Image.open(io.BytesIO(file)).convert("RGB"), int)
+                  for file in (results[kind], contents))
+    return np.abs(one - other).max(), kind
+
+
+def export(options):
+    """Writes a model that stands alone in each --export_format, and proves it: each is loaded back,
+    run on a picture and compared with the checkpoint's own result. Returns the exit code."""
+    stored = open_variables(find_checkpoint(options.checkpoint))
+    told = infer_options(stored.shapes)
+    unlike = [name for name in MODEL_OPTIONS if name not in ("which_direction", "ndf", "patch_size",
+              "unconditional") and told.get(name, "zero") != getattr(options, name)]
+    if "pict" in options.export_format and unlike:
+        raise UserError(f"--export_format pict cannot hold --{unlike[0]} "
+                        f"{getattr(options, unlike[0])}: choose another format")
+    print(f"loading model from {stored.path}")
+    output_dir = Path(options.output_dir)
+    output_dir.mkdir(parents=True, exist_ok=True)
+    size = options.crop_size
+    pictures = [draw_example(size, width) for width in (size, round(size * options.aspect_ratio))]
+    results = own_results(stored, options, pictures)
+    with tempfile.TemporaryDirectory(prefix=".export-", dir=output_dir) as folder:
+        for name in options.export_format:
+            write_export(name, Path(folder) / name, stored, options)
+            # those that take any size know --aspect_ratio, the others take the square
+            shape = 1 if EXPORTERS[name][0] is build_any_size else 0
+            verify_export(name, Path(folder) / name, results[shape], pictures[shape])
+            if name == "saved_model":
+                verify_floats(Path(folder) / name, results[0], pictures[0])
+        for name in options.export_format:
+            for path in (Path(folder) / name).iterdir():
+                target = output_dir / path.name
+                if target.is_dir():
+                    shutil.rmtree(target)
+                path.replace(target)
+    print(f"exported {stored.path} to {output_dir}: {', '.join(options.export_format)}")
     return 0
+
+
+def write_export(name, folder, stored, options):
+    """Writes one format into a new folder."""
+    build, write, _ = EXPORTERS[name]
+    folder.mkdir()
+    with tf.Graph().as_default() as graph:
+        ends = build(options)
+        with tf.Session(graph=graph, config=session_config()) as sess:
+            load_variables(sess, stored, tf.global_variables(), options)
+            write(sess, ends, folder)
+
+
+def check_difference(what, difference, tolerance):
+    """Says how far a format is from the checkpoint. Raises TrainingError where too far."""
+    print(f"{what}: largest difference from the checkpoint's picture {difference:.0f} of 255, "
+          f"allowed {tolerance}")
+    if difference > tolerance:
+        raise TrainingError(f"--export_format {what} gives another picture than the checkpoint: "
+                            "nothing is written")
+
+
+def verify_export(name, folder, results, picture):
+    """Loads one format back and compares its result. Raises TrainingError where it differs."""
+    from PIL import Image
+    file = io.BytesIO()
+    Image.fromarray(picture).save(file, "PNG")
+    contents = load_export(folder / EXPORTERS[name][2])(file.getvalue())
+    difference, kind = largest_difference(results, contents)
+    check_difference(name, difference, EXPORT_TOLERANCE[name] + JPEG_TOLERANCE * (kind == "jpeg"))
+
+
+def verify_floats(folder, results, picture):
+    """`verify_export` of the SavedModel's signature serving_default."""
+    from PIL import Image
+    expected = np.asarray(Image.open(io.BytesIO(results["png"])), np.float32)
+    with tf.Graph().as_default(), tf.Session(config=session_config()) as sess:
+        meta = tf.saved_model.load(sess, [tf.saved_model.SERVING], str(folder))
+        signature = meta.signature_def["serving_default"]
+        got = sess.run(signature.outputs["output"].name, {
+            signature.inputs["input"].name: picture[np.newaxis].astype(np.float32) / 255})
+    levels = np.floor(np.clip(got[0], 0, 1) * 255.5)  # as convert_image_dtype does
+    check_difference("saved_model, floats", np.abs(levels - expected).max(),
+                     EXPORT_TOLERANCE["saved_model"])
 
 
 # --------------------------------------------------------------------------------------------------
 # Command line
 # --------------------------------------------------------------------------------------------------
+
+
+def read_options(checkpoint):
+    """The options of a model as a dict: its options.json, or where there is none (.pict) what its
+    variables tell. Raises UserError."""
+    folder = Path(checkpoint) if os.path.isdir(checkpoint) else Path(checkpoint).parent
+    path = folder / "options.json"
+    if str(checkpoint).endswith(".pict") or not path.exists():
+        told = infer_options(open_variables(find_checkpoint(checkpoint)).shapes)
+        if not told:
+            raise UserError(f"--checkpoint {checkpoint} holds no generator: name another")
+        # its half of the pairs is for the command line to say
+        return {**MODEL_OPTIONS, **dict.fromkeys(["which_direction"]), **told}
+    try:
+        stored = json.loads(path.read_text(encoding="utf-8"))
+        return {**MODEL_OPTIONS, **{name: stored[name] for name in Options._fields
+                                    if name in stored}}
+    except (OSError, ValueError, TypeError):
+        raise UserError(f"{path} is not readable JSON: restore it or train again") from None
+
+
+def default_dir(input_dir, mode):
+    """The folder that a mode uses for a dataset: facades/val, "test" -> facades_test."""
+    return f"{Path(os.path.abspath(input_dir)).parent.name or 'pix2pix'}_{mode}"
+
+
+def default_dirs(values):
+    """output_dir and checkpoint of a command line that may leave them out. Raises UserError."""
+    mode, input_dir, checkpoint = (values[name] for name in ("mode", "input_dir", "checkpoint"))
+    if input_dir is None and (mode != "export" or checkpoint is None):
+        other = " or --checkpoint" if mode == "export" else ""
+        raise UserError(f"--input_dir{other} is missing: name a folder")
+    output_dir = values["output_dir"]
+    if output_dir is None and input_dir is None:
+        name = Path(os.path.abspath(checkpoint)).name.removesuffix("_train").removesuffix(".pict")
+        output_dir = f"{name}_{mode}"
+    elif output_dir is None:
+        output_dir = default_dir(input_dir, mode)
+    if checkpoint is None and mode != "train":
+        checkpoint = default_dir(input_dir, "train")
+    return {"output_dir": output_dir, "checkpoint": checkpoint}
+
+
+def check_folders(options, given):
+    """Raises UserError where the folders cannot be what the mode needs; makes nothing."""
+    if options.mode != "export" and not os.path.isdir(options.input_dir):
+        raise UserError(f"--input_dir {options.input_dir} is not a folder: check the path")
+    checkpoint = options.checkpoint
+    if checkpoint is not None and not os.path.isdir(checkpoint) \
+            and not os.path.exists(f"{checkpoint}.index") \
+            and not (checkpoint.endswith(".pict") and os.path.isfile(checkpoint)):
+        hint = "name a training folder" if "checkpoint" in given else "name one with --checkpoint"
+        raise UserError(f"--checkpoint {checkpoint} is no folder, checkpoint or .pict file: {hint}")
+    output_dir = Path(options.output_dir)
+    if output_dir.exists() and not output_dir.is_dir():
+        raise UserError(f"--output_dir {output_dir} is a file: name a folder")
+    existing = next(path for path in (output_dir, *output_dir.absolute().parents) if path.exists())
+    if not os.access(existing, os.W_OK):
+        raise UserError(f"--output_dir {output_dir} is not writable: choose another")
+    holds_run = (output_dir / "options.json").exists()
+    if options.mode != "train" and (output_dir / "checkpoint").exists() and holds_run:
+        raise UserError(f"--output_dir {output_dir} holds a training run: choose another")
+    if options.mode == "train" and options.resume and not holds_run:
+        raise UserError(f"--resume finds no run in {output_dir}: leave it out to start one")
+    if options.mode == "train" and holds_run and not options.resume and not options.overwrite:
+        raise UserError(f"--output_dir {output_dir} already holds a run: "
+                        "give --resume to go on, --overwrite to replace it, or another folder")
+
+
+def check_combinations(options, given):
+    """Raises UserError where options make no sense together. What a checkpoint brought along and
+    does no harm passes: only what was given is held against the user."""
+    size, below = options.crop_size, options.crop_size // 32 * 32
+    endless = options.max_steps is None and options.max_epochs is None
+    discriminator_only = [name for name in (
+        "patch_size", "unconditional", "gan_loss", "feature_weight", "discrim_weight",
+        "label_smoothing", "diffaugment") if name in given]
+    for refused, text in (
+        (size % 32, f"--crop_size {size} is no multiple of 32: take {below} or {below + 32}"),
+        (options.scale_size < size,
+         f"--scale_size {options.scale_size} is below --crop_size {size}: take at least that"),
+        (options.bottleneck_norm and (options.generator == "resnet" or options.norm != "batch")
+         and "bottleneck_norm" in given,
+         "--bottleneck_norm needs a U-Net with --norm batch: leave it out"),
+        (options.separable_conv and options.padding == "reflect",
+         "--padding reflect goes with no --separable_conv: leave one out"),
+        (options.no_dropout and options.test_dropout and {"no_dropout", "test_dropout"} & given,
+         "--test_dropout needs a model with dropout: leave --no_dropout out"),
+        (options.gan_weight == 0 and options.l1_weight == 0,
+         "--gan_weight 0 and --l1_weight 0 leave nothing to learn: raise one"),
+        (options.gan_weight == 0 and discriminator_only and options.mode == "train",
+         f"--gan_weight 0 builds no discriminator: leave --{' --'.join(discriminator_only)} out"),
+        (options.gan_loss == "hinge" and options.label_smoothing > 0,
+         "--label_smoothing needs labels, --gan_loss hinge has none: leave one out"),
+        (options.gan_weight > 0 and map_size(size, discriminator_rows(options.patch_size)) < 1,
+         f"--patch_size {options.patch_size} is too large for --crop_size {size}: take a smaller"),
+        (options.lab_colorization and options.which_direction == "BtoA"
+         and {"brightness", "contrast"} & {*options.augment},
+         "--augment brightness and contrast need lightness in the input: leave them out"),
+        (options.lr_decay != "none" and endless and options.mode == "train",
+         f"--lr_decay {options.lr_decay} needs an end: give --max_steps or --max_epochs"),
+        (options.lr_decay == "none" and {"decay_from", "decay_from_epoch"} & given,
+         "--decay_from needs a decay: give --lr_decay linear or cosine"),
+        ({"decay_from", "decay_from_epoch"} <= given,
+         "--decay_from and --decay_from_epoch say the same: leave one out"),
+        (options.no_targets and options.mode != "test",
+         "--no_targets is for --mode test: training needs pairs"),
+        (options.mode == "export" and options.test_dropout
+         and {"tflite", "pict"} & {*options.export_format},
+         "--test_dropout does not fit --export_format tflite and pict: leave one out"),
+    ):
+        if refused:
+            raise UserError(text)
+
+
+def merge_stored(values, given, stored, kept):
+    """values, but with the stored ones but for those named in `kept`. A given value that gives way
+    is named on stderr."""
+    for name, value in stored.items():
+        if name in kept or value is None and name == "which_direction":
+            continue
+        if name in given and value != values[name]:
+            print(f"--{name} {values[name]} gives way to the model's own: {value}", file=sys.stderr)
+        values = {**values, name: value}
+    return values
+
+
+def parse_args(argv=None):
+    """Options from the command line and, where a model is loaded, from its options.json.
+
+    What wins: in test, export and training from --checkpoint the model's options (MODEL_OPTIONS)
+    are the checkpoint's, TRAINING_OPTIONS are unless they are given. With --resume every option is
+    the run's own but those given now, and the model's and the seed stay. Raises UserError.
+    """
+    parser = create_parser()
+    values = vars(parser.parse_args(argv))
+    unset = argparse.Namespace(**dict.fromkeys(values))
+    given = {name for name, value in vars(parser.parse_args(argv, unset)).items()
+             if value is not None}
+    values.update(default_dirs(values))
+    training, resume = values["mode"] == "train", values["resume"]
+    if resume and (values["overwrite"] or values["checkpoint"] and training):
+        raise UserError("--resume goes with neither --overwrite nor --checkpoint: choose one")
+    check_folders(Options(**values), given)
+
+    if training and resume:
+        stored = {**read_options(values["output_dir"]), "checkpoint": None}
+        now = given - {*MODEL_OPTIONS, "seed"} | {"mode", "output_dir", "resume", "overwrite"}
+        for together in ({"max_steps", "max_epochs"}, {"decay_from", "decay_from_epoch"}):
+            now |= together if given & together else set()  # a new one takes the old one's place
+        values = merge_stored(values, given, stored, now)
+    elif values["checkpoint"] is not None:
+        stored = read_options(values["checkpoint"])
+        restored = {name: value for name, value in stored.items()
+                    if name in MODEL_OPTIONS or name in TRAINING_OPTIONS}
+        values = merge_stored(values, given, restored, given - {*MODEL_OPTIONS})
+    if "scale_size" not in given and not resume:
+        values["scale_size"] = round(values["crop_size"] * 286 / 256)  # the paper's share
+    if values["seed"] is None:
+        values["seed"] = random.randrange(2**31)
+    options = Options(**values)
+    check_combinations(options, given)
+    return options
 
 
 def main(argv=None):

@@ -33,10 +33,20 @@ def test_every_flag_is_documented_with_its_default():
                if action.dest != "help" and action.option_strings[0] != "--no_flip"}
     assert set(shown) == set(actions)
     for flag, action in actions.items():
+        default = " ".join(action.default) or None if isinstance(action.default, list) \
+            else action.default
         expected = {None: "–", True: "on", False: "off"}.get(
-            action.default if action.default is None or isinstance(action.default, bool) else "",
-            str(action.default))
+            default if default is None or isinstance(default, bool) else "", str(default))
         assert shown[flag] == expected, flag
+
+
+def test_every_choice_is_documented():
+    text = (ROOT / "docs/options.md").read_text(encoding="utf-8")
+    rows = {line.split("`")[1]: line for line in text.splitlines() if line.startswith("| `--")}
+    for action in pix2pix.create_parser()._actions:
+        for choice in action.choices or ():
+            row = rows[action.option_strings[0]]
+            assert re.search(rf"\b{choice}\b", row.split("|", 3)[3]), (action.dest, choice)
 
 
 def test_options_has_a_field_per_flag():

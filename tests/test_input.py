@@ -50,7 +50,7 @@ def test_scaling_is_by_area():
     picture = np.random.default_rng(1).random((512, 1024, 3)).astype(np.float32)
     expected = picture.reshape(256, 2, 256, 4, 3).mean((1, 3))
     with tf.Graph().as_default(), tf.Session() as sess:
-        draws = pix2pix.Augmentation(tf.constant([0, 0]), tf.constant(False))
+        draws = pix2pix.Augmentation(256, tf.constant([0, 0]), tf.constant(False))
         got = sess.run(pix2pix.transform(tf.constant(picture), 256, draws))
     np.testing.assert_allclose(got, expected, atol=1e-5)
 
@@ -58,18 +58,19 @@ def test_scaling_is_by_area():
 def test_crop_and_flip_are_where_they_were_drawn():
     picture = np.random.default_rng(2).random((261, 261, 2)).astype(np.float32)
     with tf.Graph().as_default(), tf.Session() as sess:
-        draws = pix2pix.Augmentation(tf.constant([2, 4]), tf.constant(True))
-        got = sess.run(pix2pix.transform(tf.constant(picture), 261, draws))
+        draws = pix2pix.Augmentation(261, tf.constant([2, 4]), tf.constant(True))
+        got = sess.run(pix2pix.transform(tf.constant(picture), 256, draws))
     np.testing.assert_allclose(got, picture[2:258, 4:260][:, ::-1], atol=1e-6)
 
 
 def test_draws_cover_all_places_and_both_flips():
     with tf.Graph().as_default(), tf.Session() as sess:
         number = tf.placeholder(tf.int64, [])
-        draws = pix2pix.draw_augmentation(3, number, 258, True)
-        got = [sess.run(draws, {number: value}) for value in range(200)]
-    assert {tuple(draw.offset) for draw in got} == {(y, x) for y in range(3) for x in range(3)}
-    assert 70 < sum(draw.flip for draw in got) < 130
+        draws = pix2pix.draw_augmentation(3, number, 256, 258, ("flip",))
+        assert all(draw is None for draw in draws[3:])
+        got = [sess.run(draws[1:3], {number: value}) for value in range(200)]
+    assert {tuple(offset) for offset, _ in got} == {(y, x) for y in range(3) for x in range(3)}
+    assert 70 < sum(flip for _, flip in got) < 130
 
 
 def test_pairs_stay_aligned_under_the_parallel_map(tmp_path):
@@ -144,3 +145,108 @@ def test_lab_gives_lightness_and_colour_of_one_picture(tmp_path):
     np.testing.assert_allclose(batch.targets[0, 0, 0], [80.09 / 110, 67.20 / 110], atol=1e-3)
     other, = take(make_options(tmp_path, "--lab_colorization", "--which_direction", "BtoA"), 1)
     assert other.inputs.shape[3] == 2 and other.targets.shape[3] == 1
+
+
+# More augmentation, other sizes, inputs alone
+
+
+def draws_of(kinds, count=200, crop_size=64, scale_size=72):
+    """The drawn values of so many pairs: a list of dicts, without what is not drawn."""
+    with tf.Graph().as_default(), tf.Session() as sess:
+        number = tf.placeholder(tf.int64, [])
+        draws = pix2pix.draw_augmentation(3, number, crop_size, scale_size, kinds)._asdict()
+        drawn = {name: value for name, value in draws.items()
+                 if name != "noise_seed" and isinstance(value, tf.Tensor)}
+        return [sess.run(drawn, {number: value}) for value in range(count)]
+
+
+def test_every_augmentation_is_drawn_in_its_range_and_on_its_own():
+    kinds = ("flip", "vflip", "rot90", "scale", "brightness", "contrast")
+    got = draws_of(kinds)
+    sizes = np.array([draw["scale_size"] for draw in got])
+    assert sizes.min() == 64 and sizes.max() == 90 and len(set(sizes)) == 27
+    offsets = np.array([draw["offset"] for draw in got])
+    room = (sizes - 64)[:, None]
+    assert (offsets >= 0).all() and (offsets <= room).all() and (offsets == room).any()
+    turns = [draw["turns"] for draw in got]
+    assert set(turns) == {0, 1, 2, 3} and min(turns.count(n) for n in range(4)) > 25
+    for name, low, high in (("brightness", -0.2, 0.2), ("contrast", 0.8, 1.2)):
+        values = np.array([draw[name] for draw in got])
+        assert low <= values.min() < low + 0.02 and high - 0.02 < values.max() <= high
+    coins = np.array([[draw["flip"], draw["vflip"], draw["brightness"] > 0] for draw in got])
+    assert np.abs(np.corrcoef(coins.T) - np.eye(3)).max() < 0.25
+    assert [draw["flip"] for draw in draws_of(("flip",))] == [draw["flip"] for draw in got]
+    assert all(list(draw) == ["offset"] for draw in draws_of((), 2))
+
+
+@pytest.mark.parametrize("turns", [0, 1, 2, 3])
+def test_turned_and_upside_down(turns):
+    picture = np.random.default_rng(4).random((64, 64, 2)).astype(np.float32)
+    with tf.Graph().as_default(), tf.Session() as sess:
+        draws = pix2pix.Augmentation(64, tf.constant([0, 0]), vflip=tf.constant(True),
+                                     turns=tf.constant(turns))
+        got = sess.run(pix2pix.transform(tf.constant(picture), 64, draws))
+    np.testing.assert_allclose(got, np.rot90(picture[::-1], turns), atol=1e-6)
+
+
+def test_brightness_contrast_and_noise_by_formula():
+    picture = np.random.default_rng(5).uniform(-1, 1, (30, 40, 2)).astype(np.float32)
+
+    def disturbed(**changes):
+        with tf.Graph().as_default(), tf.Session() as sess:
+            draws = pix2pix.Augmentation(64, None, **changes)
+            return sess.run(pix2pix.disturb(tf.constant(picture), draws))
+    mean = picture.mean((0, 1))
+    expected = np.clip((picture - mean) * 1.2 + mean - 0.15, -1, 1)
+    np.testing.assert_allclose(disturbed(contrast=1.2, brightness=-0.15), expected, atol=1e-5)
+    noise = disturbed(noise_seed=[1, 2]) - picture
+    inside = np.abs(picture) < 0.7
+    assert noise[inside].std() == pytest.approx(0.05, rel=0.1)
+    assert (disturbed(noise_seed=[1, 3]) != picture + noise).any()
+    assert np.abs(disturbed(noise_seed=[1, 2])).max() <= 1
+
+
+def test_pairs_stay_aligned_under_every_augmentation(tmp_path):
+    options = make_options(save_gradient_pairs(tmp_path, 6), "--batch_size", "4", "--crop_size",
+                           "32", "--augment", "vflip", "rot90", "scale")
+    assert options.scale_size == 36
+    batches = take(options, 6)
+    for batch in batches:
+        np.testing.assert_array_equal(batch.inputs, batch.targets)
+        assert batch.inputs.shape[1:] == (32, 32, 3)
+    flat = np.concatenate([batch.inputs for batch in batches])
+    # x grows to the right, y downwards: eight ways to lie
+    ways = {(np.sign(p[0, -1, 0] - p[0, 0, 0]), np.sign(p[-1, 0, 0] - p[0, 0, 0]),
+             np.sign(p[0, -1, 1] - p[0, 0, 1]), np.sign(p[-1, 0, 1] - p[0, 0, 1])) for p in flat}
+    assert len(ways) > 5
+
+
+def test_targets_stay_as_they_are_where_inputs_are_disturbed(tmp_path):
+    folder = save_gradient_pairs(tmp_path, 4)
+    plain = make_options(folder, "--crop_size", "32", "--batch_size", "4")
+    changed = pix2pix.with_options(plain, augment=["brightness", "contrast", "noise"])
+    for direction in ("AtoB", "BtoA"):
+        one, other = (take(pix2pix.with_options(options, which_direction=direction), 1)[0]
+                      for options in (plain, changed))
+        np.testing.assert_array_equal(one.targets, other.targets)
+        assert (one.inputs != other.inputs).any(axis=(1, 2, 3)).all()
+    for one, other in zip(take(pix2pix.with_options(plain, mode="test"), 1)[0],
+                          take(pix2pix.with_options(changed, mode="test"), 1)[0]):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_inputs_alone_are_whole_pictures(tmp_path):
+    options = make_options(save_gradient_pairs(tmp_path, 3, size=32), "--crop_size", "64")
+    options = pix2pix.with_options(options, mode="test", no_targets=True)
+    batch, = take(options, 1)
+    assert batch.targets == []
+    expected = np.asarray(Image.open(tmp_path / "0.png"), np.float32) / 127.5 - 1  # 64x32 pair
+    np.testing.assert_allclose(batch.inputs[0], np.repeat(expected, 2, axis=0), atol=1e-5)
+    colour = pix2pix.with_options(options, lab_colorization=True, which_direction="BtoA")
+    assert take(colour, 1)[0].inputs.shape == (1, 64, 64, 2)
+
+
+def test_a_step_takes_several_batches_at_once(tmp_path):
+    options = make_options(save_gradient_pairs(tmp_path, 7), "--crop_size", "32", "--batch_size",
+                           "2", "--grad_accumulation", "2")
+    assert [len(batch.numbers) for batch in take(options, 4)] == [4, 3, 4, 3]

@@ -57,7 +57,7 @@ def loop_separable(x, depthwise, pointwise, stride):
 def test_conv(height, width, stride, padding):
     x = draw(1, 2, height, width, 3)
     expected = loop_conv(x, filled("conv2d/kernel", [4, 4, 3, 4]), stride, padding)
-    check(lambda: pix2pix.conv(pix2pix.tf.constant(x), 4, stride, padding),
+    check(lambda: pix2pix.conv(pix2pix.tf.constant(x), 4, stride=stride, padding=padding),
           expected + filled("conv2d/bias", [4]))
 
 
@@ -79,7 +79,7 @@ def separable_weights():
 def test_separable_conv(height, width, stride):
     x = draw(3, 2, height, width, 3)
     expected = loop_separable(x, *separable_weights(), stride)
-    check(lambda: pix2pix.separable_conv(pix2pix.tf.constant(x), 4, stride),
+    check(lambda: pix2pix.separable_conv(pix2pix.tf.constant(x), 4, stride=stride),
           expected + filled("separable_conv2d/bias", [4]))
 
 
@@ -152,15 +152,15 @@ def test_lrelu():
                                [-2, -0.2, -0.1, 0, 0.25, 3], rtol=1e-6)
 
 
-def dropped(rate, seed, shape=(2, 50, 70, 3)):
+def dropped(rate, seed, step, number=2, shape=(2, 50, 70, 3)):
     """Dropout of draws in 1..2."""
-    x = draw(9, *shape, low=1, high=2)
-    return x, run(lambda: pix2pix.dropout(pix2pix.tf.constant(x), rate, seed))
+    x, key = draw(9, *shape, low=1, high=2), pix2pix.DrawKey(seed, step)
+    return x, run(lambda: pix2pix.dropout(pix2pix.tf.constant(x), rate, key, number))
 
 
 @pytest.mark.parametrize("rate", [0.5, 0.2])
 def test_dropout_zeroes_its_share_and_scales_the_rest(rate):
-    x, result = dropped(rate, [3, 4])
+    x, result = dropped(rate, 3, 4)
     kept = result != 0
     # 21000 draws: 5 standard deviations are 0.0173 at most
     assert (~kept).mean() == pytest.approx(rate, abs=0.018)
@@ -170,11 +170,25 @@ def test_dropout_zeroes_its_share_and_scales_the_rest(rate):
 
 
 def test_dropout_draws_by_its_seed():
-    first = dropped(0.5, [3, 4])[1]
-    np.testing.assert_array_equal(first, dropped(0.5, [3, 4])[1])
-    for seed in ([3, 5], [4, 4], [4, 3]):
-        agreement = ((dropped(0.5, seed)[1] == 0) == (first == 0)).mean()
+    first = dropped(0.5, 3, 4)[1]
+    np.testing.assert_array_equal(first, dropped(0.5, 3, 4)[1])
+    for key in ((3, 5), (4, 4), (4, 3), (3, 4, 7)):  # another step, seed, both, layer
+        agreement = ((dropped(0.5, *key)[1] == 0) == (first == 0)).mean()
         assert agreement == pytest.approx(0.5, abs=0.02)
+
+
+def test_a_step_in_parts_draws_as_a_whole():
+    key = pix2pix.DrawKey(5, 6)
+
+    def build():
+        return (pix2pix.draw_uniform(key, 3, 7, [2, 5]),
+                [pix2pix.draw_uniform(key._replace(first=pix2pix.tf.constant(first)), 3, size,
+                                      [2, 5]) for first, size in ((0, 3), (3, 3), (6, 1))],
+                pix2pix.draw_uniform(key._replace(first=None), 3, 7, [2, 5]))
+    whole, parts, alike = run(build)
+    np.testing.assert_array_equal(np.concatenate(parts), whole)
+    assert len(np.unique(whole)) == whole.size and alike.shape == (1, 2, 5)
+    np.testing.assert_array_equal(alike, whole[:1])
 
 
 def test_initial_weights():
@@ -198,3 +212,63 @@ def test_initial_weights():
         # a truncated normal distribution has nothing beyond two deviations
         beyond = (np.abs(value - mean) > 0.04).mean()
         assert beyond == pytest.approx(0.0455, abs=5 * np.sqrt(0.0455 / value.size)), name
+
+
+# Layers of the family
+
+
+@pytest.mark.parametrize("kernel_size, stride", [(4, 2), (3, 1), (3, 2), (7, 1)])
+def test_reflect_conv_mirrors_at_the_outermost_pixels(kernel_size, stride):
+    x, around = draw(11, 2, 8, 10, 3), kernel_size - stride
+    sides = (around // 2, around - around // 2)
+
+    def build():
+        tf = pix2pix.tf
+        with tf.variable_scope("a"):
+            outputs = pix2pix.reflect_conv(tf.constant(x), 5, kernel_size, stride)
+        padded = np.pad(x, [(0, 0), sides, sides, (0, 0)], mode="reflect")
+        with tf.variable_scope("a", reuse=True):
+            return outputs, pix2pix.conv(tf.constant(padded), 5, kernel_size, stride, "VALID"), \
+                pix2pix.conv(tf.constant(x), 5, kernel_size, stride)
+    outputs, expected, zeros = run(build, fill=True)
+    assert outputs.shape == (2, 8 // stride, 10 // stride, 5) == zeros.shape
+    np.testing.assert_allclose(outputs, expected, atol=1e-5)
+    inner = slice(2, -2) if kernel_size < 7 else slice(3, -3)
+    np.testing.assert_allclose(outputs[:, inner, inner], zeros[:, inner, inner], atol=1e-5)
+    assert np.abs(outputs - zeros).max() > 0.1
+
+
+def test_resize_conv_doubles_and_convolves_3x3():
+    x = draw(12, 2, 5, 7, 3)
+
+    def build():
+        outputs = pix2pix.resize_conv(pix2pix.tf.constant(x), 4)
+        assert [variable.shape.as_list() for variable in pix2pix.tf.trainable_variables()] == [
+            [3, 3, 3, 4], [4]]
+        return outputs
+    result = run(build, fill=True)
+    larger = np.pad(x.repeat(2, axis=1).repeat(2, axis=2), [(0, 0), (1, 1), (1, 1), (0, 0)])
+    patches = np.lib.stride_tricks.sliding_window_view(larger, (3, 3), axis=(1, 2))
+    expected = np.einsum("nijcyx,yxco->nijo", patches, filled("conv2d/kernel", [3, 3, 3, 4]))
+    np.testing.assert_allclose(result, expected + filled("conv2d/bias", [4]), atol=1e-4)
+
+
+@pytest.mark.parametrize("layer, scope", [
+    (lambda x: pix2pix.batchnorm(x, per_picture=True), "batch_normalization"),
+    (pix2pix.instancenorm, "instance_normalization")])
+def test_norms_of_each_picture_by_itself(layer, scope):
+    x = draw(13, 3, 5, 7, 4) * np.array([1, 2, 3])[:, None, None, None].astype(np.float32)
+    result = run(lambda: layer(pix2pix.tf.constant(x)), fill=True)
+    gamma, beta = (filled(f"{scope}/{part}", [4]) for part in ("gamma", "beta"))
+    mean, deviation = (f(x, axis=(1, 2), keepdims=True) for f in (np.mean, np.var))
+    np.testing.assert_allclose(result, (x - mean) / np.sqrt(deviation + 1e-5) * gamma + beta,
+                               atol=1e-4)
+    alone = run(lambda: layer(pix2pix.tf.constant(x[1:2])), fill=True)
+    np.testing.assert_allclose(result[1:2], alone, atol=1e-5)
+
+
+def test_batchnorm_of_one_picture_is_the_same_either_way():
+    x = draw(14, 1, 6, 5, 4) * 3
+    one, other = (run(lambda: pix2pix.batchnorm(pix2pix.tf.constant(x), per_picture), fill=True)
+                  for per_picture in (False, True))
+    np.testing.assert_allclose(one, other, atol=1e-5)

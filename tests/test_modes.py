@@ -194,6 +194,93 @@ def test_resume_equals_one_run(tmp_path):
     assert logs[0] == logs[1] and len(logs[0]) == 6
 
 
+def stop_at(monkeypatch, at_step):
+    """Ctrl-C during the at_step-th step of the next training."""
+    real = pix2pix.run_step
+
+    def interrupted(sess, show, due, step, *more):
+        if step == at_step:
+            signal.raise_signal(signal.SIGINT)
+        return real(sess, show, due, step, *more)
+    monkeypatch.setattr(pix2pix, "run_step", interrupted)
+
+
+def assert_equal_runs(one, other):
+    """Every variable bit for bit, every line of the log but for its rate."""
+    variables, others = read_variables(one), read_variables(other)
+    assert variables.keys() == others.keys()
+    for name, value in variables.items():
+        np.testing.assert_array_equal(value, others[name], err_msg=name)
+    logs = [[row.rsplit(",", 1)[0] for row in Path(name, "log.csv").read_text().splitlines()]
+            for name in (one, other)]
+    assert logs[0] == logs[1] and len(logs[0]) > 2
+
+
+def test_resume_is_exact_with_schedule_averages_parts_and_augmentation(tmp_path, monkeypatch):
+    draw_pairs(tmp_path / "bars" / "train", 5)
+    flags = ["--crop_size", 32, "--patch_size", 16, "--progress_freq", 1, "--summary_freq", 0,
+             "--lr_decay", "cosine", "--decay_from", 1, "--ema_generator", 0.9,
+             "--grad_accumulation", 2, "--diffaugment", "--label_smoothing", 0.1,
+             "--augment", "vflip", "rot90", "scale", "brightness", "contrast", "noise"]
+    assert train("bars/train", "--output_dir", "whole", "--max_epochs", 2, *flags) == 0
+    stop_at(monkeypatch, 2)
+    assert train("bars/train", "--output_dir", "parts", "--max_epochs", 2, *flags) == 130
+    monkeypatch.undo()
+    monkeypatch.chdir(tmp_path)
+    assert read_variables("parts")["global_step"] == 2
+    assert run("--mode", "train", "--input_dir", "bars/train", "--output_dir", "parts",
+               "--resume") == 0
+    assert_equal_runs("whole", "parts")
+    rows = [row.split(",") for row in Path("whole/log.csv").read_text().splitlines()]
+    lr = rows[0].index("lr")
+    expected = [0.0002 * (1 + math.cos(math.pi * max(step - 1, 0) / 5)) / 2 for step in range(6)]
+    assert [float(row[lr]) for row in rows[1:]] == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_run_from_a_checkpoint_resumes_to_its_own_end(trained, tmp_path, monkeypatch):
+    flags = ["--checkpoint", trained / "bars_train", "--progress_freq", 1, "--summary_freq", 0]
+    assert train(trained / "bars/train", "--output_dir", "whole", "--max_epochs", 1, "--lr_decay",
+                 "linear", *flags) == 0
+    stop_at(monkeypatch, 9)  # 6 steps came along, 5 are to be taken
+    assert train(trained / "bars/train", "--output_dir", "parts", "--max_epochs", 1, "--lr_decay",
+                 "linear", *flags) == 130
+    monkeypatch.undo()
+    monkeypatch.chdir(tmp_path)
+    assert run("--mode", "train", "--input_dir", trained / "bars/train", "--output_dir", "parts",
+               "--resume") == 0
+    assert_equal_runs("whole", "parts")
+    assert read_variables("parts")["global_step"] == 11
+    assert json.loads(Path("parts/options.json").read_text())["decay_from"] == 8
+
+
+def test_no_targets_takes_single_pictures(trained, tmp_path):
+    draw_pairs(tmp_path / "single", 2, "single")
+    assert run("--mode", "test", "--input_dir", "single", "--checkpoint", trained / "bars_train",
+               "--no_targets", "--output_dir", "out") == 0
+    names = {path.name for path in Path("out/images").iterdir()}
+    assert names == {f"{n}-{kind}.png" for n in (1, 2) for kind in ("inputs", "outputs")}
+    with Image.open("out/images/2-inputs.png") as got, Image.open("single/2.png") as expected:
+        enlarged = np.repeat(np.repeat(np.asarray(expected, int), 4, axis=0), 4, axis=1)
+        assert np.abs(np.asarray(got, int) - enlarged).max() <= 1  # the whole picture
+    page = Path("out/index.html").read_text()
+    assert "target" not in page and page.count("<img") == 4
+    assert sorted(path.name for path in Path("out").iterdir()) == [
+        "images", "index.html", "options.json"]
+
+
+def test_dropout_at_test_is_drawn_by_seed_and_picture(trained, tmp_path):
+    def outputs(folder, *flags):
+        assert run("--mode", "test", "--input_dir", trained / "bars/val", "--checkpoint",
+                   trained / "bars_train", "--output_dir", folder, *flags) == 0
+        return {name: contents for name, contents in read_images(tmp_path / folder).items()
+                if "outputs" in name}
+    without = outputs("none", "--seed", 1)
+    first = outputs("first", "--seed", 1, "--test_dropout")
+    assert first == outputs("again", "--seed", 1, "--test_dropout")
+    other = outputs("other", "--seed", 2, "--test_dropout")
+    assert all(first[name] != other[name] and first[name] != without[name] for name in first)
+
+
 def test_strange_names_go_through(trained, tmp_path):
     draw_pairs(tmp_path / "bars" / "val", 1)
     whole = Path("bars/val/1.JPG").read_bytes()
@@ -345,6 +432,35 @@ def test_what_is_due():
     (dict(max_epochs=11, resume=True), 110)])
 def test_where_a_run_stops(changes, expected):
     assert pix2pix.find_stop_step(options_with(**changes), 100, 10) == expected
+
+
+@pytest.mark.parametrize("changes, start, expected", [
+    (dict(max_epochs=3), 0, dict(max_epochs=3, max_steps=None, decay_from=None)),
+    (dict(max_epochs=3), 100, dict(max_epochs=None, max_steps=130)),
+    (dict(max_steps=7), 100, dict(max_steps=107)),
+    (dict(), 100, dict(max_steps=None, max_epochs=None)),
+    (dict(max_epochs=3, lr_decay="linear"), 0, dict(decay_from=15)),
+    (dict(max_steps=50, lr_decay="linear"), 100, dict(decay_from=125)),
+    (dict(max_steps=50, lr_decay="linear", decay_from=20), 100, dict(decay_from=120)),
+    (dict(max_epochs=9, lr_decay="linear", decay_from_epoch=2), 0,
+     dict(decay_from=20, decay_from_epoch=None)),
+    (dict(max_steps=150, resume=True, lr_decay="cosine", decay_from=120), 110,
+     dict(max_steps=150, decay_from=120))])
+def test_counts_are_stored_as_totals(changes, start, expected):
+    options = options_with(**{"lr_decay": "none", **changes})
+    stop = pix2pix.find_stop_step(options, start, 10)
+    totals = pix2pix.with_totals(options, start, stop, 10)
+    assert {name: getattr(totals, name) for name in expected} == expected
+    # resumed, they mean the same
+    again = pix2pix.with_options(totals, resume=True)
+    assert pix2pix.find_stop_step(again, start, 10) == stop or stop > pix2pix.ENDLESS
+    assert pix2pix.with_totals(again, start, stop, 10).decay_from == totals.decay_from
+
+
+def test_a_decay_after_the_end_is_refused():
+    options = options_with(lr_decay="linear", decay_from=30, max_steps=30)
+    with pytest.raises(pix2pix.UserError, match="--decay_from 30 is not before the end at step 30"):
+        pix2pix.with_totals(options, 0, 30, 10)
 
 
 def test_progress_is_right_after_a_resume():

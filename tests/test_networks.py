@@ -86,13 +86,22 @@ def discriminator(inputs, targets, ndf):
     return x
 
 
+PLAIN = pix2pix.Layers(pix2pix.conv, pix2pix.deconv, pix2pix.batchnorm)
+SEPARABLE = PLAIN._replace(conv=pix2pix.separable_conv, deconv=pix2pix.separable_deconv)
+
+
+def create_unet(x, out_channels, ngf, separable=False, bottleneck_norm=False, dropout_key=None):
+    """The generator of affinelayer's script."""
+    rows = pix2pix.generator_rows("unet", 256, bottleneck_norm)
+    return pix2pix.create_generator(tf.constant(x), out_channels, ngf, rows,
+                                    SEPARABLE if separable else PLAIN, dropout_key)
+
+
 @pytest.mark.parametrize("separable", [False, True])
 @pytest.mark.parametrize("bottleneck_norm", [False, True])
 def test_generator(separable, bottleneck_norm):
     x = smooth_pictures(1, 2) * 0.7 + draw(2, 2, 256, 256, 3) * 0.3
-    result = run(lambda: pix2pix.create_generator(
-        tf.constant(x), 2, 3, separable=separable,
-        encoder=pix2pix.encoder_rows(bottleneck_norm)), fill=True)
+    result = run(lambda: create_unet(x, 2, 3, separable, bottleneck_norm), fill=True)
     expected = generator(x.astype(np.float64), 2, 3, separable, bottleneck_norm)
     assert result.shape == (2, 256, 256, 2) and expected.std() > 0.1
     np.testing.assert_allclose(result, expected, atol=1e-3)
@@ -105,7 +114,7 @@ def test_generator(separable, bottleneck_norm):
 
 def test_generator_takes_multiples_of_256():
     x = smooth_pictures(3, 1, size=512)[:, :256]
-    result = run(lambda: pix2pix.create_generator(tf.constant(x), 1, 2), fill=True)
+    result = run(lambda: create_unet(x, 1, 2), fill=True)
     assert result.shape == (1, 256, 512, 1)
     np.testing.assert_allclose(result, generator(x, 1, 2), atol=1e-3)
 
@@ -114,14 +123,14 @@ def test_dropout_draws_by_seed_and_step_and_layer():
     x = smooth_pictures(4, 1)
 
     def build():
-        def outputs(dropout_seed):
+        def outputs(*key):
             with tf.variable_scope("", reuse=tf.AUTO_REUSE):
-                return pix2pix.create_generator(tf.constant(x), 3, 2, dropout_seed=dropout_seed)
-        first = outputs((2**31 - 1, tf.constant(6, tf.int64)))
+                return create_unet(x, 3, 2, dropout_key=pix2pix.DrawKey(*key) if key else None)
+        first = outputs(2**31 - 1, tf.constant(6, tf.int64))
         layers = [tensor for operation in tf.get_default_graph().get_operations()
                   if operation.type.startswith("Select") for tensor in operation.outputs]
-        return (first, outputs((2**31 - 1, 6)), outputs((2**31 - 1, 7)), outputs((2**31 - 2, 6)),
-                outputs(None)), layers
+        return (first, outputs(2**31 - 1, 6), outputs(2**31 - 1, 7), outputs(2**31 - 2, 6),
+                outputs()), layers
     (first, again, later, other, without), layers = run(build, fill=True)
     np.testing.assert_array_equal(first, again)
     for result in (later, other, without):
@@ -138,7 +147,7 @@ def test_dropout_draws_by_seed_and_step_and_layer():
 def test_discriminator():
     inputs, targets = smooth_pictures(5, 2), draw(6, 2, 256, 256, 2)
     result = run(lambda: pix2pix.create_discriminator(
-        tf.constant(inputs), tf.constant(targets), 3), fill=True)
+        tf.concat([inputs, targets], axis=3), 3).logits, fill=True)
     expected = discriminator(inputs.astype(np.float64), targets, 3)
     assert result.shape == (2, 30, 30, 1) and expected.std() > 0.1
     np.testing.assert_allclose(result, expected, atol=1e-3)
@@ -153,7 +162,7 @@ def test_receptive_field_of_a_logit_is_70x70(row, column):
 
     def build():
         pair = [tf.constant(draw(seed, 1, 256, 256, 3)) for seed in (7, 8)]
-        logits = pix2pix.create_discriminator(*pair, 2, rows=rows)
+        logits = pix2pix.create_discriminator(tf.concat(pair, axis=3), 2, rows).logits
         return tf.gradients(logits[0, row, column, 0], pair)
     for slopes in run(build, fill=True):
         seen_rows = np.flatnonzero(slopes[0].any(axis=(1, 2)))
@@ -217,13 +226,202 @@ def test_number_of_weights_at_full_width():
     pairs = [*zip(encoder, encoder[1:]), *decoder]
     norms = sum(encoder[2:8]) + sum(out for _, out in decoder[:-1])
     expected = sum(16 * size * out + out for size, out in pairs) + 2 * norms
-    generator_count = count(lambda: pix2pix.create_generator(tf.zeros(picture), 3, 64))
+    generator_count = count(lambda: create_unet(np.zeros(picture, np.float32), 3, 64))
     assert generator_count == expected and 54.41e6 < expected < 54.42e6
     discriminator_count = count(
-        lambda: pix2pix.create_discriminator(tf.zeros(picture), tf.zeros(picture), 64))
+        lambda: pix2pix.create_discriminator(tf.zeros([1, 256, 256, 6]), 64))
     pairs = [(6, 64), (64, 128), (128, 256), (256, 512), (512, 1)]
     expected = sum(16 * size * out + out for size, out in pairs) + 2 * (128 + 256 + 512)
     assert discriminator_count == expected and round(expected / 1e6, 2) == 2.77
     # affinelayer's first script printed 57183616: a norm more, and no biases
     biases = sum(encoder[1:]) + sum(out for _, out in decoder) + sum(out for _, out in pairs)
     assert generator_count + discriminator_count + 2 * 512 - biases == 57183616
+
+
+# The family
+
+
+def discriminator_widths(patch_size):
+    """The paper's C64-C128-... (appendix 6.1.2), in ndf, and the size of kernels."""
+    return {1: ((1, 2), 1), 16: ((1, 2), 4), 34: ((1, 2, 4), 4), 70: ((1, 2, 4, 8), 4),
+            142: ((1, 2, 4, 8, 8), 4), 286: ((1, 2, 4, 8, 8, 8), 4)}[patch_size]
+
+
+@pytest.mark.parametrize("patch_size", [1, 16, 34, 70, 142, 286])
+def test_receptive_field_and_weights_of_every_patch_size(patch_size):
+    rows = pix2pix.discriminator_rows(patch_size)
+    bare = [row._replace(norm=False) for row in rows]  # a norm's statistics see everything
+    size, places = 320, {}
+
+    def build():
+        pairs = tf.constant(draw(7, 1, size, size, 2))
+        logits = pix2pix.create_discriminator(pairs, 1, bare).logits
+        places["rows"] = logits.shape.as_list()[1]
+        middle = places["rows"] // 2
+        return tf.gradients(logits[0, middle, middle, 0], pairs)[0]
+    slope, = run(build, fill=True)
+    for axes in ((1, 2), (0, 2)):
+        seen = np.flatnonzero(slope.any(axis=axes))
+        assert list(seen) == list(range(seen[0], seen[0] + patch_size))  # whole, inside
+    assert places["rows"] == pix2pix.map_size(size, rows)
+
+    ndf, (widths, kernel) = 64, discriminator_widths(patch_size)
+    channels = [6, *(ndf * width for width in widths), 1]
+    expected = sum(kernel**2 * one * other + other for one, other in zip(channels, channels[1:]))
+    expected += 2 * sum(channels[2:-1])  # norms
+    count = sum(math.prod(shape) for shape in shapes(
+        lambda: pix2pix.create_discriminator(tf.zeros([1, 256, 256, 6]), ndf, rows)).values())
+    assert count == expected
+    assert {1: 9153, 70: 2769601}.get(patch_size, count) == count
+
+
+@pytest.mark.parametrize("size, patch_size", [(32, 16), (96, 34), (64, 142), (96, 286), (64, 286)])
+def test_map_size_is_that_of_the_logits_or_below_1(size, patch_size):
+    rows = pix2pix.discriminator_rows(patch_size)
+    with tf.Graph().as_default():
+        pairs = tf.zeros([1, size, size, 6])
+        if pix2pix.map_size(size, rows) < 1:
+            with pytest.raises(ValueError):
+                pix2pix.create_discriminator(pairs, 2, rows)
+        else:
+            logits = pix2pix.create_discriminator(pairs, 2, rows).logits
+            assert logits.shape.as_list()[1] == pix2pix.map_size(size, rows)
+    assert (size, patch_size) != (64, 286) or pix2pix.map_size(size, rows) < 1
+
+
+def test_unconditional_does_not_see_the_input(options):
+    def build(unconditional):
+        changed = pix2pix.with_options(options, unconditional=unconditional, crop_size=64)
+        pair = pix2pix.Examples(None, *(tf.constant(draw(seed, 1, 64, 64, 3)) for seed in (1, 2)))
+        with tf.variable_scope(str(unconditional)):
+            logits = pix2pix.judge(pair, pair.targets, changed, None).logits
+        return tf.gradients(logits, [pair.inputs, pair.targets])
+
+    def both():
+        alone, paired = build(True), build(False)
+        assert alone[0] is None
+        return alone[1], paired
+    target_slope, paired = run(both, fill=True)
+    assert target_slope.any() and paired[0].any() and paired[1].any()
+
+
+@pytest.mark.parametrize("crop_size, depth", [
+    (32, 5), (64, 6), (96, 5), (128, 7), (256, 8), (384, 7), (512, 9)])
+def test_a_unets_depth_follows_the_size(crop_size, depth):
+    rows = pix2pix.generator_rows("unet", crop_size)
+    assert len(rows.encoder) == len(rows.decoder) == depth
+    assert pix2pix.num_halvings("unet", crop_size) == depth
+    widths = [1, 2, 4] + [8] * (depth - 3)
+    assert [row.width for row in rows.encoder] == widths
+    # each decoder row has the width of the encoder row that it meets, the last the picture's
+    assert [row.width for row in rows.decoder] == [*widths[-2::-1], None]
+    # the authors' unet_128 has two layers with dropout, unet_256 three: size 16 and up has none
+    assert sum(row.dropout > 0 for row in rows.decoder) == depth - 5
+    assert [row.norm for row in rows.encoder] == [False] + [True] * (depth - 2) + [False]
+    assert [row.norm for row in rows.decoder] == [True] * (depth - 1) + [False]
+
+
+def test_an_encoder_decoder_is_a_unet_without_its_skips():
+    def skipless(x, depth=5):
+        """The same network, written out for 32x32."""
+        for number, width in enumerate([1, 2, 4, 8, 8], 1):
+            x = down(x if number == 1 else lrelu(x), f"encoder_{number}", 2 * width, False)
+            x = norm(x, f"encoder_{number}") if 1 < number < depth else x
+        for number, width in zip([5, 4, 3, 2], [8, 4, 2, 1]):
+            x = norm(up(np.maximum(x, 0), f"decoder_{number}", 2 * width, False),
+                     f"decoder_{number}")
+        return np.tanh(up(np.maximum(x, 0), "decoder_1", 3, False))
+    x = draw(4, 2, 32, 32, 3)
+    result = run(lambda: pix2pix.create_generator(
+        tf.constant(x), 3, 2, pix2pix.generator_rows("encoder_decoder", 32), PLAIN), fill=True)
+    expected = skipless(x.astype(np.float64))
+    # five doublings: decoder widths 8, 4, 2, 1 of the 32x32 table
+    np.testing.assert_allclose(result, expected, atol=1e-3)
+    assert expected.std() > 0.1
+
+
+def same_conv(x, name, width, kernel_size, stride, mode):
+    """Convolution with a border of zeros or mirrored, as TensorFlow's SAME places it."""
+    around = kernel_size - stride
+    pads = [(0, 0), (around // 2, around - around // 2), (around // 2, around - around // 2), (0, 0)]
+    x = np.pad(x, pads, mode=mode)
+    kernel = filled(f"{name}/conv2d/kernel", [kernel_size, kernel_size, x.shape[3], width])
+    patches = np.lib.stride_tricks.sliding_window_view(x, (kernel_size,) * 2, axis=(1, 2))
+    return np.einsum("nijcyx,yxco->nijo", patches[:, ::stride, ::stride], kernel,
+                     optimize=True) + filled(f"{name}/conv2d/bias", [width])
+
+
+def up3(x, name, width):
+    """3x3 transposed convolution: zeros between the pixels and after, then the mirrored kernel."""
+    batch, height, size, channels = x.shape
+    spread = np.zeros([batch, 2 * height + 2, 2 * size + 2, channels])
+    spread[:, 2:2 * height + 2:2, 2:2 * size + 2:2] = x
+    kernel = filled(f"{name}/conv2d_transpose/kernel", [3, 3, width, channels])
+    patches = np.lib.stride_tricks.sliding_window_view(spread, (3, 3), axis=(1, 2))
+    return np.einsum("nijcyx,yxoc->nijo", patches, kernel[::-1, ::-1], optimize=True) + filled(
+        f"{name}/conv2d_transpose/bias", [width])
+
+
+def resnet(x, ngf, blocks, mode):
+    """c7s1-64, d128, d256, R256, ..., u128, u64, c7s1-3 (CycleGAN, appendix 7.2)."""
+    for number, (width, kernel_size, stride) in enumerate([(1, 7, 1), (2, 3, 2), (4, 3, 2)], 1):
+        x = same_conv(x, f"encoder_{number}", ngf * width, kernel_size, stride, mode)
+        x = np.maximum(norm(x, f"encoder_{number}"), 0)
+    for number in range(1, blocks + 1):
+        part = x
+        for layer in (1, 2):
+            name = f"block_{number}/layer_{layer}"
+            part = norm(same_conv(part, name, 4 * ngf, 3, 1, mode), name)
+            part = np.maximum(part, 0) if layer == 1 else part
+        x = x + part
+    for number, width in ((3, 2), (2, 1)):
+        x = np.maximum(norm(up3(x, f"decoder_{number}", ngf * width), f"decoder_{number}"), 0)
+    return np.tanh(same_conv(x, "decoder_1", 3, 7, 1, mode))
+
+
+@pytest.mark.parametrize("padding, mode", [("zero", "constant"), ("reflect", "reflect")])
+def test_resnet(options, padding, mode):
+    x = draw(5, 2, 32, 32, 3)
+    rows = pix2pix.generator_rows("resnet", 128)
+    layers = pix2pix.choose_layers(pix2pix.with_options(options, padding=padding))
+    result = run(lambda: pix2pix.create_generator(tf.constant(x), 3, 2, rows, layers), fill=True)
+    expected = resnet(x.astype(np.float64), 2, 6, mode)
+    np.testing.assert_allclose(result, expected, atol=2e-3)
+    other = resnet(x.astype(np.float64), 2, 6, "edge")
+    assert np.abs(result - other).max() > 0.05
+
+
+def test_resnets_blocks_and_weights():
+    assert [pix2pix.generator_rows("resnet", size).num_blocks for size in (64, 128, 160, 256)] == [
+        6, 6, 9, 9]
+    with_norms = shapes(lambda: pix2pix.create_generator(
+        tf.zeros([1, 256, 256, 3]), 3, 64, pix2pix.generator_rows("resnet", 256), PLAIN))
+    count = sum(math.prod(shape) for name, shape in with_norms.items()
+                if name.endswith(("kernel", "bias")))
+    assert count == 11_378_179  # CycleGAN's code prints 11.378 M: its norms have no weights
+
+
+def test_resnets_dropout_lies_inside_the_blocks():
+    rows = pix2pix.generator_rows("resnet", 64)
+
+    def build():
+        outputs = pix2pix.create_generator(tf.constant(draw(6, 1, 32, 32, 3)), 3, 2, rows, PLAIN,
+                                           pix2pix.DrawKey(1, 2))
+        return outputs, [operation.name for operation in tf.get_default_graph().get_operations()
+                         if operation.type.startswith("Select")]
+    with tf.Graph().as_default():
+        _, names = build()
+    assert [name.rsplit("/", 1)[0] for name in names] == [
+        f"block_{number}/layer_1" for number in range(1, 7)]
+
+
+@pytest.mark.parametrize("norm, kind", [("batch", "batch_normalization"), ("none", None),
+                                        ("instance", "instance_normalization")])
+def test_norms_of_both_networks(options, norm, kind):
+    names = model_shapes(options, norm=norm, crop_size=256)
+    kinds = {name.split("/")[-2] for name in names if name.endswith("gamma")}
+    assert kinds == ({kind} if kind else set())
+    for network, count in (("generator", 13), ("discriminator", 3)):
+        gammas = [name for name in names if name.startswith(f"{network}/")
+                  and name.endswith("gamma")]
+        assert len(gammas) == (count if kind else 0)

@@ -101,7 +101,7 @@ def test_with_options_copies(dataset):
     ("--which_direction up", "up"), ("--max_steps 1.5", "1.5"), ("--seed -1", "-1"),
     ("--nonsense", "--nonsense"), ("--max_epoch 3", "--max_epoch"),
     ("--resume --overwrite", "--resume"), ("--resume", "--resume finds no run"),
-    ("--checkpoint gone", "gone is not a folder")])
+    ("--checkpoint gone", "gone is no folder")])
 def test_bad_values_are_one_line_and_exit_code_2(dataset, tmp_path, capsys, flags, part):
     before = sorted(tmp_path.rglob("*"))
     code = pix2pix.main(["--mode", "train", "--input_dir", str(dataset / "train"), *flags.split()])
@@ -110,6 +110,69 @@ def test_bad_values_are_one_line_and_exit_code_2(dataset, tmp_path, capsys, flag
     assert printed.err.startswith("pix2pix.py: error: ") and part in printed.err
     assert printed.err.count("\n") == 1
     assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("flags, part", [
+    ("--crop_size 100", "--crop_size 100 is no multiple of 32: take 96 or 128"),
+    ("--crop_size 320 --scale_size 300", "--scale_size 300 is below --crop_size 320"),
+    ("--generator resnet --bottleneck_norm", "--bottleneck_norm needs a U-Net"),
+    ("--norm instance --bottleneck_norm", "--bottleneck_norm needs a U-Net"),
+    ("--separable_conv --padding reflect", "--padding reflect goes with no --separable_conv"),
+    ("--no_dropout --test_dropout", "leave --no_dropout out"),
+    ("--gan_weight 0 --l1_weight 0", "nothing to learn"),
+    ("--gan_weight 0 --diffaugment --patch_size 16", "leave --patch_size --diffaugment out"),
+    ("--gan_weight 0 --feature_weight 1", "leave --feature_weight out"),
+    ("--gan_loss hinge --label_smoothing 0.1", "--gan_loss hinge has none"),
+    ("--crop_size 64 --patch_size 286", "--patch_size 286 is too large for --crop_size 64"),
+    ("--lab_colorization --which_direction BtoA --augment brightness", "need lightness"),
+    ("--lr_decay linear", "--lr_decay linear needs an end"),
+    ("--decay_from 5 --max_steps 9", "--decay_from needs a decay"),
+    ("--lr_decay linear --decay_from 5 --decay_from_epoch 2 --max_steps 9", "say the same"),
+    ("--no_targets", "--no_targets is for --mode test"),
+    ("--label_smoothing 0.6", "at most 0.5"), ("--ema_generator 1", "--ema_generator: 1"),
+    ("--patch_size 71", "71"), ("--discrim_weight 0", "above 0"), ("--augment turn", "turn"),
+    ("--grad_accumulation 0", "--grad_accumulation: 0"), ("--export_format onnx", "onnx")])
+def test_combinations_that_make_no_sense(dataset, tmp_path, capsys, flags, part):
+    before = sorted(tmp_path.rglob("*"))
+    code = pix2pix.main(["--mode", "train", "--input_dir", str(dataset / "train"), *flags.split()])
+    printed = capsys.readouterr()
+    assert code == 2 and printed.out == "" and printed.err.count("\n") == 1
+    assert printed.err.startswith("pix2pix.py: error: ") and part in printed.err
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_scale_size_keeps_the_papers_share(dataset):
+    for size, scale in (("256", 286), ("128", 143), ("512", 572)):
+        assert parse("--mode train --crop_size", size, "--input_dir", dataset).scale_size == scale
+    assert parse("--mode train --scale_size 300 --input_dir", dataset).scale_size == 300
+
+
+FAMILY = dict(
+    crop_size=128, generator="resnet", separable_conv=True, upsample="resize", norm="none",
+    bottleneck_norm=False, ngf=7, ndf=5, patch_size=16, unconditional=True, no_dropout=True,
+    gan_loss="lsgan", gan_weight=2.0, l1_weight=9.0, feature_weight=3.0, discrim_weight=0.5,
+    label_smoothing=0.25, ema_generator=0.99, augment=["rot90"], diffaugment=True)
+
+
+@pytest.mark.parametrize("mode", ["test", "export", "train"])
+def test_the_whole_family_is_restored(dataset, tmp_path, mode, capsys):
+    write_run(tmp_path / "run", **FAMILY)
+    options = parse(f"--mode {mode} --checkpoint run --output_dir out --input_dir", dataset)
+    assert {name: getattr(options, name) for name in FAMILY} == FAMILY
+    assert options.padding == "zero" and options.lr_decay == "none"
+    if mode == "train":
+        assert options.scale_size == 143
+    # how it is trained can be changed, what it is cannot, and that is said
+    options = parse(f"--mode {mode} --checkpoint run --output_dir out --gan_loss hinge --ngf 9 "
+                    "--label_smoothing 0 --input_dir", dataset)
+    assert (options.gan_loss, options.label_smoothing, options.ngf) == ("hinge", 0, 7)
+    assert capsys.readouterr().err == "--ngf 9 gives way to the model's own: 7\n"
+
+
+def test_a_checkpoint_whose_training_was_odd_still_tests(dataset, tmp_path):
+    write_run(tmp_path / "run", gan_weight=0, bottleneck_norm=True, norm="batch")
+    options = parse("--mode test --checkpoint run --input_dir", dataset)
+    assert options.gan_weight == 0 and options.bottleneck_norm
 
 
 def test_missing_and_empty_folders(dataset, tmp_path, capsys):

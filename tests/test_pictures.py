@@ -9,7 +9,7 @@ from pix2pix import tf
 
 def options_for(**changes):
     values = dict.fromkeys(pix2pix.Options._fields)
-    values.update(lab_colorization=False, which_direction="AtoB", aspect_ratio=1.0)
+    values.update(lab_colorization=False, which_direction="AtoB", aspect_ratio=1.0, crop_size=256)
     return pix2pix.Options(**{**values, **changes})
 
 

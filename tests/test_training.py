@@ -34,7 +34,13 @@ class Trainer:
 
     def step(self):
         """One training step; its losses and the averages after it."""
-        return self.sess.run((self.model.losses, self.model.averages, self.model.train))[:2]
+        losses, averages, _ = self.sess.run((self.model.losses, self.model.averages,
+                                             self.model.train))
+        return losses, averages
+
+    def history(self, steps):
+        """The losses that the model has, of so many steps, [steps, losses]."""
+        return np.array([[*pix2pix.present(self.step()[0]).values()] for _ in range(steps)])
 
     def values(self, scope=""):
         """Name -> value of the variables of a scope."""
@@ -135,7 +141,9 @@ def test_every_variable_has_a_gradient(make, separable):
 def test_l1_reaches_every_skip(options):
     with tf.Graph().as_default() as graph:
         targets = tf.constant(smooth_pictures(2, 2))
-        outputs = pix2pix.create_generator(tf.constant(smooth_pictures(1, 2)), 3, 2)
+        outputs = pix2pix.create_generator(
+            tf.constant(smooth_pictures(1, 2)), 3, 2, pix2pix.generator_rows("unet", 256),
+            pix2pix.choose_layers(options))
         skips = []
         for number in range(1, 9):
             layer = [operation for operation in graph.get_operations()
@@ -198,13 +206,13 @@ def test_weights_of_the_losses_scale_the_generators_gradients(make):
 
 
 def test_each_network_is_changed_by_its_own_loss_alone(make):
-    none = make(gan_weight=0.0, l1_weight=0.0)
+    none = make(gan_weight=1e-30, l1_weight=0.0)
     before = none.values()
     none.step()
     after = none.values()
     for name in before:
         if name.startswith("generator/"):
-            np.testing.assert_array_equal(before[name], after[name], err_msg=name)
+            np.testing.assert_allclose(before[name], after[name], atol=1e-18, err_msg=name)
         elif name.startswith("discriminator/") and name.endswith("kernel"):
             assert (before[name] != after[name]).mean() > 0.5
     # and the other way round: the discriminator's step is the same whatever the generator's loss
@@ -223,6 +231,7 @@ def test_averages_and_step_counter(make):
     history = []
     for number in range(1, 5):
         losses, averages = trainer.step()
+        losses, averages = ([*pix2pix.present(values).values()] for values in (losses, averages))
         history.append(losses)
         shares = 0.99 ** np.arange(number - 1, -1, -1)
         np.testing.assert_allclose(averages, shares @ np.array(history) / shares.sum(), rtol=1e-4)
@@ -236,8 +245,7 @@ def test_averages_and_step_counter(make):
 
 def test_equal_seeds_give_equal_losses(make):
     def history(**changes):
-        trainer = make(fill=False, **changes)
-        return np.array([trainer.step()[0] for _ in range(3)])
+        return make(fill=False, **changes).history(3)
     first = history()
     np.testing.assert_array_equal(first, history())
     dropout = history(seed=12)[:, 2]  # other dropout, the same weights
@@ -252,7 +260,7 @@ def test_a_resumed_run_is_the_run_that_went_on(make, tmp_path):
         first.step()
     with first.graph.as_default():
         path = first.saver.save(first.sess, str(tmp_path / "model"), 2, write_meta_graph=False)
-        assert pix2pix.read_step(path) == 2
+        assert pix2pix.read_step(pix2pix.open_variables(path)) == 2
         second.saver.restore(second.sess, path)
     for _ in range(2):
         second.step()
@@ -271,3 +279,213 @@ def test_one_pair_is_learned_by_heart(make):
     assert l1[0] > 0.5  # grey against waves: the mean of |sin| is 0.64
     assert np.mean(l1[-5:]) < 0.15
     assert np.isfinite(l1).all()
+
+
+# The family's losses, schedules, averages and parts
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_gan_losses_by_arithmetic(smoothing):
+    real, fake = draw(1, 2, 5, 6, 1, low=-3, high=3), draw(2, 2, 5, 6, 1, low=-3, high=3)
+    got = {kind: run(lambda: (
+        pix2pix.discriminator_loss(tf.constant(real), tf.constant(fake), kind, smoothing),
+        pix2pix.generator_gan_loss(tf.constant(fake), kind)))
+        for kind in ("vanilla", "lsgan", "hinge")}
+    label = 1 - smoothing
+    assert got["vanilla"] == pytest.approx((
+        np.mean(-label * np.log(sigmoid(real)) - smoothing * np.log(1 - sigmoid(real)))
+        - np.mean(np.log(1 - sigmoid(fake))), -np.mean(np.log(sigmoid(fake)))), rel=1e-5)
+    assert got["lsgan"] == pytest.approx((
+        np.mean((real - label) ** 2) + np.mean(fake**2), np.mean((fake - 1) ** 2)), rel=1e-5)
+    if not smoothing:
+        assert got["hinge"] == pytest.approx((
+            np.mean(np.maximum(1 - real, 0)) + np.mean(np.maximum(1 + fake, 0)), -np.mean(fake)),
+            rel=1e-5)
+
+
+def test_feature_loss_is_the_mean_over_layers():
+    real = [draw(seed, 2, size, size, 3) for seed, size in ((1, 8), (2, 5), (3, 3))]
+    fake = [draw(seed, 2, size, size, 3) for seed, size in ((4, 8), (5, 5), (6, 3))]
+    got = run(lambda: pix2pix.feature_loss([tf.constant(x) for x in real],
+                                           [tf.constant(x) for x in fake]))
+    assert got == pytest.approx(np.mean([np.abs(a - b).mean() for a, b in zip(real, fake)]),
+                                rel=1e-5)
+
+
+SMALL = dict(crop_size=64, patch_size=16)
+
+
+@pytest.fixture(scope="module")
+def small(make, tmp_path_factory):
+    """`make` for 64x64 pictures."""
+    def build(batch=1, **changes):
+        options = pix2pix.with_options(pix2pix.parse_args(
+            ["--mode", "train", "--input_dir", str(tmp_path_factory.getbasetemp()), "--output_dir",
+             str(tmp_path_factory.getbasetemp() / "none"), "--seed", "11"]),
+            **{**SMALL, "ngf": 2, "ndf": 3, "lr": 0.03, **changes})
+        with tf.Graph().as_default() as graph:
+            tf.set_random_seed(7)
+            examples = pix2pix.Examples(
+                tf.range(batch), tf.constant(smooth_pictures(1, batch, size=64)),
+                tf.constant(smooth_pictures(2, batch, size=64)))
+            model = pix2pix.create_model(examples, options, (2, 6))
+            return Trainer(graph, model, tf.train.Saver(), fill=True)
+    return build
+
+
+def test_without_gan_there_is_no_discriminator(small):
+    trainer = small(gan_weight=0.0)
+    names = [operation.name for operation in trainer.graph.get_operations()]
+    assert not any("discriminator" in name for name in names)
+    losses, averages = trainer.step()
+    assert list(pix2pix.present(losses)) == list(pix2pix.present(averages)) == ["gen_loss_L1"]
+
+
+def test_discrim_weight_scales_the_discriminators_gradients_alone(small):
+    one, half = (small(discrim_weight=weight).gradients() for weight in (1.0, 0.5))
+    for name, gradient in one.items():
+        factor = 0.5 if name.startswith("discriminator/") else 1
+        np.testing.assert_allclose(half[name], factor * gradient, rtol=1e-4, atol=1e-6)
+
+
+def test_feature_weight_teaches_the_generator_alone(small):
+    without, with_features = (small(feature_weight=weight) for weight in (0.0, 10.0))
+    one, other = without.gradients(), with_features.gradients()
+    for name, gradient in one.items():
+        if name.startswith("discriminator/"):
+            np.testing.assert_allclose(other[name], gradient, rtol=1e-4, atol=1e-6)
+    name = "generator/decoder_2/conv2d_transpose/kernel"
+    assert np.abs(one[name] - other[name]).max() > 0.01 * np.abs(one[name]).max()
+    assert list(pix2pix.present(with_features.step()[0])) == list(pix2pix.Losses._fields)
+
+
+@pytest.mark.parametrize("kind, expected", [
+    ("none", lambda share: 1), ("linear", lambda share: 1 - share),
+    ("cosine", lambda share: (1 + np.cos(np.pi * share)) / 2)])
+def test_learning_rate_of_every_step(options, kind, expected):
+    changed = pix2pix.with_options(options, lr=0.3, lr_decay=kind)
+    with tf.Graph().as_default(), tf.Session() as sess:
+        step = tf.placeholder(tf.int64, [])
+        rate = pix2pix.learning_rate(changed, step, (4, 10))
+        got = [sess.run(rate, {step: number}) for number in range(12)]
+    shares = np.clip((np.arange(12) - 4) / 6, 0, 1)
+    np.testing.assert_allclose(got, [0.3 * expected(share) for share in shares], rtol=1e-6,
+                               atol=1e-8)
+
+
+def test_a_step_takes_the_rate_of_its_number(small):
+    trainer = small(lr_decay="linear", lr=0.02)  # falls from step 2 to step 6
+    name = "generator/decoder_1/conv2d_transpose/bias"
+    sizes = []
+    for _ in range(7):
+        before = trainer.values(name)[name]
+        trainer.step()
+        sizes.append(np.abs(trainer.values(name)[name] - before).max())
+    assert sizes[0] == pytest.approx(0.02, rel=1e-2)  # Adam's first step is as long as the rate
+    assert sizes[6] == 0 < sizes[5]
+
+
+def test_the_averaged_generator_follows_its_formula(small):
+    trainer = small(ema_generator=0.3)
+    name = "generator/encoder_2/conv2d/kernel"
+    average = trainer.values(name)[name + pix2pix.EMA_SUFFIX]
+    for number in range(1, 6):
+        trainer.step()
+        values = trainer.values(name)
+        decay = min(0.3, (1 + number) / (10 + number))
+        average = decay * average + (1 - decay) * values[name]
+        np.testing.assert_allclose(values[name + pix2pix.EMA_SUFFIX], average, atol=1e-6)
+        assert np.abs(values[name] - average).max() > 1e-3
+    names = {variable for variable in trainer.variables
+             if variable.endswith(pix2pix.EMA_SUFFIX) and not variable.endswith("/Adam")}
+    trained = {variable.op.name for _, variable in trainer.model.gradients
+               if variable.op.name.startswith("generator/")}
+    assert {name.removesuffix(pix2pix.EMA_SUFFIX) for name in names} - trained == {
+        name.removesuffix(pix2pix.EMA_SUFFIX) for name in pix2pix.AVERAGE_NAMES[:3]}
+
+
+@pytest.mark.parametrize("batch, parts", [(4, 2), (5, 2), (3, 1)])
+def test_parts_equal_one_batch_exactly_where_the_norm_is_per_picture(small, batch, parts):
+    changes = dict(norm="instance", diffaugment=True, feature_weight=5.0)
+    whole = small(batch, batch_size=batch, **changes)
+    divided = small(batch, batch_size=parts, grad_accumulation=3, **changes)
+    expected, got = ((trainer.gradients(), *trainer.sess.run(
+        (trainer.model.outputs, trainer.model.predict_real, trainer.model.losses)))
+        for trainer in (whole, divided))
+    for name, gradient in expected[0].items():
+        np.testing.assert_allclose(got[0][name], gradient, rtol=1e-3,
+                                   atol=1e-4 * np.abs(gradient).max() + 1e-5, err_msg=name)
+    for one, other in zip(expected[1:3], got[1:3]):
+        np.testing.assert_allclose(other, one, atol=1e-5)
+    np.testing.assert_allclose(got[3], expected[3], rtol=1e-5)
+
+
+def test_parts_of_batch_norm_see_their_own_statistics(small):
+    name = "generator/encoder_3/conv2d/kernel"
+    whole, divided = small(4, batch_size=4), small(4, batch_size=2, grad_accumulation=2)
+    one, other = whole.gradients()[name], divided.gradients()[name]
+    assert np.abs(one - other).max() > 0.05 * np.abs(one).max()
+
+
+# DiffAugment
+
+
+def test_pictures_move_and_what_comes_in_is_0():
+    x, offsets = draw(1, 3, 8, 12, 2), np.array([[2, -3], [0, 0], [-1, 12]], np.int32)
+    got = run(lambda: pix2pix.shift_pictures(tf.constant(x), tf.constant(offsets)))
+    for picture, result, (down, right) in zip(x, got, offsets):
+        expected = np.roll(picture, (down, right), axis=(0, 1))
+        expected[:max(down, 0)] = expected[8 + min(down, 0):] = 0
+        expected[:, :max(right, 0)] = expected[:, 12 + min(right, 0):] = 0
+        np.testing.assert_array_equal(result, expected)
+
+
+def test_colour_changes_by_formula():
+    x = draw(2, 2, 5, 6, 3)
+    brightness, saturation, contrast = np.array([[0.2, -0.4], [1.5, 0.1], [0.7, 1.3]], np.float32)
+    got = run(lambda: pix2pix.change_colour(tf.constant(x), *map(tf.constant, (
+        brightness, saturation, contrast))))
+    for n in range(2):
+        y = x[n] + brightness[n]
+        y = (y - y.mean(2, keepdims=True)) * saturation[n] + y.mean(2, keepdims=True)
+        np.testing.assert_allclose(got[n], (y - y.mean()) * contrast[n] + y.mean(), atol=1e-6)
+
+
+def test_a_hole_is_half_as_wide_and_may_lie_at_the_edge():
+    mask = run(lambda: pix2pix.hole_mask(tf.constant([[0.5, 0.5], [0.0, 0.999]]),
+                                         tf.constant([8, 12])))
+    expected = np.ones([2, 8, 12, 1])
+    expected[0, 2:6, 3:9] = 0
+    expected[1, :2, 9:] = 0
+    np.testing.assert_array_equal(mask, expected)
+
+
+def test_diffaugment_draws_once_for_a_pair_and_lets_gradients_through():
+    x = draw(3, 40, 16, 16, 3) + 3  # far from 0, which is what holes and borders hold
+
+    def build():
+        pair = [tf.constant(x), tf.constant(x[..., :2])]
+        key = pix2pix.DrawKey(1, 2)
+        one, other = pix2pix.diffaugment(pair, key)
+        again, later = (pix2pix.diffaugment(pair[:1], draws)[0]
+                        for draws in (key, key._replace(step=3)))
+        return one, other, again, later, tf.gradients(one, pair[0])[0]
+    one, other, again, later, slope = run(build)
+    gone = (one == 0).all(axis=3)
+    np.testing.assert_array_equal(gone, (other == 0).all(axis=3))
+    np.testing.assert_array_equal(one, again)
+    assert (gone != (later == 0).all(axis=3)).any()
+    assert len({picture.tobytes() for picture in gone}) > 30  # each picture by itself
+    # translation by -2..2 and a hole of up to 8x8
+    borders = [np.flatnonzero(~picture.all(axis=1))[0] for picture in gone]
+    assert set(borders) >= {0, 1, 2} and gone.mean() < 0.5
+    assert (slope != 0).any(axis=(1, 2, 3)).all()
+
+
+def test_diffaugment_reaches_both_networks_and_not_the_outputs(small):
+    plain, augmented = small(diffaugment=False), small(diffaugment=True)
+    one, other = plain.gradients(), augmented.gradients()
+    for name in ("discriminator/layer_1/conv2d/kernel", "generator/encoder_1/conv2d/kernel"):
+        assert np.abs(one[name] - other[name]).max() > 1e-4
+    np.testing.assert_array_equal(*(trainer.sess.run(trainer.model.outputs)
+                                    for trainer in (plain, augmented)))

@@ -1,0 +1,296 @@
+"""Checkpoints of all generations and .pict files: names, values, what is missing, errors."""
+
+import json
+import re
+import struct
+
+import numpy as np
+import pytest
+from conftest import SHARED, filled
+from PIL import Image
+
+import pix2pix
+from pix2pix import tf
+
+PICT_DIR = SHARED / "compat" / "pict"
+
+
+def run(*arguments):
+    return pix2pix.main([str(argument) for argument in arguments])
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    """A folder with pictures/, and run/: a model with batch norm everywhere, as affinelayer's."""
+    root = tmp_path_factory.mktemp("model")
+    (root / "pictures").mkdir()
+    pixels = np.random.default_rng(1).integers(0, 256, (2, 16, 32, 3), np.uint8)
+    for number, picture in enumerate(pixels):
+        Image.fromarray(picture).resize((64, 32)).save(root / "pictures" / f"{number}.png")
+    assert run("--mode", "train", "--input_dir", root / "pictures", "--output_dir", root / "run",
+               "--crop_size", 32, "--ngf", 3, "--ndf", 2, "--bottleneck_norm", "--seed", 3,
+               "--max_steps", 2, "--ema_generator", 0.5) == 0
+    return root
+
+
+def read(folder):
+    """Name -> array of a folder's newest checkpoint."""
+    reader = tf.train.load_checkpoint(str(folder))
+    return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
+
+
+def write(folder, arrays, options=None):
+    """A checkpoint with these variables and, unless None, an options.json."""
+    folder.mkdir()
+    with tf.Graph().as_default(), tf.Session() as sess:
+        variables = [tf.get_variable(name, initializer=array) for name, array in arrays.items()]
+        sess.run(tf.global_variables_initializer())
+        tf.train.Saver(variables).save(sess, str(folder / "model"), 7)
+    if options is not None:
+        (folder / "options.json").write_text(json.dumps(options))
+    return folder
+
+
+def outputs(model, checkpoint, out, *flags):
+    """The pictures that a checkpoint gives, [batch, height, width, 3]."""
+    assert run("--mode", "test", "--input_dir", model / "pictures", "--checkpoint", checkpoint,
+               "--output_dir", out, *flags) == 0
+    return np.stack([np.asarray(Image.open(path), int)
+                     for path in sorted((out / "images").glob("*-outputs.png"))])
+
+
+def plain(arrays):
+    """Without averages of weights."""
+    return {name: array for name, array in arrays.items()
+            if not (name.startswith("generator/") and name.endswith(pix2pix.EMA_SUFFIX))}
+
+
+OLD = {"conv2d/kernel": "conv/filter", "conv2d_transpose/kernel": "deconv/filter",
+       "batch_normalization/beta": "batchnorm/offset",
+       "batch_normalization/gamma": "batchnorm/scale"}
+
+
+def old_generation(arrays):
+    """The variables under the names of affinelayer's first script, without biases."""
+    renamed = {}
+    for name, array in arrays.items():
+        new, = [part for part in [*OLD, ""] if f"/{part}/" in f"/{name}/"][:1] or [""]
+        if "bias" not in name:
+            renamed[name.replace(new, OLD[new]) if new else name] = array
+    return renamed
+
+
+def test_the_oldest_names_load_and_missing_biases_are_zero(model, tmp_path, capsys):
+    arrays = plain(read(model / "run"))
+    no_bias = {name: np.zeros_like(array) if name.endswith("/bias") else array
+               for name, array in arrays.items()}
+    stored = {"ngf": 3, "ndf": 2, "crop_size": 32}  # missing keys: affinelayer's behaviour
+    expected = outputs(model, write(tmp_path / "new", no_bias, stored), tmp_path / "out1")
+    old = write(tmp_path / "old", old_generation(arrays), stored)
+    assert "generator/decoder_2/deconv/filter" in read(old)
+    assert not any("conv2d" in name for name in read(old))
+    np.testing.assert_array_equal(outputs(model, old, tmp_path / "out2"), expected)
+    capsys.readouterr()
+    assert run("--mode", "train", "--input_dir", model / "pictures", "--checkpoint", old,
+               "--output_dir", tmp_path / "more", "--max_steps", 1, "--lr", 1e-9) == 0
+    printed = capsys.readouterr().out
+    # Adam's state of the kernels came along, that of the new biases starts anew
+    assert re.search(r"starts anew: 15 of Adam, 15 of Adam_1\n", printed)
+    more = read(tmp_path / "more")
+    assert more["global_step"] == 3
+    np.testing.assert_allclose(more["discriminator/layer_2/conv2d/kernel"],
+                               arrays["discriminator/layer_2/conv2d/kernel"], atol=1e-7)
+    slot = "generator/encoder_3/conv2d/kernel/Adam_1"
+    assert (more[slot] >= 0.998 * arrays[slot]).all()  # a step keeps 0.999 of it and adds
+
+
+def test_what_is_missing_on_either_side_is_named_once(model, tmp_path, capsys):
+    arrays = plain(read(model / "run"))
+    del arrays["discriminator/layer_2/conv2d/bias"]
+    arrays["generator/encoder_2/batch_normalization/moving_mean"] = np.zeros(6, np.float32)
+    arrays["stranger"] = np.zeros(2, np.float32)
+    folder = write(tmp_path / "odd", arrays, {"ngf": 3, "ndf": 2, "crop_size": 32})
+    capsys.readouterr()
+    assert run("--mode", "train", "--input_dir", model / "pictures", "--checkpoint", folder,
+               "--output_dir", tmp_path / "more", "--max_steps", 1) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "not in the checkpoint, starts anew: discriminator/layer_2/conv2d/bias" in lines
+    assert "in the checkpoint, not used: stranger, 1 of moving_mean" in lines
+    outputs(model, folder, tmp_path / "out")
+    lines = capsys.readouterr().out.splitlines()
+    assert [line for line in lines if "checkpoint," in line] == [
+        "in the checkpoint, not used: 1 of moving_mean"]  # a test needs no discriminator
+
+
+@pytest.mark.parametrize("change, first, hint", [
+    (dict(ngf=5), "generator/encoder_1/conv2d/kernel of shape [4, 4, 3, 3], the model [4, 4, 3, 5]",
+     "--ngf 3? options.json says 5"),
+    (dict(generator="encoder_decoder"), "generator/decoder_4/conv2d_transpose/kernel of shape "
+     "[4, 4, 12, 48], the model [4, 4, 12, 24]", "--generator unet?"),
+    (dict(upsample="resize"), "lacks generator/decoder_5/conv2d/kernel", "--upsample deconv?"),
+    (dict(norm="none", bottleneck_norm=False), None, None),
+    (dict(separable_conv=True), "lacks generator/encoder_1/separable_conv2d/depthwise_kernel",
+     "--separable_conv? options.json says True"),
+    (dict(crop_size=64), "lacks generator/encoder_6/conv2d/kernel", "--crop_size 32?"),
+    (dict(lab_colorization=True), "[4, 4, 3, 3], the model [4, 4, 1, 3]", "--lab_colorization?")])
+def test_another_shape_names_variable_shapes_and_option(model, tmp_path, capsys, change, first,
+                                                        hint):
+    stored = {"ngf": 3, "ndf": 2, "crop_size": 32, **change}
+    folder = write(tmp_path / "other", plain(read(model / "run")), stored)
+    code = run("--mode", "test", "--input_dir", model / "pictures", "--checkpoint", folder,
+               "--output_dir", tmp_path / "out")
+    printed = capsys.readouterr()
+    if first is None:  # fits, and says what it leaves
+        assert code == 0 and "not used: generator/decoder_2/batch_normalization" in printed.out
+    else:
+        assert code == 2 and first in printed.err and hint in printed.err
+        assert printed.err.count("\n") == 1 and not (tmp_path / "out").exists()
+
+
+def test_a_checkpoint_without_options_is_read_from_its_variables(model, tmp_path):
+    arrays = plain(read(model / "run"))
+    expected = outputs(model, write(tmp_path / "with", arrays, {
+        "ngf": 3, "ndf": 2, "crop_size": 32, "which_direction": "BtoA"}), tmp_path / "out1")
+    bare = write(tmp_path / "bare", arrays)
+    got = outputs(model, bare, tmp_path / "out2", "--which_direction", "BtoA")
+    np.testing.assert_array_equal(got, expected)
+    prefix = outputs(model, bare / "model-7", tmp_path / "out3", "--which_direction", "BtoA")
+    np.testing.assert_array_equal(prefix, expected)
+    other = outputs(model, bare, tmp_path / "out4")  # AtoB
+    assert np.abs(other - expected).max() > 5
+
+
+@pytest.mark.parametrize("flags", [
+    "", "--generator encoder_decoder", "--generator resnet", "--generator resnet --crop_size 128",
+    "--upsample resize --crop_size 64", "--norm instance", "--norm none", "--bottleneck_norm",
+    "--separable_conv", "--patch_size 1", "--patch_size 16", "--patch_size 286", "--unconditional",
+    "--lab_colorization", "--lab_colorization --which_direction BtoA", "--ngf 5 --ndf 3"])
+def test_options_are_told_by_variables(tmp_path, flags):
+    given = ["--mode", "train", "--input_dir", str(tmp_path), "--ngf", "2", "--ndf", "4",
+             "--output_dir", str(tmp_path / "run"), *flags.split()]
+    options = pix2pix.parse_args(given)
+    size = options.crop_size
+    depths = pix2pix.picture_channels(options.lab_colorization, options.which_direction)
+    with tf.Graph().as_default():
+        tf.train.get_or_create_global_step()
+        pix2pix.create_pass(pix2pix.Examples(tf.zeros([1], tf.int64), *(
+            tf.zeros([1, size, size, depth]) for depth in depths)), options,
+            pix2pix.DrawKey(1, 2))
+        shapes = {variable.op.name: variable.shape.as_list()
+                  for variable in tf.trainable_variables()}
+    told = pix2pix.infer_options(shapes)
+    assert told == {name: getattr(options, name) for name in told}
+    assert set(pix2pix.MODEL_OPTIONS) - set(told) <= {"which_direction", "padding"}
+
+
+def test_an_averaged_generator_serves_in_test_and_can_be_left(model, tmp_path):
+    arrays = read(model / "run")
+    averages = {name.removesuffix(pix2pix.EMA_SUFFIX): array for name, array in arrays.items()
+                if name.endswith(pix2pix.EMA_SUFFIX)}
+    stored = {"ngf": 3, "ndf": 2, "crop_size": 32}
+    expected = outputs(model, write(tmp_path / "averaged", {
+        name: averages.get(name, array) for name, array in plain(arrays).items()}, stored),
+        tmp_path / "out1")
+    np.testing.assert_array_equal(outputs(model, model / "run", tmp_path / "out2"), expected)
+    last = outputs(model, model / "run", tmp_path / "out3", "--ema_generator", 0)
+    np.testing.assert_array_equal(
+        last, outputs(model, write(tmp_path / "plain", plain(arrays), stored), tmp_path / "out4"))
+    assert (last != expected).any()
+
+
+def test_an_average_that_a_checkpoint_lacks_starts_from_its_weights(model, tmp_path):
+    folder = write(tmp_path / "plain", plain(read(model / "run")),
+                   {"ngf": 3, "ndf": 2, "crop_size": 32})
+    assert run("--mode", "train", "--input_dir", model / "pictures", "--checkpoint", folder,
+               "--output_dir", tmp_path / "more", "--max_steps", 1, "--lr", 1e-9,
+               "--ema_generator", 0.999) == 0
+    more = read(tmp_path / "more")
+    name = "generator/encoder_2/conv2d/kernel"
+    np.testing.assert_allclose(more[name + pix2pix.EMA_SUFFIX], more[name], atol=1e-7)
+
+
+def test_damage_is_one_line(model, tmp_path, capsys):
+    folder = write(tmp_path / "cut", plain(read(model / "run")), {"ngf": 3, "crop_size": 32})
+    index, = folder.glob("*.index")
+    index.write_bytes(index.read_bytes()[:40])
+    (tmp_path / "cut.pict").write_bytes(struct.pack(">I", 10) + b"[]")
+    for checkpoint in (folder, tmp_path / "cut.pict"):
+        assert run("--mode", "test", "--input_dir", model / "pictures", "--checkpoint", checkpoint,
+                   "--output_dir", tmp_path / "out") == 2
+        error = capsys.readouterr().err
+        assert error.count("\n") == 1 and "cut" in error
+
+
+# .pict files
+
+
+def test_pict_holds_the_nearest_of_256_values_for_every_weight(tmp_path):
+    arrays = {"generator/b": filled("b", [3, 5]), "generator/a": filled("a", [7]) * 4,
+              "generator/zero": np.zeros(2, np.float32)}
+    contents = pix2pix.encode_pict(arrays)
+    index_size, = struct.unpack_from(">I", contents)
+    assert json.loads(contents[4:4 + index_size]) == [
+        {"name": "generator/a", "shape": [7]}, {"name": "generator/b", "shape": [3, 5]},
+        {"name": "generator/zero", "shape": [2]}]
+    table_at = 4 + index_size
+    assert struct.unpack_from(">I", contents, table_at) == (1024,)
+    table = np.frombuffer(contents[table_at + 4:table_at + 1028], "<f4")
+    assert struct.unpack_from(">I", contents, table_at + 1028) == (24,)
+    everything = np.concatenate([array.ravel() for array in arrays.values()])
+    np.testing.assert_allclose(table[[0, -1]], [everything.min(), everything.max()], rtol=1e-5)
+    # evenly spaced on the mu-law curve of all weights together
+    scale = np.abs(table).max()
+    curve = np.sign(table) * np.log(1 + 255 * np.abs(table) / scale)
+    np.testing.assert_allclose(np.diff(curve), np.diff(curve).mean(), rtol=1e-3)
+    (tmp_path / "x.pict").write_bytes(contents)
+    for name, got in pix2pix.read_pict(tmp_path / "x.pict").items():
+        nearest = np.abs(arrays[name].ravel()[:, None] - table).min(axis=1)
+        np.testing.assert_array_equal(np.abs(arrays[name] - got).ravel(), nearest)
+        assert got.shape == arrays[name].shape and got.dtype == np.float32
+
+
+def test_pict_of_54_million_weights_takes_little_memory_and_one_pass():
+    import tracemalloc
+    arrays = {f"generator/{number}": np.full((512, 1024), number / 99, np.float32)
+              for number in range(20)}  # 10 million
+    tracemalloc.start()
+    contents = pix2pix.encode_pict(arrays)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert len(contents) > 20 * 512 * 1024
+    assert peak < 5 * 20 * 512 * 1024  # bytes: not one float64 per weight
+
+
+def test_a_pict_file_works_as_checkpoint(model, tmp_path, capsys):
+    assert run("--mode", "export", "--checkpoint", model / "run", "--output_dir",
+               tmp_path / "export", "--export_format", "pict") == 0
+    pict = tmp_path / "export/model.pict"
+    expected = outputs(model, model / "run", tmp_path / "out1")
+    got = outputs(model, pict, tmp_path / "out2")
+    assert 0 < np.abs(got - expected).mean() < 8
+    capsys.readouterr()
+    assert run("--mode", "train", "--input_dir", model / "pictures", "--checkpoint", pict,
+               "--output_dir", tmp_path / "more", "--ndf", 2, "--max_steps", 1, "--lr", 1e-9) == 0
+    printed = capsys.readouterr().out
+    assert "starts anew: discriminator/layer_1/conv2d/bias, discriminator/" in printed
+    more = read(tmp_path / "more")
+    assert more["global_step"] == 1
+    for name, array in pix2pix.read_pict(pict).items():
+        np.testing.assert_allclose(more[name], array, atol=1e-7)
+
+
+@pytest.mark.skipif(not PICT_DIR.exists(), reason="needs ../shared")
+def test_a_pict_file_of_affinelayers_gives_its_pictures(tmp_path):
+    assert run("--mode", "test", "--checkpoint", PICT_DIR / "doodle2face_ngf16.pict",
+               "--input_dir", PICT_DIR / "inputs", "--no_targets", "--output_dir",
+               tmp_path / "out") == 0
+    paths = sorted((PICT_DIR / "expected").iterdir())
+    for path in paths:
+        with Image.open(path) as expected, \
+                Image.open(tmp_path / "out/images" / f"{path.stem}-outputs.png") as got:
+            difference = np.abs(np.asarray(expected.convert("RGB"), int) - np.asarray(got, int))
+        assert difference.max() <= 2, path.name
+    assert len(paths) == 4
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "images", "index.html", "options.json"]
+    assert "target" not in (tmp_path / "out/index.html").read_text().split("<tbody>")[0]

@@ -1,0 +1,231 @@
+"""Export: every format against the checkpoint's own pictures, through its own loader and ours."""
+
+import base64
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from conftest import ROOT, SHARED, draw, run
+from PIL import Image
+
+import pix2pix
+from pix2pix import tf
+
+FORMATS = ["saved_model", "affinelayer", "graph", "tflite", "pict"]
+
+
+def main(*arguments):
+    return pix2pix.main([str(argument) for argument in arguments])
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    """A folder with pictures/, a trained run/, its test out/ and its export/ in every format."""
+    root = tmp_path_factory.mktemp("model")
+    (root / "pictures").mkdir()
+    pixels = np.random.default_rng(2).integers(0, 256, (1, 5, 10, 3), np.uint8)
+    Image.fromarray(pixels[0]).resize((128, 64)).save(root / "pictures/one.png")
+    assert main("--mode", "train", "--input_dir", root / "pictures", "--output_dir", root / "run",
+                "--crop_size", 64, "--ngf", 4, "--gan_weight", 0, "--seed", 3, "--max_steps", 30,
+                "--lr", 0.002) == 0
+    assert main("--mode", "test", "--input_dir", root / "pictures", "--checkpoint", root / "run",
+                "--output_dir", root / "out") == 0
+    assert main("--mode", "export", "--checkpoint", root / "run", "--output_dir", root / "export",
+                "--export_format", *FORMATS) == 0
+    return root
+
+
+def pixels(source):
+    with Image.open(source) as picture:
+        return np.asarray(picture.convert("RGB"), int)
+
+
+def png(array):
+    """Bytes of a PNG file."""
+    with tf.Graph().as_default(), tf.Session() as sess:
+        return sess.run(tf.image.encode_png(array.astype(np.uint8)))
+
+
+def unpack(contents):
+    """A picture file's pixels."""
+    import io
+    return pixels(io.BytesIO(contents))
+
+
+@pytest.mark.parametrize("file", ["", "saved_model.pb", "export.meta", "graph.pb", "model.tflite",
+                                  "model.pict"])
+def test_each_format_gives_the_pictures_of_test(model, file):
+    translate = pix2pix.load_export(model / "export" / file)
+    got = unpack(translate((model / "out/images/one-inputs.png").read_bytes()))
+    expected = pixels(model / "out/images/one-outputs.png")
+    difference = np.abs(got - expected)
+    # test's inputs were not rounded to 8 bits; .pict rounds every weight
+    assert difference.mean() < (6 if file.endswith("pict") else 0.6)
+    assert (difference.max() > 0) or not file.endswith("pict")
+    assert expected.std() > 5 and np.abs(expected[::-1] - expected).mean() > 2
+
+
+def test_saved_model_has_both_signatures_for_any_batch_and_size(model):
+    with tf.Graph().as_default(), tf.Session() as sess:
+        meta = tf.saved_model.load(sess, ["serve"], str(model / "export"))
+        plain, encoded = (meta.signature_def[name] for name in ("serving_default", "encoded"))
+        assert (list(plain.inputs), list(plain.outputs)) == (["input"], ["output"])
+        assert (list(encoded.inputs), list(encoded.outputs)) == (["input_bytes"], ["output_bytes"])
+
+        def call(batch):
+            return sess.run(plain.outputs["output"].name, {plain.inputs["input"].name: batch})
+        batch = draw(1, 3, 64, 64, 3, low=0, high=1)
+        results = call(batch)
+        assert results.shape == batch.shape and 0 <= results.min() < results.max() <= 1
+        for index in range(3):  # a picture's result does not depend on its neighbours
+            np.testing.assert_allclose(call(batch[index:index + 1])[0], results[index], atol=1e-5)
+        assert np.abs(results[0] - results[1]).mean() > 1e-3
+        odd = draw(2, 1, 70, 41, 3, low=0, high=1)
+        # mirrored to 96 x 64 or so around, then cut back
+        rows, columns = (np.pad(np.arange(size), [(before, after)], mode="symmetric")
+                         for size, before, after in ((70, 29, 29), (41, 11, 12)))
+        around = call(odd[:, rows][:, :, columns])
+        np.testing.assert_allclose(call(odd), around[:, 29:99, 11:52], atol=1e-5)
+
+        files = [png(draw(3, 64, 64, 3, low=0, high=255)),
+                 png(draw(4, 50, 120, 3, low=0, high=255))]
+        together = sess.run(encoded.outputs["output_bytes"].name,
+                            {encoded.inputs["input_bytes"].name: files})
+        alone = pix2pix.load_export(model / "export")
+        assert [unpack(result).shape for result in together] == [(64, 64, 3), (50, 120, 3)]
+        for file, result in zip(files, together):
+            assert np.abs(unpack(alone(file)) - unpack(result)).max() <= 1
+        float_result = call(unpack(files[0])[np.newaxis].astype(np.float32) / 255)[0] * 255.5
+        assert np.abs(np.floor(float_result) - unpack(together[0])).max() <= 1
+
+
+def test_a_tall_picture_keeps_its_shape_inside_the_model(model):
+    """Its shorter side is scaled to the model's size, not its whole into a square."""
+    half = np.kron(draw(5, 6, 3, 3, low=0, high=255), np.ones((64, 64, 1)))  # 384 x 192
+    got = unpack(pix2pix.load_export(model / "export/graph.pb")(png(half)))
+    small = half.reshape(128, 3, 64, 3, 3).mean((1, 3))
+    expected = unpack(pix2pix.load_export(model / "export/graph.pb")(png(small)))
+    assert got.shape == (384, 192, 3) and expected.shape == (128, 64, 3)
+    shrunk = np.asarray(Image.fromarray(got.astype(np.uint8)).resize((64, 128)), int)
+    assert np.abs(shrunk - expected).mean() < 6
+
+
+def test_keras_free_loading_of_the_saved_model_by_tf2(model):
+    code = ("import sys, numpy as np, tensorflow as tf; m = tf.saved_model.load(sys.argv[1]); "
+            "x = tf.zeros([2, 64, 64, 3]); y = m.signatures['serving_default'](input=x)['output']; "
+            "f = tf.io.read_file(sys.argv[2]); "
+            "b = m.signatures['encoded'](input_bytes=tf.stack([f]))['output_bytes']; "
+            "print(y.shape, tf.io.decode_image(b[0]).shape)")
+    done = subprocess.run([sys.executable, "-c", code, str(model / "export"),
+                           str(model / "out/images/one-inputs.png")], capture_output=True,
+                          text=True, check=True)
+    assert done.stdout.strip() == "(2, 64, 64, 3) (64, 64, 3)"
+
+
+def test_affinelayers_graph_is_fed_as_its_scripts_do(model):
+    contents = (model / "out/images/one-inputs.png").read_bytes()
+    with tf.Graph().as_default(), tf.Session() as sess:
+        saver = tf.train.import_meta_graph(str(model / "export/export.meta"))
+        saver.restore(sess, tf.train.latest_checkpoint(str(model / "export")))
+        inputs = json.loads(tf.get_collection("inputs")[0])
+        outputs = json.loads(tf.get_collection("outputs")[0])
+        got, key = sess.run([outputs["output"], outputs["key"]],
+                            {inputs["input"]: [base64.urlsafe_b64encode(contents)],
+                             inputs["key"]: ["k"]})
+    assert key[0] == b"k"
+    encoded = base64.urlsafe_b64decode(got[0] + b"=" * (-len(got[0]) % 4))
+    assert np.abs(unpack(encoded) - pixels(model / "out/images/one-outputs.png")).mean() < 0.6
+
+
+def test_tflite_has_one_float_picture_in_and_out(model):
+    interpreter = tf.lite.Interpreter(str(model / "export/model.tflite"))
+    source, target = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
+    assert list(source["shape"]) == [1, 64, 64, 3] and source["dtype"] == np.float32
+    assert (source["name"], target["name"]) == ("input", "output")
+
+
+def test_jpeg_files_come_out_where_asked_for(model, tmp_path):
+    assert main("--mode", "export", "--checkpoint", model / "run", "--output_dir",
+                tmp_path / "export", "--output_filetype", "jpeg") == 0
+    contents = (model / "out/images/one-inputs.png").read_bytes()
+    for file in ("saved_model.pb", "export.meta"):
+        result = pix2pix.load_export(tmp_path / "export" / file)(contents)
+        assert result.startswith(pix2pix.SIGNATURES["jpeg"])
+        assert 0 < np.abs(unpack(result) - pixels(model / "out/images/one-outputs.png")).mean() < 6
+
+
+def test_lab_in_every_format(model, tmp_path, capsys):
+    assert main("--mode", "train", "--input_dir", model / "pictures", "--output_dir",
+                tmp_path / "run", "--crop_size", 32, "--ngf", 2, "--gan_weight", 0, "--seed", 3,
+                "--max_steps", 9, "--lr", 0.01, "--lab_colorization") == 0
+    assert main("--mode", "export", "--checkpoint", tmp_path / "run", "--output_dir",
+                tmp_path / "export", "--export_format", *FORMATS) == 0
+    assert capsys.readouterr().out.count("largest difference") == 6
+    grey = np.repeat(draw(6, 32, 32, 1, low=40, high=200).astype(int), 3, axis=2)
+    results = [unpack(pix2pix.load_export(tmp_path / "export" / file)(png(grey)))
+               for file in ("saved_model.pb", "export.meta", "graph.pb", "model.tflite")]
+    assert np.ptp(results[0], axis=2).mean() > 3  # it has colour
+    for result in results[1:]:
+        assert np.abs(result - results[0]).max() <= 1
+
+
+def test_a_wrong_format_fails_the_export_and_leaves_the_earlier_one(model, tmp_path, capsys,
+                                                                   monkeypatch):
+    target = tmp_path / "export"
+    assert main("--mode", "export", "--checkpoint", model / "run", "--output_dir", target) == 0
+    before = {path: path.read_bytes() for path in target.rglob("*") if path.is_file()}
+    monkeypatch.setattr(pix2pix, "normalize_pictures", lambda inputs, gamma, beta: inputs)
+    assert main("--mode", "export", "--checkpoint", model / "run", "--output_dir", target) == 1
+    printed = capsys.readouterr()
+    assert "--export_format saved_model gives another picture" in printed.err
+    assert {path: path.read_bytes() for path in target.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize("flags, text", [
+    ("--generator resnet --padding reflect --crop_size 128", "--padding reflect"),
+    ("--crop_size 96", "--crop_size 96")])
+def test_pict_refuses_what_it_cannot_hold(model, tmp_path, capsys, flags, text):
+    assert main("--mode", "train", "--input_dir", model / "pictures", "--output_dir",
+                tmp_path / "run", "--ngf", 2, "--gan_weight", 0, "--max_steps", 1,
+                *flags.split()) == 0
+    assert main("--mode", "export", "--checkpoint", tmp_path / "run", "--output_dir",
+                tmp_path / "export", "--export_format", "pict") == 2
+    assert f"pict cannot hold {text}" in capsys.readouterr().err
+    assert not (tmp_path / "export").exists()
+
+
+def test_mirror_pad_reaches_any_multiple():
+    picture = draw(7, 1, 3, 5, 2)
+    padded, top, left = run(lambda: pix2pix.mirror_pad(tf.constant(picture), 16))
+    assert (padded.shape, top, left) == ((1, 16, 16, 2), 6, 5)
+    expected = np.pad(picture, [(0, 0), (6, 7), (5, 6), (0, 0)], mode="symmetric")
+    np.testing.assert_array_equal(padded, expected)
+
+
+def test_what_is_no_export_is_one_line(tmp_path):
+    (tmp_path / "x.pb").write_bytes(b"nonsense")
+    (tmp_path / "y.txt").write_text("")
+    for path in (tmp_path, tmp_path / "x.pb", tmp_path / "y.txt", tmp_path / "gone.pict"):
+        with pytest.raises(pix2pix.UserError, match="--model .*(no export|cannot be loaded)"):
+            pix2pix.load_export(path)
+
+
+@pytest.mark.skipif(not SHARED.exists(), reason="needs ../shared")
+@pytest.mark.parametrize("name", ["plain", "lab", "separable"])
+def test_affinelayers_checkpoints_export(tmp_path, name):
+    compat = SHARED / "compat" / name
+    assert main("--mode", "export", "--checkpoint", compat / "checkpoint", "--output_dir",
+                tmp_path / "export") == 0
+    if name != "lab":  # its inputs are shown in grey, not as they went in
+        translate = pix2pix.load_export(tmp_path / "export")
+        got = unpack(translate((compat / "expected/1-inputs.png").read_bytes()))
+        assert np.abs(got - pixels(compat / "expected/1-outputs.png")).max() <= 2
+
+
+def test_importing_needs_nothing_but_tensorflow():
+    code = ("import sys; sys.modules.update(PIL=None, tqdm=None, skimage=None); import pix2pix; "
+            "pix2pix.load_export")
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, env={**os.environ}, check=True)
