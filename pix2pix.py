@@ -85,7 +85,8 @@ MODEL_OPTIONS = {  # a model's own, always the checkpoint's -> what a missing ke
     "padding": "zero", "ngf": 64, "ndf": 64, "patch_size": 70, "unconditional": False}
 TRAINING_OPTIONS = (  # how a model is trained and used: the checkpoint's unless given
     "no_dropout", "test_dropout", "gan_loss", "gan_weight", "l1_weight", "feature_weight",
-    "discrim_weight", "label_smoothing", "ema_generator", "augment", "diffaugment")
+    "discrim_weight", "label_smoothing", "lr_decay", "grad_accumulation", "ema_generator",
+    "augment", "diffaugment")
 AUGMENTATIONS = ("vflip", "rot90", "scale", "brightness", "contrast", "noise")
 EXPORT_FORMATS = ("saved_model", "affinelayer", "graph", "tflite", "pict")
 
@@ -2397,7 +2398,8 @@ def check_combinations(options, given):
          and {"brightness", "contrast"} & {*options.augment},
          "--augment brightness and contrast need lightness in the input: leave them out"),
         (options.lr_decay != "none" and endless and options.mode == "train",
-         f"--lr_decay {options.lr_decay} needs an end: give --max_steps or --max_epochs"),
+         f"--lr_decay {options.lr_decay} needs an end: give --max_steps, --max_epochs or "
+         "--lr_decay none"),
         (options.lr_decay == "none" and {"decay_from", "decay_from_epoch"} & given,
          "--decay_from needs a decay: give --lr_decay linear or cosine"),
         ({"decay_from", "decay_from_epoch"} <= given,

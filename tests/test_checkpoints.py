@@ -221,6 +221,27 @@ def test_damage_is_one_line(model, tmp_path, capsys):
         assert error.count("\n") == 1 and "cut" in error
 
 
+@pytest.mark.skipif(not SHARED.exists(), reason="needs ../shared")
+@pytest.mark.parametrize("name", ["plain", "separable", "lab"])
+def test_affinelayers_training_goes_on(tmp_path, capsys, name):
+    compat = SHARED / "compat"
+    assert run("--mode", "train", "--input_dir", compat / "images", "--checkpoint",
+               compat / name / "checkpoint", "--output_dir", tmp_path / "more", "--max_steps", 1,
+               "--lr", 1e-9, "--no_flip") == 0
+    printed = capsys.readouterr().out
+    assert "in the checkpoint, not used: 17 of moving_mean, 17 of moving_variance\n" in printed
+    assert "starts anew" not in printed
+    before, after = read(compat / name / "checkpoint"), read(tmp_path / "more")
+    assert (before["global_step"], after["global_step"]) == (100, 101)
+    for variable, value in before.items():
+        if variable.endswith(("kernel", "gamma")):
+            np.testing.assert_allclose(after[variable], value, atol=1e-6)
+        if variable.endswith("Adam_1"):
+            assert (after[variable] >= 0.998 * value).all()
+    power = "generator_train/beta2_power"
+    assert after[power] == pytest.approx(before[power] * 0.999, rel=1e-5)
+
+
 # .pict files
 
 
@@ -249,7 +270,7 @@ def test_pict_holds_the_nearest_of_256_values_for_every_weight(tmp_path):
         assert got.shape == arrays[name].shape and got.dtype == np.float32
 
 
-def test_pict_of_54_million_weights_takes_little_memory_and_one_pass():
+def test_a_large_pict_takes_little_memory():
     import tracemalloc
     arrays = {f"generator/{number}": np.full((512, 1024), number / 99, np.float32)
               for number in range(20)}  # 10 million
