@@ -866,10 +866,14 @@ def map_size(size, rows):
     return size
 
 
-def apply_row(x, row, convolve, channels, norm, dropout_key, number):
-    """A generator's layer; convolve: function of inputs, out_channels, kernel_size."""
-    x = convolve(row.activation(x), channels, row.kernel_size)
-    x = norm(x) if row.norm else x
+def apply_row(x, row, channels, layers, dropout_key, number, upward=False):
+    """A generator's layer: [batch, height, width, in] -> smaller by its stride, upward larger."""
+    x = row.activation(x)
+    if upward and row.stride > 1:
+        x = layers.deconv(x, channels, row.kernel_size)
+    else:
+        x = layers.conv(x, channels, row.kernel_size, row.stride)
+    x = layers.norm(x) if row.norm else x
     if row.dropout and dropout_key is not None:
         x = dropout(x, row.dropout, dropout_key, number)
     return x
@@ -883,8 +887,7 @@ def create_generator(inputs, out_channels, ngf, rows, layers, dropout_key=None):
     skips, x = [], inputs
     for number, row in enumerate(rows.encoder, 1):
         with tf.variable_scope(f"encoder_{number}"):
-            down = functools.partial(layers.conv, stride=row.stride)
-            x = apply_row(x, row, down, ngf * row.width, layers.norm, dropout_key, number)
+            x = apply_row(x, row, ngf * row.width, layers, dropout_key, number)
         skips.append(x)
 
     x = relu(x) if rows.num_blocks else x
@@ -892,18 +895,15 @@ def create_generator(inputs, out_channels, ngf, rows, layers, dropout_key=None):
         residual = x
         for part, row in enumerate(rows.block, 1):
             with tf.variable_scope(f"block_{number}/layer_{part}"):
-                same = functools.partial(layers.conv, stride=row.stride)
-                residual = apply_row(residual, row, same, ngf * row.width, layers.norm,
-                                     dropout_key, number)
+                residual = apply_row(residual, row, ngf * row.width, layers, dropout_key, number)
         x += residual
 
     for number, row in zip(range(len(rows.decoder), 0, -1), rows.decoder):
         if rows.skips and number < len(rows.decoder):
             x = tf.concat([x, skips[number - 1]], axis=3)
         with tf.variable_scope(f"decoder_{number}"):
-            up = layers.deconv if row.stride > 1 else functools.partial(layers.conv, stride=1)
             channels = out_channels if row.width is None else ngf * row.width
-            x = apply_row(x, row, up, channels, layers.norm, dropout_key, number)
+            x = apply_row(x, row, channels, layers, dropout_key, number, upward=True)
     return tf.tanh(x)
 
 
@@ -1151,7 +1151,7 @@ def accumulate(examples, options, key):
     size, total = options.batch_size, tf.shape(examples.numbers)[0]
 
     def one_part(first):
-        """Pictures from `first` on: lists of what there is per picture and of means' shares."""
+        """Pictures from `first` on: their Pass, what it has per picture, its share of the means."""
         part = Examples(*(tensor[first:first + size] for tensor in examples))
         done = create_pass(part, options, key._replace(first=first))
         share = tf.cast(tf.shape(part.numbers)[0], tf.float32) / tf.cast(total, tf.float32)
@@ -1162,7 +1162,7 @@ def accumulate(examples, options, key):
         """Loop body: writes and adds a part's."""
         _, pictures, means = one_part(first)
         arrays = [array.write(first // size, value) for array, value in zip(arrays, pictures)]
-        return first + size, arrays, [total + mean for total, mean in zip(sums, means)]
+        return first + size, arrays, [one + other for one, other in zip(sums, means)]
 
     done, pictures, sums = one_part(0)  # the first by itself: it makes the variables
     arrays = [tf.TensorArray(tf.float32, (total + size - 1) // size, infer_shape=False,
