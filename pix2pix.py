@@ -1365,14 +1365,17 @@ def encode_pict(arrays):
 
 
 def find_checkpoint(checkpoint):
-    """Path of what --checkpoint names: a .pict file, a checkpoint's prefix, or a folder's newest.
-    Raises UserError where there is none."""
+    """Path of what --checkpoint names: a .pict file, a checkpoint's prefix, or a folder's newest,
+    also where its state file is gone or names the place it was moved from. Raises UserError."""
     if os.path.isfile(checkpoint) or os.path.exists(f"{checkpoint}.index"):
         return str(checkpoint)
     path = tf.train.latest_checkpoint(str(checkpoint))
     if path is None:
-        raise UserError(f"--checkpoint {checkpoint} holds no checkpoint: train first")
-    return path
+        found = [file.with_suffix("") for file in Path(checkpoint).glob("model-*.index")]
+        if not found:
+            raise UserError(f"--checkpoint {checkpoint} holds no checkpoint: train first")
+        path = max(found, key=lambda prefix: int(f"0{prefix.name.partition('-')[2]}"))
+    return str(path)
 
 
 def open_variables(path):
@@ -1749,9 +1752,8 @@ def train(options):
             if stored:
                 print(f"loading model from {stored.path}")
                 restore(sess, stored, tf.global_variables(), options)
-            saver.recover_last_checkpoints(
-                tf.train.get_checkpoint_state(str(output_dir)).all_model_checkpoint_paths
-                if options.resume else [])
+            state = tf.train.get_checkpoint_state(str(output_dir)) if options.resume else None
+            saver.recover_last_checkpoints(state.all_model_checkpoint_paths if state else [])
             graph.finalize()
             return run_training(sess, show, saver, options, paths, start_step, stop_step)
 

@@ -209,6 +209,21 @@ def test_an_average_that_a_checkpoint_lacks_starts_from_its_weights(model, tmp_p
     np.testing.assert_allclose(more[name + pix2pix.EMA_SUFFIX], more[name], atol=1e-7)
 
 
+@pytest.mark.parametrize("state", [None, 'model_checkpoint_path: "/gone/facades_train/model-2"'])
+def test_a_folder_that_was_moved_or_lost_its_state_file(model, tmp_path, state):
+    arrays = plain(read(model / "run"))
+    folder = write(tmp_path / "moved", arrays, {"ngf": 3, "ndf": 2, "crop_size": 32})
+    for path in folder.glob("model-7.*"):
+        (folder / path.name.replace("-7", "-12")).write_bytes(path.read_bytes())
+    (folder / "checkpoint").unlink()
+    if state:
+        (folder / "checkpoint").write_text(state)
+    assert pix2pix.find_checkpoint(folder) == str(folder / "model-12")
+    assert run("--mode", "train", "--input_dir", model / "pictures", "--output_dir", folder,
+               "--resume", "--max_steps", 3) == 0
+    assert pix2pix.find_checkpoint(folder) == str(folder / "model-3")
+
+
 def test_damage_is_one_line(model, tmp_path, capsys):
     folder = write(tmp_path / "cut", plain(read(model / "run")), {"ngf": 3, "crop_size": 32})
     index, = folder.glob("*.index")
