@@ -1447,12 +1447,14 @@ def infer_options(shapes):
 def explain(shapes, options):
     """What in the options does not fit a file's variables, such as "--ngf 32?"."""
     told = infer_options(shapes)
+    if told and generator_rows(told["generator"], told["crop_size"]) == generator_rows(
+            told["generator"], options.crop_size):
+        told["crop_size"] = options.crop_size  # several sizes have one table
     unlike = [name for name, value in told.items() if getattr(options, name) != value]
     if not unlike:
         return "it is another model's"
-    name, = unlike[:1]
-    value = "" if isinstance(told[name], bool) else f" {told[name]}"
-    return f"--{name}{value}? options.json says {getattr(options, name)}"
+    value = "" if isinstance(told[unlike[0]], bool) else f" {told[unlike[0]]}"
+    return f"--{unlike[0]}{value}? options.json says {getattr(options, unlike[0])}"
 
 
 def fold_names(names):

@@ -160,6 +160,17 @@ def test_a_checkpoint_without_options_is_read_from_its_variables(model, tmp_path
     assert np.abs(other - expected).max() > 5
 
 
+def test_sizes_of_one_table_explain_nothing(options):
+    shapes = {"generator/encoder_1/conv2d/kernel": [4, 4, 3, 2],
+              "generator/decoder_1/conv2d_transpose/kernel": [4, 4, 3, 4],
+              "generator/encoder_2/batch_normalization/gamma": [4],
+              **{f"generator/encoder_{number}/conv2d/kernel": [4, 4, 2, 2]
+                 for number in range(2, 8)}}  # seven layers: 128, or 384 as three times that
+    for size, expected in ((384, "another model's"), (128, "another model's"),
+                           (256, "--crop_size 128? options.json says 256")):
+        assert expected in pix2pix.explain(shapes, pix2pix.with_options(options, crop_size=size))
+
+
 @pytest.mark.parametrize("flags", [
     "", "--generator encoder_decoder", "--generator resnet", "--generator resnet --crop_size 128",
     "--upsample resize --crop_size 64", "--norm instance", "--norm none", "--bottleneck_norm",
