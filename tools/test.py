@@ -140,8 +140,7 @@ def run_command(command):
 
     At Ctrl-C, which the command gets too, it waits until the command has ended.
     """
-    environment = {"TF_CPP_MIN_LOG_LEVEL": "2", **os.environ}
-    with subprocess.Popen(command, cwd=str(ROOT), env=environment) as process:
+    with subprocess.Popen(command, cwd=str(ROOT)) as process:
         try:
             code = process.wait()
         except KeyboardInterrupt:
