@@ -1474,7 +1474,7 @@ def load_variables(sess, stored, variables, options):
     """
     training, shapes = options.mode == "train", stored.shapes
     has_biases = any(name.endswith("/bias") for name in shapes)
-    used, missing = set(), []
+    values, used, missing = {}, set(), []
     for variable in variables:
         name, shape = variable.op.name, variable.shape.as_list()
         source = name if training or options.ema_generator == 0 else name + EMA_SUFFIX
@@ -1484,14 +1484,17 @@ def load_variables(sess, stored, variables, options):
             if shapes[source] != shape:
                 raise UserError(f"--checkpoint {stored.path} has {name} of shape {shapes[source]}, "
                                 f"the model {shape}: {explain(shapes, options)}")
-            variable.load(stored.read(source), sess)
+            values[variable] = stored.read(source)
             used |= {name, source}
         elif name.endswith("/bias") and not has_biases:
-            variable.load(np.zeros(shape, np.float32), sess)
+            values[variable] = np.zeros(shape, np.float32)
         elif name.startswith("generator/") and variable in tf.trainable_variables():
             raise UserError(f"--checkpoint {stored.path} lacks {name}: {explain(shapes, options)}")
         else:
             missing.append(name)
+    # in one run: each new set of fetches has TensorFlow go through the whole graph
+    sess.run([variable.initializer for variable in values],
+             {variable.initializer.inputs[1]: value for variable, value in values.items()})
     left = [name for name in shapes if name not in used and name != "global_step" and (
         training or name.startswith("generator/") and "Adam" not in name
         and not name.endswith(EMA_SUFFIX))]

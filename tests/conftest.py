@@ -38,8 +38,10 @@ def start_session(graph, fill=False):
         sess = pix2pix.tf.Session(graph=graph, config=config)
         sess.run(pix2pix.tf.global_variables_initializer())
         if fill:
-            for variable in pix2pix.tf.trainable_variables():
-                variable.load(filled(variable.op.name, variable.shape.as_list()), sess)
+            variables = pix2pix.tf.trainable_variables()
+            sess.run([variable.initializer for variable in variables],
+                     {variable.initializer.inputs[1]:
+                      filled(variable.op.name, variable.shape.as_list()) for variable in variables})
     return sess
 
 
