@@ -3,7 +3,7 @@
 
     python tools/test.py
     python tools/test.py --slow
-    python tools/test.py -k lab -x
+    python tools/test.py -k lab -x -n 0
 
 Needs a Python alone. What it does not know goes to pytest.
 """
@@ -19,6 +19,7 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
+WORKERS = ["-n", "auto", "--maxprocesses", "4"]  # of pytest-xdist; `-n 0` puts all in one process
 OLDEST, NEWEST = (3, 10), (3, 13)  # the Pythons that TensorFlow comes for
 
 
@@ -132,7 +133,7 @@ def pytest_command(python, slow, extra):
     named = any(not text.startswith("-") and (ROOT / text.split("::")[0]).exists()
                 for text in extra)
     return [str(python), "-m", "pytest", *([] if named else ["tests"]), "-q",
-            *([] if slow else ["-m", "not slow"]), *extra]
+            *([] if slow else ["-m", "not slow"]), *WORKERS, *extra]
 
 
 def run_command(command):
