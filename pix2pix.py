@@ -8,8 +8,9 @@ layers; command line, data and checkpoints are those of affinelayer/pix2pix-tens
     python pix2pix.py --mode train --input_dir facades/train --which_direction BtoA
     python pix2pix.py --mode test --input_dir facades/val
 
-Read from the top: options, files, colour, input, layers, networks, losses and training step,
-pictures and summaries, checkpoints, modes, command line. Importing does nothing.
+Read from the top: options, files, colour, input, checking pictures, layers, networks, losses and
+training step, pictures and summaries, checkpoints, watching over a run, modes, command line.
+Importing does nothing.
 """
 
 from __future__ import annotations
@@ -20,19 +21,25 @@ import collections
 import contextlib
 import csv
 import functools
+import hashlib
 import html
 import importlib
 import io
 import json
 import math
+import multiprocessing.pool
 import os
 import random
+import re
 import shutil
 import signal
+import socket
+import stat
 import string
 import struct
 import sys
 import tempfile
+import threading
 import time
 import urllib.parse
 import warnings
@@ -47,12 +54,17 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", QUIET)
 
 @contextlib.contextmanager
 def quiet_stderr():
-    """Shuts stderr inside: TensorFlow's C++ writes some lines whatever its log level is, at import
-    (tensorflow issue 100442) and where TFLite starts."""
-    kept, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    """Shuts stderr inside, and gives a stream to it: C++ writes some lines whatever the log level
+    is, TensorFlow's at import (tensorflow issue 100442), TFLite's at its start, libjpeg's."""
+    try:
+        kept, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    except OSError:  # it is closed: python pix2pix.py 2>&-
+        yield None
+        return
     os.dup2(null, 2)
     try:
-        yield
+        with open(kept, "w", closefd=False) as stream:
+            yield stream
     finally:
         os.dup2(kept, 2)
         os.close(kept)
@@ -83,6 +95,7 @@ MODEL_OPTIONS = {  # a model's own, always the checkpoint's -> what a missing ke
     "which_direction": "AtoB", "lab_colorization": False, "crop_size": 256, "generator": "unet",
     "separable_conv": False, "upsample": "deconv", "norm": "batch", "bottleneck_norm": True,
     "padding": "zero", "ngf": 64, "ndf": 64, "patch_size": 70, "unconditional": False}
+DISCRIMINATOR_OPTIONS = ("ndf", "patch_size", "unconditional")
 TRAINING_OPTIONS = (  # how a model is trained and used: the checkpoint's unless given
     "no_dropout", "test_dropout", "gan_loss", "gan_weight", "l1_weight", "feature_weight",
     "discrim_weight", "label_smoothing", "lr_decay", "grad_accumulation", "ema_generator",
@@ -112,12 +125,17 @@ class Options(NamedTuple):
     seed: int | None
     max_steps: int | None
     max_epochs: int | None
+    deterministic: bool
+    on_bad_image: str
+    max_bad_steps: int
     progress_freq: int
     summary_freq: int
     summary_histograms: bool
     display_freq: int
     trace_freq: int
     save_freq: int
+    keep_checkpoints: int
+    keep_every_epochs: int
     batch_size: int
     crop_size: int
     scale_size: int
@@ -181,7 +199,8 @@ def number_type(kind, low, high=math.inf, open_low=False):
             value = kind(text)
         except ValueError:
             value = math.nan
-        if not math.isfinite(value) or not low <= value <= high or (open_low and value == low):
+        most = min(high, 2**31 - 1 if kind is int else sys.float_info.max)
+        if not low <= value <= most or (open_low and value == low):
             raise argparse.ArgumentTypeError(f"{text}: give a {name} {limits}")
         return value
     return convert
@@ -200,12 +219,20 @@ def add_run_options(add):
     add("--seed", type=number_type(int, 0, 2**31 - 1), help="left out: drawn, and written down")
     add("--max_steps", type=count, help="number of training steps")
     add("--max_epochs", type=count, help="number of passes over the pictures")
+    add("--deterministic", action="store_true", help="the same bits on every run on a GPU too")
+    add("--on_bad_image", default="fail", choices=["fail", "skip"],
+        help="what a picture that cannot be read does to the run")
+    add("--max_bad_steps", type=count, default=5,
+        help="steps in a row that may not be finite; they are not applied")
     add("--progress_freq", type=whole, default=50, help="steps between progress lines, 0: none")
     add("--summary_freq", type=whole, default=100, help="steps between TensorBoard summaries")
     add("--summary_histograms", action="store_true", help="summaries of all weights and gradients")
     add("--display_freq", type=whole, default=0, help="steps between pictures on the run's page")
     add("--trace_freq", type=whole, default=0, help="steps between timelines of one step")
     add("--save_freq", type=whole, default=5000, help="steps between checkpoints, 0: at the end")
+    add("--keep_checkpoints", type=count, default=3, help="number kept, the newest")
+    add("--keep_every_epochs", type=whole, default=0,
+        help="epochs between checkpoints that are kept for good, 0: none")
     add("--export_format", nargs="+", default=["saved_model", "affinelayer"],
         choices=EXPORT_FORMATS, help="what export writes")
     add("--output_filetype", default="png", choices=["png", "jpeg"], help="what export gives out")
@@ -221,7 +248,7 @@ def add_picture_options(add):
         help="scale pictures to this size before cropping")
     add("--flip", dest="flip", action="store_true", default=True, help="flip pictures at random")
     add("--no_flip", dest="flip", action="store_false", help="don't")
-    add("--augment", nargs="+", default=[], choices=AUGMENTATIONS,
+    add("--augment", nargs="+", default=["none"], choices=["none", *AUGMENTATIONS],
         help="more changes at random; the last three of the input alone")
     add("--aspect_ratio", type=number_type(float, 0, 100, open_low=True), default=1.0,
         help="width / height of the pictures that test and export write")
@@ -243,7 +270,9 @@ def add_network_options(add):
     add("--bottleneck_norm", action="store_true", help="norm on the innermost encoder layer")
     add("--padding", default="zero", choices=["zero", "reflect"], help="of the generator")
     add("--no_dropout", action="store_true", help="no dropout in training either")
+    add("--dropout", dest="no_dropout", action="store_false", help="dropout in training")
     add("--test_dropout", action="store_true", help="dropout in test and export too")
+    add("--no_test_dropout", dest="test_dropout", action="store_false", help="no such")
     add("--patch_size", type=int, default=70, choices=[1, *PATCH_WIDTHS],
         help="what one logit of the discriminator sees: its receptive field")
     add("--ndf", type=count, default=64, help="filters in the discriminator's first layer")
@@ -265,6 +294,7 @@ def add_training_options(add):
     add("--label_smoothing", type=number_type(float, 0, 0.5), default=0.0,
         help="real pairs are labelled 1 minus this")
     add("--diffaugment", action="store_true", help="augment what the discriminator sees")
+    add("--no_diffaugment", dest="diffaugment", action="store_false", help="don't")
     add("--lr", type=number_type(float, 0, open_low=True), default=0.0002, help="Adam's rate")
     add("--beta1", type=number_type(float, 0, 0.999999), default=0.5, help="Adam's momentum")
     add("--lr_decay", default="none", choices=["none", "linear", "cosine"],
@@ -320,9 +350,20 @@ def find_pictures(folder):
 
 
 def unique_names(paths):
-    """A name per picture for its results: the stem, or the whole name where stems are shared."""
-    counts = collections.Counter(path.stem for path in paths)
-    return [path.stem if counts[path.stem] == 1 else path.name for path in paths]
+    """A name per picture for its results: the stem, the whole name where stems are shared (as some
+    file systems see it: in any case), a number where that is taken; at most 200 bytes long."""
+    counts = collections.Counter(path.stem.casefold() for path in paths)
+    names, taken = [], set()
+    for path in paths:
+        full = path.stem if counts[path.stem.casefold()] == 1 else path.name
+        while len(os.fsencode(full)) > 200:  # of 255; results add to a name
+            full = full[:-1]
+        name, number = full, 2
+        while name.casefold() in taken:
+            name, number = f"{full}-{number}", number + 1
+        taken.add(name.casefold())
+        names.append(name)
+    return names
 
 
 def write_whole(path, contents):
@@ -340,9 +381,72 @@ def write_whole(path, contents):
         raise
 
 
+def printable(text):
+    """A path or message as one line of text: what does not print is escaped."""
+    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in str(text))
+
+
+def reason_of(error):
+    """What an error says, in one line: of TensorFlow's long texts the line above the node's."""
+    lines = str(getattr(error, "message", error)).strip().splitlines() or [type(error).__name__]
+    ends = [number for number, line in enumerate(lines) if line.strip().startswith("[[{{node")]
+    return lines[ends[0] - 1] if ends and ends[0] else lines[0]
+
+
+def remove(path):
+    """Takes a file or folder away."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def say(text, stream=None):
+    """Prints a line. Where that fails, as into a closed pipe, the stream falls silent: what is
+    shown never stops what is done."""
+    stream = stream or sys.stdout
+    try:
+        print(text, file=stream, flush=True)
+    except (OSError, ValueError) as error:
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, stream.fileno())
+        os.close(null)
+        if stream is not sys.stderr:
+            warn(f"cannot print any more ({error}), going on")
+
+
+def warn(text):
+    """Says a line on stderr."""
+    say(f"pix2pix.py: {text}", sys.stderr)
+
+
 def write_json(path, value):
     """Writes a value as sorted, indented JSON, whole."""
     write_whole(path, (json.dumps(value, sort_keys=True, indent=4) + "\n").encode())
+
+
+def create_bar(total, initial, unit, stream=None):
+    """A progress bar on a terminal, nothing elsewhere. stream: in place of stderr."""
+    from tqdm import tqdm  # kept out of the way of --help
+    stream = stream or sys.stderr
+    on_terminal = stream is not None and stream.isatty()
+    return tqdm(total=total, initial=initial, unit=unit, disable=not on_terminal,
+                dynamic_ncols=True, file=stream)
+
+
+def device_types(sess):
+    """What a session computes on, such as "CPU, GPU"."""
+    return ", ".join(sorted({device.device_type for device in sess.list_devices()}))
+
+
+def session_config():
+    """A session takes a GPU's memory as it needs it."""
+    from tensorflow.core.protobuf import rewriter_config_pb2  # has no public name
+    config = tf.ConfigProto()
+    config.gpu_options.allow_growth = True
+    # the remapper gives up on this graph's leaky relus, with an error line on every start
+    config.graph_options.rewrite_options.remapping = rewriter_config_pb2.RewriterConfig.OFF
+    return config
 
 
 # --------------------------------------------------------------------------------------------------
@@ -493,11 +597,16 @@ def disturb(inputs, augmentation):
     return inputs if changed is inputs else tf.clip_by_value(changed, -1, 1)
 
 
+def decode_pixels(contents):
+    """Bytes of a JPEG or PNG file, told apart by content -> sRGB uint8 [height, width, 3]."""
+    pixels = tf.image.decode_image(contents, channels=3, expand_animations=False)
+    pixels.set_shape([None, None, 3])
+    return pixels
+
+
 def decode_picture(contents):
     """Bytes of a JPEG or PNG file, told apart by content -> sRGB 0..1 [height, width, 3]."""
-    picture = tf.image.decode_image(contents, channels=3, expand_animations=False)
-    picture.set_shape([None, None, 3])
-    return tf.image.convert_image_dtype(picture, tf.float32)
+    return tf.image.convert_image_dtype(decode_pixels(contents), tf.float32)
 
 
 def to_model(pictures, lab_colorization, which_direction):
@@ -561,6 +670,178 @@ def create_examples(paths, options, first_step=0):
     for tensor, depth in zip(pictures, channels):
         tensor.set_shape([None, crop_size, crop_size, depth])
     return Examples(numbers, *pictures)
+
+
+# --------------------------------------------------------------------------------------------------
+# Checking pictures, before the first step
+# --------------------------------------------------------------------------------------------------
+
+ENDINGS = (".jpg", ".jpeg", ".png")  # of files that must be pictures; others may be
+MAX_PIXELS = 89_478_485  # of a picture: a quarter of a gigabyte in RGB, which is Pillow's limit too
+MAX_BYTES = 2**30  # of a file
+MAX_BAD_SHARE = 0.1  # of the pictures, with --on_bad_image skip
+
+
+class Finding(NamedTuple):
+    """What checking a file has found."""
+
+    size: int = 0  # bytes
+    changed: int = 0  # time of modification, ns
+    width: int = 0
+    height: int = 0
+    reason: str = ""  # why it cannot be used, "" where it can
+
+
+def create_decoder():
+    """A function from a JPEG or PNG file's bytes to height and width, after decoding all of it as
+    training does. It raises ValueError with the reason where that cannot be done."""
+    with tf.Graph().as_default() as graph:
+        contents = tf.placeholder(tf.string, [])
+        jpeg_shape = tf.image.extract_jpeg_shape(contents)[:2]
+        shape = tf.shape(decode_pixels(contents))[:2]
+        sess = tf.Session(graph=graph, config=session_config())
+        read_jpeg_shape, decode = (sess.make_callable(end, [contents])
+                                   for end in (jpeg_shape, shape))
+
+    def run(file_bytes):
+        """The header first: a small file can hold a picture larger than memory."""
+        is_png = file_bytes.startswith(SIGNATURES["png"])
+        if is_png and len(file_bytes) < 24:
+            raise ValueError("cut in its header")
+        try:
+            height, width = struct.unpack(">II", file_bytes[16:24])[::-1] if is_png \
+                else read_jpeg_shape(file_bytes)
+            if int(height) * int(width) > MAX_PIXELS:
+                raise ValueError(f"{width}x{height} pixels are more than {MAX_PIXELS}")
+            return decode(file_bytes)
+        except tf.errors.OpError as error:
+            raise ValueError(f"cannot be decoded: {reason_of(error)}") from None
+    return run
+
+
+def read_stamp(path):
+    """Size in bytes and time of modification in ns of a file; None where there is none."""
+    try:
+        state = os.stat(path)
+    except OSError:
+        return None
+    return state.st_size, state.st_mtime_ns
+
+
+def check_file(path, decode):
+    """The Finding of one file, read whole. decode: of `create_decoder`."""
+    try:
+        state = os.stat(path)
+        if not stat.S_ISREG(state.st_mode):
+            return Finding(reason="a folder" if path.is_dir() else "not a file")
+        if state.st_size > MAX_BYTES:
+            return Finding(reason=f"{state.st_size} bytes are more than {MAX_BYTES}")
+        contents = path.read_bytes()
+        if not contents.startswith(tuple(SIGNATURES.values())):
+            return Finding(reason="neither JPEG nor PNG inside" if contents else "empty")
+        height, width = decode(contents)
+        return Finding(state.st_size, state.st_mtime_ns, int(width), int(height))
+    except OSError as error:
+        reason = "a broken link" if path.is_symlink() and not path.exists() else error.strerror
+        return Finding(reason=reason)
+    except ValueError as error:
+        return Finding(reason=str(error))
+
+
+def is_candidate(path):
+    """Whether a file is to be checked: its ending or its first bytes are a picture's."""
+    if path.name.startswith("."):  # another program's, or half written
+        return False
+    try:
+        return path.suffix.lower() in ENDINGS or bool(path.is_file() and picture_format(path))
+    except OSError:
+        return False
+
+
+def findings_path(folder):
+    """Where what was found in a folder is remembered: in the user's cache."""
+    cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    name = hashlib.sha256(os.fsencode(os.path.abspath(folder))).hexdigest()[:16]
+    return Path(cache, "pix2pix", f"{name}.json")
+
+
+def read_findings(folder):
+    """Name -> Finding of the good files of a folder, as they were; {} where nothing is known."""
+    try:
+        stored = json.loads(findings_path(folder).read_text(encoding="utf-8"))
+        return {name: Finding(*finding) for name, finding in stored.items()}
+    except (OSError, ValueError, TypeError, AttributeError):
+        return {}
+
+
+def check_folder(folder):
+    """Path -> Finding of what in a folder is a picture or should be one, in the order of the names.
+
+    All are decoded in parallel; a good one whose size and time are as they were is taken as read.
+    """
+    known, findings, new = read_findings(folder), {}, []
+    for path in Path(folder).iterdir():
+        if path.name in known and read_stamp(path) == known[path.name][:2]:
+            findings[path] = known[path.name]
+        elif is_candidate(path):
+            new.append(path)
+    if new:
+        decode = create_decoder()
+        with quiet_stderr() as stderr, multiprocessing.pool.ThreadPool() as pool, \
+                create_bar(len(new), 0, "picture checked", stderr) as bar:
+            for path, finding in zip(new, pool.imap(lambda path: check_file(path, decode), new)):
+                findings[path] = finding
+                bar.update()
+        good = {path.name: finding for path, finding in findings.items() if not finding.reason}
+        with contextlib.suppress(OSError):  # then the next start checks again
+            findings_path(folder).parent.mkdir(parents=True, exist_ok=True)
+            write_whole(findings_path(folder), json.dumps(good).encode())
+    return {path: findings[path] for path in sorted_by_name(findings)}
+
+
+def check_shapes(findings):
+    """The findings of pairs, with those refused that can be none: too narrow for two halves, or of
+    another shape than nine tenths of all, as a single picture among pairs is."""
+    ratios = {path: finding.width / finding.height
+              for path, finding in findings.items() if not finding.reason}
+    usual = float(np.median([*ratios.values()])) if ratios else 1.0
+    alike = sum(abs(ratio / usual - 1) < 0.01 for ratio in ratios.values())
+    checked = dict(findings)
+    for path, ratio in ratios.items():
+        finding, reason = findings[path], ""
+        if finding.width < 2:
+            reason = "1 pixel wide: no pair"
+        elif alike >= 0.9 * len(ratios) and not 1 / 1.5 < ratio / usual < 1.5:
+            reason = (f"{finding.width}x{finding.height} pixels, but nearly all others are "
+                      f"{usual:.3g} times as wide as high: no pair")
+        checked[path] = finding._replace(reason=reason)
+    return checked
+
+
+def refuse_bad(num_bad, num_all, options):
+    """Raises UserError where so many pictures of --input_dir cannot be used."""
+    if num_bad and options.on_bad_image == "fail":
+        raise UserError(f"{num_bad} of {num_all} pictures cannot be used: repair them, take them "
+                        "out, or give --on_bad_image skip")
+    if num_bad > MAX_BAD_SHARE * num_all:
+        raise UserError(f"{num_bad} of {num_all} pictures cannot be used, "
+                        f"more than {MAX_BAD_SHARE:.0%}: repair them or take them out")
+
+
+def list_pictures(options):
+    """The pictures of --input_dir that can be used; names the others. Raises UserError where they
+    are too many or all."""
+    findings = check_folder(options.input_dir)
+    if not options.no_targets and not options.lab_colorization:
+        findings = check_shapes(findings)
+    bad = {path: finding.reason for path, finding in findings.items() if finding.reason}
+    for path, reason in bad.items():
+        warn(f"{printable(path)} cannot be used: {reason}")
+    if not findings:
+        raise UserError(f"--input_dir {options.input_dir} holds no JPEG or PNG pictures: "
+                        "check the path")
+    refuse_bad(len(bad), len(findings), options)
+    return [path for path in findings if path not in bad]
 
 
 # --------------------------------------------------------------------------------------------------
@@ -961,6 +1242,13 @@ class Pass(NamedTuple):
     gradients: tuple  # of the trainable variables, in their order
 
 
+class Norms(NamedTuple):
+    """L2 norms of the networks' gradients, each [] float32, or [] without that network."""
+
+    discrim: Any = []
+    gen: Any = []
+
+
 class Model(NamedTuple):
     """What training runs and shows."""
 
@@ -968,15 +1256,16 @@ class Model(NamedTuple):
     predict_real: Any
     predict_fake: Any
     losses: Losses  # this step's
+    norms: Norms
     averages: Losses  # over about the last 100 steps
     lr: Any  # [] float32: this step's learning rate
     gradients: list  # (gradient, variable) of both networks
     train: Any  # op: both networks' step, averages, step counter
 
 
-def present(losses):
-    """Name -> value of the Losses that a model has."""
-    return {name: value for name, value in losses._asdict().items() if not isinstance(value, list)}
+def present(values):
+    """Name -> value of the Losses or Norms that a model has."""
+    return {name: value for name, value in values._asdict().items() if not isinstance(value, list)}
 
 
 def gan_distance(logits, label, gan_loss):
@@ -1080,25 +1369,29 @@ def learning_rate(options, step, decay_steps):
     return tf.cast(options.lr * factor, tf.float32)
 
 
-def average_losses(losses, step):
+def average_losses(losses, step, finite):
     """Moving averages as Losses; reading them updates them. step: [] int64, steps taken.
 
-    They start at 0; dividing by the weight that the steps so far carry takes that bias out.
+    The first loss is the first average, and each step's share is what an average that had begun at
+    0, divided by the weight of its steps, would give it. A step that is not finite has none.
     """
-    share = 1 - tf.pow(AVERAGE_DECAY, tf.cast(step, tf.float32))
+    share = (1 - AVERAGE_DECAY) / (1 - tf.pow(AVERAGE_DECAY, tf.cast(step, tf.float32)))
     updated = {}
     for (name, loss), stored_name in zip(losses._asdict().items(), AVERAGE_NAMES):
         if name in present(losses):
-            average = tf.get_variable(stored_name, [], initializer=tf.zeros_initializer(),
-                                      trainable=False, use_resource=True)
-            updated[name] = tf.assign_add(average, (1 - AVERAGE_DECAY) * (loss - average)) / share
+            average = tf.get_variable(stored_name, [], use_resource=True, trainable=False,
+                                      initializer=tf.constant_initializer(math.nan))
+            before = average.read_value()
+            after = tf.where(tf.math.is_nan(before), loss, before + share * (loss - before))
+            updated[name] = tf.assign(average, tf.where(finite, after, before))
     return Losses(**updated)
 
 
-def apply_gradients(network, adam, pairs):
+def apply_gradients(network, gradients, lr, beta1):
     """The op of one Adam step, under the name that checkpoints know: NETWORK_train/beta1_power."""
+    pairs = [pair for pair in gradients if pair[1].op.name.startswith(f"{network}/")]
     with tf.name_scope(f"{network}_train/"):
-        return adam.apply_gradients(pairs)
+        return tf.train.AdamOptimizer(lr, beta1).apply_gradients(pairs)
 
 
 def judge(examples, targets, options, key):
@@ -1179,31 +1472,40 @@ def create_model(examples, options, decay_steps=None):
     """Both networks, their losses and one training step, as a Model. decay_steps: learning_rate's.
 
     The generator learns from the discriminator as it was before this step's update, as in the
-    authors' code: all gradients are computed before anything is applied.
+    authors' code: all gradients are computed before anything is applied. Where a loss or gradient
+    is not finite nothing is applied and only the step counter goes on.
     """
     global_step = tf.train.get_or_create_global_step()
+    steps_taken = tf.identity(global_step)  # read once: nothing can see it half way
     build = accumulate if options.grad_accumulation > 1 else create_pass
-    done = build(examples, options, DrawKey(options.seed, global_step))
-    variables = tf.trainable_variables("discriminator/") + tf.trainable_variables("generator/")
+    done = build(examples, options, DrawKey(options.seed, steps_taken))
+    networks = ["discriminator"] * (options.gan_weight > 0) + ["generator"]
+    variables = [variable for name in networks for variable in tf.trainable_variables(f"{name}/")]
     gradients = list(zip(done.gradients, variables))
+    norms = Norms(*([] if name not in networks else tf.linalg.global_norm(
+        [gradient for gradient, variable in gradients if variable.op.name.startswith(f"{name}/")])
+                    for name in ("discriminator", "generator")))
+    # a norm is finite where all of its gradients are: one pass over them, which Adam's dwarfs
+    finite = tf.reduce_all(tf.math.is_finite(
+        tf.stack([*present(done.losses).values(), *present(norms).values()])))
 
-    lr = learning_rate(options, global_step, decay_steps)
-    with tf.control_dependencies([*done.gradients, lr]):
-        updates = []
-        for network in ("discriminator", "generator"):
-            pairs = [pair for pair in gradients if pair[1].op.name.startswith(f"{network}/")]
-            if pairs:
-                adam = tf.train.AdamOptimizer(lr, options.beta1)
-                updates.append(apply_gradients(network, adam, pairs))
-    with tf.control_dependencies(updates):
-        step = tf.assign_add(global_step, 1)
-    averages = average_losses(done.losses, step)
-    train_ops = [step, *tf.nest.flatten(averages)]
-    if options.ema_generator > 0:  # follows more closely at first: weights start from noise
+    lr = learning_rate(options, steps_taken, decay_steps)
+
+    def update():
+        """Both networks' Adam steps, then the averaged generator's."""
+        updates = [apply_gradients(name, gradients, lr, options.beta1) for name in networks]
+        if options.ema_generator > 0:  # follows more closely at first: weights start from noise
+            with tf.control_dependencies(updates):
+                ema = tf.train.ExponentialMovingAverage(options.ema_generator, steps_taken + 1)
+                updates.append(ema.apply(tf.trainable_variables("generator/")))
         with tf.control_dependencies(updates):
-            ema = tf.train.ExponentialMovingAverage(options.ema_generator, num_updates=step)
-            train_ops.append(ema.apply(tf.trainable_variables("generator/")))
-    return Model(*done[:4], averages, lr, gradients, tf.group(*train_ops))
+            return tf.constant(True)
+
+    with tf.control_dependencies([tf.cond(finite, update, lambda: tf.constant(False))]):
+        step = tf.assign(global_step, steps_taken + 1)
+    averages = average_losses(done.losses, step, finite)
+    train_op = tf.group(step, *tf.nest.flatten(averages))
+    return Model(*done[:4], norms, averages, lr, gradients, train_op)
 
 
 # --------------------------------------------------------------------------------------------------
@@ -1217,6 +1519,17 @@ class Pictures(NamedTuple):
     inputs: Any
     outputs: Any
     targets: Any = []  # [] where there are none
+
+
+class Signs(NamedTuple):
+    """What tells after a step whether training is alive."""
+
+    discrim_loss: Any  # [] float32, averaged; [] without a discriminator
+    gen_norm: Any  # [] float32: L2 norm of the generator's gradients
+    output_contrast: Any  # [] float32: standard deviation within a picture, of -1..1
+    target_contrast: Any
+    outputs: Any  # [batch, 8, 8, channels] -1..1
+    targets: Any
 
 
 class Metrics(NamedTuple):
@@ -1235,6 +1548,12 @@ def to_rgb(pictures, partners, lab_colorization, is_lightness):
     return (pictures + 1) / 2
 
 
+def scale_back(pictures, size):
+    """[..., height, width, channels] -> [..., *size, channels]; the same point stays in the middle,
+    which it does not with v1's bicubic interpolation."""
+    return tf.compat.v2.image.resize(pictures, size, method="bicubic", antialias=True)
+
+
 def create_pictures(examples, outputs, options):
     """-1..1 in the model's channels -> Pictures of uint8 [batch, height, width, 1 or 3]."""
     inputs, targets, lab = examples.inputs, examples.targets, options.lab_colorization
@@ -1247,7 +1566,7 @@ def create_pictures(examples, outputs, options):
         shown.append(to_rgb(targets, inputs, lab, is_lightness=not forward))
     if options.aspect_ratio != 1.0:
         size = [options.crop_size, round(options.crop_size * options.aspect_ratio)]
-        shown = [tf.image.resize(picture, size, method="bicubic") for picture in shown]
+        shown = [scale_back(batch, size) for batch in shown]
     return Pictures(*(tf.image.convert_image_dtype(picture, tf.uint8, saturate=True)
                       for picture in shown))
 
@@ -1267,6 +1586,14 @@ def create_metrics(pictures):
                    tf.image.ssim(outputs, targets, max_val=1.0))
 
 
+def create_signs(examples, model):
+    """The Signs of a step."""
+    pairs = model.outputs, examples.targets
+    contrasts = (tf.reduce_mean(tf.math.reduce_std(batch, axis=[1, 2])) for batch in pairs)
+    thumbnails = (tf.image.resize(batch, [8, 8], method="area") for batch in pairs)
+    return Signs(model.averages.discrim_loss, model.norms.gen, *contrasts, *thumbnails)
+
+
 def create_summaries(model, pictures, histograms):
     """TensorBoard's summary of a step, [] bytes; histograms of all weights only if asked for."""
     for name, batch in zip(Pictures._fields, pictures):
@@ -1280,7 +1607,9 @@ def create_summaries(model, pictures, histograms):
     if histograms:
         for gradient, variable in model.gradients:
             tf.summary.histogram(f"{variable.op.name}/values", variable)
-            tf.summary.histogram(f"{variable.op.name}/gradients", gradient)
+            # one that is not finite has no histogram: TensorFlow would stop the step
+            finite = tf.where(tf.math.is_finite(gradient), gradient, tf.zeros_like(gradient))
+            tf.summary.histogram(f"{variable.op.name}/gradients", finite)
     return tf.summary.merge_all()
 
 
@@ -1291,8 +1620,8 @@ def save_pictures(output_dir, names, pictures):
             (output_dir / "images" / f"{name}-{kind}.png").write_bytes(contents)
 
 
-def write_page(output_dir, title, summary, names, kinds=Pictures._fields):
-    """Writes index.html: a summary and a row per name with its pictures from images/."""
+def write_page(output_dir, title, summary, names, kinds=Pictures._fields, notes=()):
+    """Writes index.html: a summary, notes and a row per name with its pictures from images/."""
     template = Path(__file__).with_name("tools") / "page.html"
     heads = "".join(f"<th>{kind.removesuffix('s')}</th>" for kind in ("names", *kinds))
     rows = []
@@ -1301,7 +1630,8 @@ def write_page(output_dir, title, summary, names, kinds=Pictures._fields):
         cells = "".join(f'<td><img loading="lazy" alt="" src="{link}"></td>' for link in links)
         rows.append(f"<tr><th>{html.escape(name)}</th>{cells}</tr>")
     page = string.Template(template.read_text(encoding="utf-8")).substitute(
-        title=html.escape(title), summary=html.escape(summary), heads=heads, rows="\n".join(rows))
+        title=html.escape(title), summary=html.escape(summary), heads=heads, rows="\n".join(rows),
+        notes="".join(f'<p class="note">{html.escape(note)}</p>\n' for note in notes))
     write_whole(output_dir / "index.html", os.fsencode(page))
 
 
@@ -1309,7 +1639,6 @@ def write_page(output_dir, title, summary, names, kinds=Pictures._fields):
 # Checkpoints: TensorFlow's, those of affinelayer's scripts, and .pict files
 # --------------------------------------------------------------------------------------------------
 
-NUM_CHECKPOINTS = 3  # kept: the newest
 OLD_NAMES = {  # in the oldest of affinelayer's scripts, which had no biases -> today's
     "/conv/filter": "/conv2d/kernel", "/deconv/filter": "/conv2d_transpose/kernel",
     "/batchnorm/offset": "/batch_normalization/beta",
@@ -1323,8 +1652,12 @@ class StoredVariables(NamedTuple):
     """The variables of a file, under today's names."""
 
     path: str
-    shapes: dict  # name -> list
-    read: Any  # function: name -> array
+    arrays: dict  # name -> array
+
+    @property
+    def shapes(self):
+        """Name -> list."""
+        return {name: list(array.shape) for name, array in self.arrays.items()}
 
 
 def read_pict(path):
@@ -1337,12 +1670,13 @@ def read_pict(path):
             contents = contents[4 + size:]
         index, table, codes = chunks
         table, codes = np.frombuffer(table, "<f4"), np.frombuffer(codes, np.uint8)
-        sizes = [math.prod(entry["shape"]) for entry in json.loads(index)]
-        if len(table) != PICT_SIZE or sum(sizes) != len(codes):
-            raise ValueError("sizes do not agree")
+        shapes = {str(entry["name"]): entry["shape"] for entry in json.loads(index)}
+        sizes = [math.prod(shape) for shape in shapes.values()]
+        if len(table) != PICT_SIZE or sum(sizes) != len(codes) or not np.isfinite(table).all():
+            raise ValueError("sizes or values do not fit")
         parts = np.split(codes, np.cumsum(sizes)[:-1])
-        return {entry["name"]: table[part].reshape(entry["shape"])
-                for entry, part in zip(json.loads(index), parts)}
+        return {name: table[part].reshape(shape)
+                for (name, shape), part in zip(shapes.items(), parts)}
     except (struct.error, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path} is not a whole .pict file ({error}): fetch it again") from None
 
@@ -1364,45 +1698,65 @@ def encode_pict(arrays):
     return b"".join(struct.pack(">I", len(chunk)) + chunk for chunk in chunks)
 
 
-def find_checkpoint(checkpoint):
-    """Path of what --checkpoint names: a .pict file, a checkpoint's prefix, or a folder's newest,
-    also where its state file is gone or names the place it was moved from. Raises UserError."""
-    if os.path.isfile(checkpoint) or os.path.exists(f"{checkpoint}.index"):
-        return str(checkpoint)
-    path = tf.train.latest_checkpoint(str(checkpoint))
-    if path is None:
-        found = [file.with_suffix("") for file in Path(checkpoint).glob("model-*.index")]
-        if not found:
-            raise UserError(f"--checkpoint {checkpoint} holds no checkpoint: train first")
-        path = max(found, key=lambda prefix: int(f"0{prefix.name.partition('-')[2]}"))
-    return str(path)
+def step_of(path):
+    """Step of a checkpoint by the name of one of its files: model-12.index -> 12; else -1."""
+    match = re.fullmatch(r"model-(\d+)([._].*)?", Path(path).name)
+    return int(match[1]) if match else -1
+
+
+def list_checkpoints(folder):
+    """Prefixes of a folder's checkpoints, whole or not, the newest first: those that its state file
+    names, in whatever place it was written, then all others by step."""
+    try:
+        state = tf.train.get_checkpoint_state(str(folder))
+    except ValueError:  # empty or no text
+        state = None
+    named = [*state.all_model_checkpoint_paths, state.model_checkpoint_path] if state else []
+    names = [Path(path).name for path in reversed(named)]
+    files = [*Path(folder).glob("model-*.index"), *Path(folder).glob("model-*.data-*")]
+    steps = {step_of(path) for path in files} - {-1}
+    names += [f"model-{step}" for step in sorted(steps, reverse=True)]
+    return [str(Path(folder, name)) for name in dict.fromkeys(names)]
 
 
 def open_variables(path):
-    """The StoredVariables of a checkpoint's prefix or a .pict file. Raises UserError."""
+    """The StoredVariables of a checkpoint's prefix or a .pict file, all of them read: TensorFlow
+    compares each with its checksum. Raises UserError."""
     if path.endswith(".pict"):
-        arrays = read_pict(path)
-        return StoredVariables(path, {name: list(array.shape) for name, array in arrays.items()},
-                               arrays.__getitem__)
+        return StoredVariables(path, read_pict(path))
     try:
         reader = tf.train.load_checkpoint(path)
-    except (tf.errors.OpError, ValueError) as error:
-        raise UserError(f"{path} is not a readable checkpoint "
-                        f"({str(error).splitlines()[0]}): name another") from None
-    names = {}
-    for name in reader.get_variable_to_shape_map():
-        today = name
-        for old, new in OLD_NAMES.items():
-            today = today.replace(old, new)
-        names[today] = name
-    shapes = reader.get_variable_to_shape_map()
-    return StoredVariables(path, {today: list(shapes[name]) for today, name in names.items()},
-                           lambda name: reader.get_tensor(names[name]))
+        arrays = {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
+    except (tf.errors.OpError, ValueError, RuntimeError, IndexError) as error:
+        raise UserError(f"{path} is not a whole checkpoint "
+                        f"({reason_of(error)}): name another") from None
+    for old, new in OLD_NAMES.items():
+        arrays = {name.replace(old, new): array for name, array in arrays.items()}
+    return StoredVariables(path, arrays)
+
+
+def open_checkpoint(checkpoint):
+    """The StoredVariables of what --checkpoint names: a .pict file, a checkpoint's prefix, or a
+    folder's newest that is whole; those that are not are named. Raises UserError."""
+    if not os.path.isdir(checkpoint):
+        return open_variables(str(checkpoint))
+    paths = list_checkpoints(checkpoint)
+    for number, path in enumerate(paths):
+        try:
+            return open_variables(path)
+        except UserError as error:
+            if len(paths) == 1:
+                raise
+            last = number == len(paths) - 1
+            warn(f"{str(error).removesuffix(': name another')}"
+                 + ("" if last else ", trying the one before"))
+    raise UserError(f"--checkpoint {checkpoint} holds no{' whole' if paths else ''} checkpoint: "
+                    + ("restore one, or train again" if paths else "train first"))
 
 
 def read_step(stored):
     """Number of training steps that StoredVariables have behind them."""
-    return int(stored.read("global_step")) if "global_step" in stored.shapes else 0
+    return int(stored.arrays.get("global_step", 0))
 
 
 def infer_options(shapes):
@@ -1415,6 +1769,8 @@ def infer_options(shapes):
         height, width, out, channels = shapes.get(f"{scope}/conv2d_transpose/kernel", [None] * 4)
         return out and [height, width, channels, out]
 
+    shapes = {name: shape for name, shape in shapes.items()
+              if len(shape) == 4 or not name.endswith("kernel")}
     first, last = kernel("generator/encoder_1"), kernel("generator/decoder_1")
     if not first or not last:
         return {}
@@ -1453,8 +1809,11 @@ def explain(shapes, options):
     unlike = [name for name, value in told.items() if getattr(options, name) != value]
     if not unlike:
         return "it is another model's"
-    value = "" if isinstance(told[unlike[0]], bool) else f" {told[unlike[0]]}"
-    return f"--{unlike[0]}{value}? options.json says {getattr(options, unlike[0])}"
+    name, value = unlike[0], told[unlike[0]]
+    text = f"--{name} {value}"
+    if isinstance(value, bool):
+        text = f"--{name}" if value else f"no --{name}"
+    return f"{text}? its options say {getattr(options, name)}"
 
 
 def fold_names(names):
@@ -1484,7 +1843,7 @@ def load_variables(sess, stored, variables, options):
             if shapes[source] != shape:
                 raise UserError(f"--checkpoint {stored.path} has {name} of shape {shapes[source]}, "
                                 f"the model {shape}: {explain(shapes, options)}")
-            values[variable] = stored.read(source)
+            values[variable] = stored.arrays[source]
             used |= {name, source}
         elif name.endswith("/bias") and not has_biases:
             values[variable] = np.zeros(shape, np.float32)
@@ -1501,28 +1860,194 @@ def load_variables(sess, stored, variables, options):
     return missing, left
 
 
+class Keeper:
+    """The checkpoints of a training folder: model-STEP, the newest of them, and epoch-N."""
+
+    def __init__(self, sess, output_dir, num_kept, start_step):
+        """Makes the ops. Those before start_step are taken over."""
+        self.sess, self.output_dir, self.num_kept = sess, output_dir, num_kept
+        self.saver = tf.train.Saver(max_to_keep=0)  # which ones are kept is decided here
+        steps = (step_of(path) for path in output_dir.glob("model-*.index"))
+        self.steps = sorted(step for step in steps if 0 <= step <= start_step)
+
+    def write(self, name):
+        """Writes the files of one checkpoint. Raises TrainingError, and leaves no part of it."""
+        try:
+            self.saver.save(self.sess, str(self.output_dir / name), write_meta_graph=False,
+                            write_state=False)
+        except (OSError, ValueError, tf.errors.OpError) as error:
+            for path in [*self.output_dir.glob(f"{name}.*"), *self.output_dir.glob(f"{name}_*")]:
+                remove(path)
+            reason = reason_of(error)
+            kept = f"model-{self.steps[-1]} is whole" if self.steps else "none is there"
+            raise TrainingError(f"cannot save {name} in {self.output_dir} ({reason}); {kept}: "
+                                "make room and go on with --resume") from None
+
+    def save(self, step, epoch=None):
+        """Writes model-STEP, then the state file that names it, then takes the oldest away.
+        epoch: where it is also to be kept for good, as epoch-N."""
+        self.write(f"model-{step}")
+        self.steps = sorted({*self.steps, step})[-self.num_kept:]
+        names = [f"model-{step}" for step in self.steps]
+        tf.train.update_checkpoint_state(os.path.abspath(self.output_dir), names[-1], names)
+        for path in self.output_dir.glob("model-*"):  # also what a killed process left half done
+            if step_of(path) not in (-1, *self.steps):
+                remove(path)
+        if epoch is not None:
+            self.write(f"epoch-{epoch}")
+
+
 def restore(sess, stored, variables, options):
     """`load_variables`, with a line of what is missing on either side."""
     missing, left = load_variables(sess, stored, variables, options)
     for text, names in (("not in the checkpoint, starts anew", missing),
                         ("in the checkpoint, not used", left)):
         if names:
-            print(f"{text}: {fold_names(names)}")
+            say(f"{text}: {fold_names(names)}")
 
 
-def device_types(sess):
-    """What a session computes on, such as "CPU, GPU"."""
-    return ", ".join(sorted({device.device_type for device in sess.list_devices()}))
+# --------------------------------------------------------------------------------------------------
+# Watching over a run
+# --------------------------------------------------------------------------------------------------
+
+WATCH_FREQ = 50  # steps between two Signs
+WATCH_LENGTH = 20  # Signs that must agree: a thousand steps
 
 
-def session_config():
-    """A session takes a GPU's memory as it needs it."""
-    from tensorflow.core.protobuf import rewriter_config_pb2  # has no public name
-    config = tf.ConfigProto()
-    config.gpu_options.allow_growth = True
-    # the remapper gives up on this graph's leaky relus, with an error line on every start
-    config.graph_options.rewrite_options.remapping = rewriter_config_pb2.RewriterConfig.OFF
-    return config
+def blind_loss(options):
+    """Loss of a discriminator that has learnt nothing, and the lowest that there is."""
+    label = 1 - options.label_smoothing
+    if options.gan_loss == "lsgan":  # least over x of (x - label)**2 + x**2
+        return label**2 / 2, 0.0
+    if options.gan_loss == "hinge":
+        return 2.0, 0.0
+    rest = 1 - label
+    blind = -label * math.log(label / 2) - (2 - label) * math.log(1 - label / 2)  # 2 ln 2 for 1
+    return blind, -label * math.log(label) - (rest * math.log(rest) if rest else 0)
+
+
+def find_troubles(signs, options):
+    """What all of the last WATCH_LENGTH Signs say that is wrong: name -> sentence with what to try.
+    A property of the run alone: nothing is drawn, stored or changed."""
+    if len(signs) < WATCH_LENGTH:
+        return {}
+    troubles, stretch = {}, f"for {WATCH_LENGTH * WATCH_FREQ} steps"
+    blind, lowest = blind_loss(options)
+    if options.gan_weight > 0:
+        shares = [(sign.discrim_loss - lowest) / (blind - lowest) for sign in signs]
+        if max(shares) < 0.01:
+            troubles["discriminator won"] = (
+                f"discrim_loss is at {lowest:.2g} {stretch}: the discriminator always wins and "
+                "teaches little; try --diffaugment, --label_smoothing 0.1 or a smaller --ndf")
+        if max(abs(share - 1) for share in shares) < 0.005:
+            troubles["discriminator dead"] = (
+                f"discrim_loss is at {blind:.3g} {stretch}: the discriminator tells nothing; try a "
+                "larger --ndf, --discrim_weight 1, a lower --lr or --norm instance")
+    outputs, targets = (np.concatenate([getattr(sign, name) for sign in signs])
+                        for name in ("outputs", "targets"))
+    spreads = [float(batch.std(axis=0).mean()) for batch in (outputs, targets)]
+    if all(sign.output_contrast < 0.01 < 0.05 < sign.target_contrast for sign in signs):
+        troubles["outputs constant"] = (
+            f"the generator's pictures have one colour {stretch}; try a lower --lr, --norm "
+            "instance, or start again with another --seed")
+    elif spreads[0] < 0.05 * spreads[1] and spreads[1] > 0.02:
+        troubles["outputs alike"] = (
+            f"the generator gives the same picture for every input {stretch}; try --generator "
+            "unet, a larger --l1_weight, a lower --lr, and look whether inputs and targets fit")
+    weight = options.l1_weight + options.gan_weight + options.feature_weight
+    if max(sign.gen_norm for sign in signs) < 1e-6 * weight:
+        troubles["gradients vanished"] = (
+            f"the generator's gradients are below {1e-6 * weight:.1g} {stretch}: it learns nothing "
+            "any more; try a lower --lr, --norm batch or instance, or another --gan_loss")
+    return troubles
+
+
+class Watch:
+    """Looks at a run's Signs, and says each trouble once."""
+
+    def __init__(self, options):
+        """Nothing has been seen."""
+        self.options, self.signs, self.told = options, [], set()
+
+    def look(self, signs):
+        """Takes the Signs of a step; returns the sentences that are new."""
+        self.signs = [*self.signs[1 - WATCH_LENGTH:], signs]
+        troubles = find_troubles(self.signs, self.options)
+        new = [text for name, text in troubles.items() if name not in self.told]
+        self.told.update(troubles)
+        return new
+
+
+class NotFiniteError(TrainingError):
+    """Too many steps in a row were not finite."""
+
+
+def name_not_finite(results):
+    """What of a step's losses and gradients is not finite, such as "gen_loss_L1 is nan"; "" where
+    all is. The graph asks the same and applies no such step."""
+    values = {**present(results.losses),
+              **{f"gradients of {name}": value for name, value in present(results.norms).items()}}
+    return ", ".join(f"{name} {value}" for name, value in values.items()
+                     if not math.isfinite(value))
+
+
+def reading_errors():
+    """The errors of a step whose pictures cannot be read."""
+    errors = tf.errors
+    return (errors.InvalidArgumentError, errors.NotFoundError, errors.DataLossError,
+            errors.FailedPreconditionError, errors.PermissionDeniedError, errors.UnknownError)
+
+
+class Guard:
+    """Counts the steps that were not applied, and ends the run where they are too many."""
+
+    def __init__(self, options, paths):
+        """paths: of the pictures, in the order of their numbers."""
+        self.options, self.paths = options, paths
+        self.in_row, self.unreadable = 0, {}
+
+    def is_good(self, step, results):
+        """Whether a step was finite; says where not. Raises NotFiniteError."""
+        what = name_not_finite(results)
+        self.in_row = self.in_row + 1 if what else 0
+        if what:
+            names = ", ".join(printable(self.paths[number]) for number in results.numbers)
+            text = f"step {step} is not finite ({what}), its pictures: {names}"
+            if self.in_row >= self.options.max_bad_steps:
+                raise NotFiniteError(f"{text}; it is the last of {self.in_row} in a row")
+            warn(f"{text}; it is not applied")
+        return not what
+
+    def name_unreadable(self, error):
+        """Looks for the pictures that made a step fail and names them. Raises UserError where they
+        end the run, TrainingError where it was something else."""
+        findings = check_folder(self.options.input_dir)
+        bad = {path: findings[path].reason if path in findings else "it is gone"
+               for path in self.paths if path not in findings or findings[path].reason}
+        if not bad:  # neither size nor time has changed: the medium may have
+            decode = create_decoder()
+            bad = {path: finding.reason for path, finding in
+                   ((path, check_file(path, decode)) for path in self.paths) if finding.reason}
+        if not bad:
+            raise TrainingError(reason_of(error))
+        for path in bad.keys() - self.unreadable.keys():
+            warn(f"{printable(path)} cannot be used: {bad[path]}")
+        self.unreadable.update(bad)
+        refuse_bad(len(self.unreadable), len(self.paths), self.options)
+
+
+def advise_memory(options):
+    """What to lower where memory is too small, and by how much."""
+    if options.mode != "train":
+        return "close other programs, or take a model of a smaller --ngf"
+    if options.batch_size > 1:
+        half = (options.batch_size + 1) // 2
+        return (f"--batch_size {half} --grad_accumulation {2 * options.grad_accumulation} takes "
+                "about half of it for a step as large")
+    smaller = max(options.crop_size // 64 * 32, 32)
+    share = (smaller / options.crop_size) ** 2
+    return (f"--ngf {max(options.ngf // 2, 1)} --ndf {max(options.ndf // 2, 1)} takes about half "
+            f"of it, --crop_size {smaller} about {share:.0%}")
 
 
 # --------------------------------------------------------------------------------------------------
@@ -1539,7 +2064,9 @@ class Due(NamedTuple):
     summary: bool
     display: bool
     trace: bool
+    watch: bool
     save: bool
+    keep: bool  # for good
 
 
 class Fetches(NamedTuple):
@@ -1547,10 +2074,12 @@ class Fetches(NamedTuple):
 
     train: Any
     losses: Any
+    norms: Any
+    numbers: Any
     averages: Any = []
     lr: Any = []
+    signs: Any = []
     summary: Any = []
-    numbers: Any = []
     pictures: Any = []
 
 
@@ -1564,34 +2093,56 @@ class Progress(NamedTuple):
 
 
 class Interrupt:
-    """Remembers the first Ctrl-C or SIGTERM, so that the loop ends after its step; a second one
-    acts at once."""
+    """Remembers the first Ctrl-C, SIGTERM or lost terminal, so that the loop ends after its step; a
+    second one ends the program at once, in the middle of a step too."""
 
     def __init__(self):
-        """Starts listening."""
+        """Starts listening. What is ignored, as by nohup or behind a script's &, stays ignored."""
         self.signal = None
-        self.previous = {number: signal.signal(number, self.receive)
-                         for number in (signal.SIGINT, signal.SIGTERM)}
+        numbers = [signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)]
+        numbers = [number for number in numbers if signal.getsignal(number) != signal.SIG_IGN]
+        # Python's own handlers wait for TensorFlow to end a step; this byte comes at once
+        receiver, self.sender = socket.socketpair()
+        self.sender.setblocking(False)
+        self.previous_fd = signal.set_wakeup_fd(self.sender.fileno(), warn_on_full_buffer=False)
+        self.previous = {number: signal.signal(number, self.receive) for number in numbers}
+        threading.Thread(target=self.listen, args=[receiver], daemon=True).start()
 
     def receive(self, number, _frame):
-        """Remembers a signal and gives up the handlers."""
-        self.signal = number
-        self.close()
+        """Remembers a signal."""
+        self.signal = self.signal or number
+
+    def listen(self, receiver):
+        """In its own thread: ends the program at the second signal."""
+        with receiver:
+            count = 0
+            for byte in iter(lambda: receiver.recv(1), b""):
+                count += byte[0] in self.previous
+                if count == 1:
+                    warn("stops after this step and saves; once more stops at once")
+                if count == 2:
+                    warn("stopped at once; --resume goes on from the last checkpoint")
+                    os._exit(128 + byte[0])
 
     def close(self):
         """Restores the handlers that were there before."""
         for number, handler in self.previous.items():
             signal.signal(number, handler)
+        signal.set_wakeup_fd(self.previous_fd)
+        self.sender.close()
 
 
-def due_after(step, stop_step, options):
+def due_after(step, stop_step, epoch_steps, options):
     """What is due after the step-th step (from 1): every so many steps, and after the last."""
     def at(freq):
         """Whether something of this frequency is due."""
         return freq > 0 and (step % freq == 0 or step == stop_step)
+    keep_freq = options.keep_every_epochs * epoch_steps
+    keep = keep_freq > 0 and step % keep_freq == 0
+    save = at(options.save_freq) or keep or step == stop_step
     return Due(progress=at(options.progress_freq), summary=at(options.summary_freq),
                display=at(options.display_freq), trace=at(options.trace_freq),
-               save=at(options.save_freq) or step == stop_step)
+               watch=step % WATCH_FREQ == 0, save=save, keep=keep)
 
 
 def find_stop_step(options, start_step, epoch_steps):
@@ -1607,7 +2158,7 @@ def find_stop_step(options, start_step, epoch_steps):
 def with_totals(options, start_step, stop_step, epoch_steps):
     """The options of a run with its counts as totals, as --resume will read them. Raises
     UserError where the learning rate would begin to fall after the end."""
-    first = options.decay_from
+    first = options.decay_from if options.lr_decay != "none" else None
     if options.decay_from_epoch is not None:
         first = options.decay_from_epoch * epoch_steps
     if first is not None and not options.resume:
@@ -1641,103 +2192,179 @@ def progress_lines(progress, averages):
     return "\n".join([head, *(f"{name} {value:.6g}" for name, value in present(averages).items())])
 
 
-def check_finite(losses, step):
-    """Raises TrainingError where a loss is not a finite number."""
-    for name, value in present(losses).items():
-        if not math.isfinite(value):
-            raise TrainingError(f"{name} is {value} at step {step}: lower --lr; "
-                                "the last checkpoint is kept, go on from it with --resume")
+class Events:
+    """TensorBoard's file, written at once: its own writer does so in a thread, whose failures are
+    nobody's."""
+
+    def __init__(self, output_dir, graph, start_step):
+        """Opens a new file. TensorBoard drops what an earlier process wrote after start_step."""
+        name = f"events.out.tfevents.{int(time.time())}.{socket.gethostname()}.{os.getpid()}"
+        self.writer = tf.io.TFRecordWriter(str(output_dir / name))
+        self.add(file_version="brain.Event:2")
+        self.add(graph_def=graph.as_graph_def().SerializeToString())
+        self.add(start_step + 1, session_log=tf.SessionLog(status=tf.SessionLog.START))
+
+    def add(self, step=0, **what):
+        """Writes an event."""
+        event = tf.Event(wall_time=time.time(), step=step, **what)
+        self.writer.write(event.SerializeToString())
+        self.writer.flush()
+
+    def close(self):
+        """Closes the file."""
+        self.writer.close()
 
 
 class RunLog:
-    """log.csv and the run's page."""
+    """What a run shows: log.csv, TensorBoard's events, pictures, the page, the progress. Whatever
+    of it fails is said once and let go: training goes on."""
 
-    def __init__(self, output_dir, start_step, loss_names):
-        """Keeps an earlier log's rows up to start_step."""
-        self.output_dir, self.path = output_dir, output_dir / "log.csv"
-        self.columns = ("step", "epoch", *loss_names, "lr", "images_per_second")
-        text = io.StringIO()
+    def __init__(self, options, paths, start_step, stop_step, loss_names, graph):
+        """Keeps an earlier log's rows up to start_step, as one run would have written them."""
+        self.options, self.output_dir = options, Path(options.output_dir)
+        self.names, self.failed = unique_names(paths), set()
+        self.columns = ("step", "epoch", *loss_names, "lr")
+        self.summary, self.notes = f"starts after step {start_step}", []
+        self.events, self.size = None, 0
+        ends = stop_step if stop_step < ENDLESS else None
+        self.bar = create_bar(ends, start_step, "step")
+        with self.harmless("log.csv"):
+            self.start_log(start_step)
+        with self.harmless("TensorBoard's events"):
+            self.events = Events(self.output_dir, graph, start_step)
+
+    @contextlib.contextmanager
+    def harmless(self, what):
+        """Turns a failure inside into a warning."""
+        try:
+            yield
+        except (OSError, ValueError, LookupError, RuntimeError, tf.errors.OpError) as error:
+            if what not in self.failed:
+                warn(f"cannot write {what} ({reason_of(error)}), training goes on")
+            self.failed.add(what)
+
+    def start_log(self, start_step):
+        """Writes log.csv's head and the rows of an earlier log."""
+        path, text = self.output_dir / "log.csv", io.StringIO()
         writer = csv.DictWriter(text, self.columns, extrasaction="ignore", lineterminator="\n")
         writer.writeheader()
-        if self.path.exists():
-            with open(self.path, newline="", encoding="utf-8") as file:
-                writer.writerows(row for row in csv.DictReader(file)
-                                 if row["step"].isdecimal() and int(row["step"]) <= start_step)
-        write_whole(self.path, text.getvalue().encode())
-        self.summary = f"starts after step {start_step}"
+        freq = self.options.progress_freq
+        if path.exists():
+            with open(path, newline="", encoding="utf-8") as file:
+                for row in csv.DictReader(file):
+                    step = int(row["step"]) if (row["step"] or "").isdecimal() else 0
+                    # the last step of an earlier part has a row because it was the last
+                    if step < start_step or step == start_step and freq and step % freq == 0:
+                        writer.writerow(row)
+        write_whole(path, text.getvalue().encode())
+        self.size = path.stat().st_size
 
-    def add(self, step, progress, averages, lr):
-        """Appends a row."""
-        shown = {name: f"{value:.6g}" for name, value in
-                 {**present(averages), "lr": lr, "images_per_second": progress.rate}.items()}
-        with open(self.path, "a", newline="", encoding="utf-8") as file:
-            csv.DictWriter(file, self.columns, lineterminator="\n").writerow(
-                {"step": step, "epoch": progress.epoch, **shown})
-        losses = ", ".join(f"{name} {value:.4g}" for name, value in present(averages).items())
-        self.summary = f"step {step}, epoch {progress.epoch}: {losses}"
+    def show(self, step, due, results, progress):
+        """Shows what is due after a step."""
+        averages, losses = results.averages, ""
+        if due.progress:
+            show_progress(self.bar, progress, averages)
+            losses = ", ".join(f"{name} {value:.4g}" for name, value in present(averages).items())
+            self.summary = f"step {step}, epoch {progress.epoch}: {losses}"
+            with self.harmless("log.csv"):
+                self.add_row({"step": step, "epoch": progress.epoch, **{
+                    name: f"{value:.6g}" for name, value in
+                    {**present(averages), "lr": results.lr}.items()}})
+        if due.summary and self.events:
+            with self.harmless("TensorBoard's events"):
+                self.events.add(step, summary=tf.Summary.FromString(results.summary))
+        if due.display:
+            shown = [f"{step:08d}-{self.names[number]}" for number in results.numbers]
+            with self.harmless("pictures"):
+                save_pictures(self.output_dir, shown, results.pictures)
+        if due.display or due.save:
+            self.write_page()
+
+    def add_row(self, row):
+        """Appends a row to log.csv, after the last that is whole."""
+        text = io.StringIO()
+        csv.DictWriter(text, self.columns, lineterminator="\n").writerow(row)
+        with open(self.output_dir / "log.csv", "r+b") as file:
+            file.truncate(self.size)
+            file.seek(self.size)
+            file.write(text.getvalue().encode())
+        self.size += len(text.getvalue().encode())
+
+    def note(self, text):
+        """Says a line, and has the page say it."""
+        warn(text)
+        self.notes.append(text)
+        self.write_page()
 
     def write_page(self):
         """Writes index.html, the newest pictures first."""
         ending = "-outputs.png"
-        names = [path.name[:-len(ending)] for path in (self.output_dir / "images").iterdir()
-                 if path.name.endswith(ending)]
-        write_page(self.output_dir, self.output_dir.name, self.summary, sorted(names, reverse=True))
+        with self.harmless("index.html"):
+            names = [path.name[:-len(ending)] for path in (self.output_dir / "images").iterdir()
+                     if path.name.endswith(ending)]
+            write_page(self.output_dir, self.output_dir.name, self.summary,
+                       sorted(names, reverse=True), notes=self.notes)
 
-
-def list_pictures(options):
-    """The pictures of --input_dir; names files that only look like one. Raises UserError where
-    there are none."""
-    paths = find_pictures(options.input_dir)
-    for path in sorted({*Path(options.input_dir).iterdir()} - {*paths}):
-        if path.suffix.lower() in (".jpg", ".jpeg", ".png") and path.is_file():
-            print(f"left out, neither JPEG nor PNG inside: {path}", file=sys.stderr)
-    if not paths:
-        raise UserError(f"--input_dir {options.input_dir} holds no JPEG or PNG pictures: "
-                        "check the path")
-    return paths
-
-
-def name_bad_picture(paths, error):
-    """The error to show where a step failed on its input: names the first file that is broken."""
-    from PIL import Image  # only the bad end of a run needs it
-    for path in paths:
-        try:
-            with Image.open(path) as picture:
-                picture.load()
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as reason:
-            return UserError(f"{path} cannot be read ({reason}): repair it or take it out")
-    return TrainingError(str(error).splitlines()[0])
+    def close(self):
+        """Ends what is open."""
+        self.bar.close()
+        with self.harmless("TensorBoard's events"):
+            if self.events:
+                self.events.close()
 
 
 def prepare_run(options):
     """Makes the training folder; with --overwrite takes the files of the run in it away."""
     output_dir = Path(options.output_dir)
     if options.overwrite and output_dir.exists():
-        for pattern in ("checkpoint", "model-*", "events.out.tfevents.*", "trace-*.json",
-                        "log.csv", "index.html", "images/*-*.png"):
+        for pattern in ("checkpoint", "model-[0-9]*", "epoch-[0-9]*", "events.out.tfevents.*",
+                        "trace-*.json", "log.csv", "index.html",
+                        *(f"images/*-{kind}.png" for kind in Pictures._fields)):
             for path in output_dir.glob(pattern):
-                path.unlink()
+                remove(path)
     (output_dir / "images").mkdir(parents=True, exist_ok=True)
     write_json(output_dir / "options.json", with_options(options, resume=False)._asdict())
     return output_dir
 
 
 def train(options):
-    """Trains a model from pairs; returns the exit code."""
+    """Trains a model from pairs; returns the exit code.
+
+    Where too many steps in a row are not finite it goes back to the last checkpoint, once.
+    """
     paths = list_pictures(options)
+    try:
+        return train_from(options, paths)
+    except NotFiniteError as error:
+        if not list_checkpoints(options.output_dir):
+            raise TrainingError(f"{error}: lower --lr; there is no checkpoint to go back to") \
+                from None
+        warn(f"{error}: going back to the last checkpoint, once")
+    stored = read_options(options.output_dir)  # with its counts as totals
+    try:
+        return train_from(Options(**{**options._asdict(), **stored, "resume": True}), paths)
+    except NotFiniteError as error:
+        raise TrainingError(f"{error}, and again so after going back: lower --lr, or take these "
+                            "pictures out; --resume goes on from the last checkpoint") from None
+
+
+def train_from(options, paths):
+    """Builds the graph, loads what there is to load and runs the loop; returns the exit code."""
     epoch_steps = steps_in_epoch(len(paths), pictures_in_step(options))
-    checkpoint = options.output_dir if options.resume else options.checkpoint
-    stored = checkpoint and open_variables(find_checkpoint(checkpoint))
+    stored = None
+    if options.resume and list_checkpoints(options.output_dir):
+        stored = open_checkpoint(options.output_dir)
+    elif options.checkpoint:
+        stored = open_checkpoint(options.checkpoint)
     start_step = read_step(stored) if stored else 0
     stop_step = find_stop_step(options, start_step, epoch_steps)
     if start_step >= stop_step:
-        print(f"nothing to do: {start_step} of {stop_step} steps are done")
+        say(f"nothing to do: {start_step} of {stop_step} steps are done")
         return 0
     options = with_totals(options, start_step, stop_step, epoch_steps)
-    output_dir = prepare_run(options)
     for name, value in sorted(options._asdict().items()):
-        print(f"{name} = {value}")
-    print(f"examples count = {len(paths)}")
+        say(f"{name} = {value}")
+    say(f"examples count = {len(paths)}")
 
     with tf.Graph().as_default() as graph:
         tf.set_random_seed(options.seed)
@@ -1745,102 +2372,108 @@ def train(options):
         model = create_model(examples, options, (options.decay_from, stop_step))
         pictures = create_pictures(examples, model.outputs, options)
         summary = create_summaries(model, pictures, options.summary_histograms)
-        show = Fetches(model.train, model.losses, model.averages, model.lr, summary,
-                       examples.numbers, encode_pictures(pictures))
-        saver = tf.train.Saver(max_to_keep=NUM_CHECKPOINTS)
+        show = Fetches(model.train, model.losses, model.norms, examples.numbers, model.averages,
+                       model.lr, create_signs(examples, model), summary, encode_pictures(pictures))
+        skip = tf.assign_add(tf.train.get_global_step(), 1).op
         initialize = tf.global_variables_initializer()
         weights = sum(math.prod(variable.shape.as_list()) for variable in tf.trainable_variables())
-        print(f"parameter_count = {weights}")
+        say(f"parameter_count = {weights}")
         with tf.Session(graph=graph, config=session_config()) as sess:
-            print(f"devices = {device_types(sess)}")
+            say(f"devices = {device_types(sess)}")
             sess.run(initialize)
             if stored:
-                print(f"loading model from {stored.path}")
+                say(f"loading model from {stored.path}")
                 restore(sess, stored, tf.global_variables(), options)
-            state = tf.train.get_checkpoint_state(str(output_dir)) if options.resume else None
-            saver.recover_last_checkpoints(state.all_model_checkpoint_paths if state else [])
+                stored = None  # its arrays are as large as the model
+            output_dir = prepare_run(options)  # nothing is made or taken away before all fits
+            keeper = Keeper(sess, output_dir, options.keep_checkpoints, start_step)
             graph.finalize()
-            return run_training(sess, show, saver, options, paths, start_step, stop_step)
+            log = RunLog(options, paths, start_step, stop_step, present(show.losses), graph)
+            with contextlib.closing(log):
+                return run_training(sess, (show, skip), keeper, log, paths, options,
+                                    (start_step, stop_step))
 
 
-def run_training(sess, show, saver, options, paths, start_step, stop_step):
-    """The training loop; returns the exit code."""
-    output_dir, interrupt = Path(options.output_dir), Interrupt()
-    log = RunLog(output_dir, start_step, present(show.losses))
-    writer = tf.summary.FileWriter(str(output_dir), sess.graph)
-    bar = create_bar(stop_step if stop_step < ENDLESS else None, start_step, "step")
-    names = unique_names(paths)
+def run_training(sess, ops, keeper, log, paths, options, steps):
+    """The training loop, from one of the two `steps` to the other; returns the exit code.
+
+    ops: Fetches, and the op that counts a step without taking it.
+    """
+    (show, skip), (start_step, stop_step) = ops, steps
     epoch_steps = steps_in_epoch(len(paths), pictures_in_step(options))
+    guard, watch = Guard(options, paths), Watch(options)
+    owes_save, owes_epoch = False, None
     first_done = time.time()  # the first step is not timed: it also sets TensorFlow up
-    try:
+    with contextlib.closing(Interrupt()) as interrupt:
         for step in range(start_step + 1, stop_step + 1):
-            due = due_after(step, stop_step, options)
-            results = run_step(sess, show, due, step, output_dir, writer)
-            check_finite(results.losses, step)
+            due = due_after(step, stop_step, epoch_steps, options)
+            try:
+                results = run_step(sess, show, due, step, skip, guard, log)
+            except UserError:  # for a picture's sake; the steps before it are worth keeping
+                if step - 1 > start_step:
+                    keeper.save(step - 1)
+                raise
             first_done = time.time() if step == start_step + 1 else first_done
-            bar.update()
-            if due.progress:
-                progress = measure_progress(step, stop_step, epoch_steps, len(paths),
-                                            step - start_step - 1, time.time() - first_done)
-                show_progress(bar, progress, results.averages)
-                log.add(step, progress, results.averages, results.lr)
-            if due.summary:
-                writer.add_summary(results.summary, step)
-            if due.display:
-                shown = [f"{step:08d}-{names[number]}" for number in results.numbers]
-                save_pictures(output_dir, shown, results.pictures)
-            stopped = interrupt.signal is not None
-            if due.save or stopped:
-                saver.save(sess, str(output_dir / "model"), step, write_meta_graph=False)
-                writer.flush()
-            if due.save or due.display or stopped:
+            good = results is not None and guard.is_good(step, results)
+            progress = measure_progress(step, stop_step, epoch_steps, len(paths),
+                                        step - start_step - 1, time.time() - first_done)
+            log.bar.update()
+            if good:
+                log.show(step, due, results, progress)
+            if good and due.watch:
+                for text in watch.look(results.signs):
+                    log.note(text)
+            # the step of a checkpoint is a good one, to go back to
+            owes_save = owes_save or due.save
+            owes_epoch = progress.epoch if due.keep else owes_epoch
+            if owes_save and (good or step == stop_step) or interrupt.signal:
+                keeper.save(step, owes_epoch)
+                owes_save, owes_epoch = False, None
+            if interrupt.signal:
                 log.write_page()
-            if stopped:
-                bar.close()
-                print(f"stopped and saved after step {step} in {output_dir}; "
-                      "go on with the same command and --resume")
+                log.bar.close()
+                say(f"stopped and saved after step {step} in {options.output_dir}; "
+                    "go on with the same command and --resume")
                 return 128 + interrupt.signal
-    except (tf.errors.InvalidArgumentError, tf.errors.NotFoundError) as error:
-        raise name_bad_picture(paths, error) from None
-    finally:
-        interrupt.close()
-        bar.close()
-        writer.close()
-    print(f"trained to step {stop_step}, model in {output_dir}")
+    say(f"trained to step {stop_step}, model in {options.output_dir}")
     return 0
 
 
-def run_step(sess, show, due, step, output_dir, writer):
-    """Takes one training step and returns what is due as Fetches."""
-    fetches = Fetches(show.train, show.losses,
+def run_step(sess, show, due, step, skip, guard, log):
+    """Takes one training step and returns what is due as Fetches; None where its pictures cannot
+    be read and it is only counted."""
+    fetches = Fetches(show.train, show.losses, show.norms, show.numbers,
                       averages=show.averages if due.progress else [],
                       lr=show.lr if due.progress else [],
+                      signs=show.signs if due.watch else [],
                       summary=show.summary if due.summary else [],
-                      numbers=show.numbers if due.display else [],
                       pictures=show.pictures if due.display else [])
-    if not due.trace:
-        return sess.run(fetches)
+    try:
+        return run_traced(sess, fetches, step, log) if due.trace else sess.run(fetches)
+    except reading_errors() as error:
+        guard.name_unreadable(error)
+        sess.run(skip)
+        return None
+
+
+def run_traced(sess, fetches, step, log):
+    """`sess.run` with a timeline of the step."""
     from tensorflow.python.client import timeline  # has no public name
     metadata = tf.RunMetadata()
     traced = tf.RunOptions(trace_level=tf.RunOptions.FULL_TRACE)
     results = sess.run(fetches, options=traced, run_metadata=metadata)
-    writer.add_run_metadata(metadata, f"step_{step}")
-    trace = timeline.Timeline(metadata.step_stats).generate_chrome_trace_format()
-    write_whole(output_dir / f"trace-{step}.json", trace.encode())
+    with log.harmless("timelines"):
+        log.events.add(step, tagged_run_metadata=tf.summary.TaggedRunMetadata(
+            tag=f"step_{step}", run_metadata=metadata.SerializeToString()))
+        trace = timeline.Timeline(metadata.step_stats).generate_chrome_trace_format()
+        write_whole(log.output_dir / f"trace-{step}.json", trace.encode())
     return results
-
-
-def create_bar(total, initial, unit):
-    """A progress bar on a terminal, nothing elsewhere."""
-    from tqdm import tqdm  # kept out of the way of --help
-    return tqdm(total=total, initial=initial, unit=unit, disable=not sys.stderr.isatty(),
-                dynamic_ncols=True)
 
 
 def show_progress(bar, progress, averages):
     """Shows progress on the bar, or as lines where there is none."""
     if bar.disable:
-        print(progress_lines(progress, averages), flush=True)
+        say(progress_lines(progress, averages))
     else:
         bar.set_postfix_str(", ".join([f"epoch {progress.epoch}", f"{progress.rate:.1f} image/s"]
                                       + [f"{name} {value:.3g}" for name, value
@@ -1867,7 +2500,8 @@ def prepare_test(options):
     """Makes the test folder and takes the results of an earlier test out of it."""
     output_dir = Path(options.output_dir)
     (output_dir / "images").mkdir(parents=True, exist_ok=True)
-    for pattern in ("index.html", "metrics.*", "images/*.png"):
+    for pattern in ("index.html", "metrics.csv", "metrics.json",
+                    *(f"images/*-{kind}.png" for kind in Pictures._fields)):
         for path in output_dir.glob(pattern):
             path.unlink()
     write_json(output_dir / "options.json", options._asdict())
@@ -1882,8 +2516,8 @@ def test(options):
     """
     options = with_options(options, batch_size=1, grad_accumulation=1)
     paths = list_pictures(options)
-    stored = open_variables(find_checkpoint(options.checkpoint))
-    print(f"loading model from {stored.path}")
+    stored = open_checkpoint(options.checkpoint)
+    say(f"loading model from {stored.path}")
     with tf.Graph().as_default() as graph:
         examples = create_examples(paths, options)
         outputs = create_outputs(examples.inputs, options,
@@ -1900,18 +2534,19 @@ def test(options):
 
 def run_test(sess, fetches, options, paths, output_dir):
     """The test loop; returns the exit code."""
-    names, metrics, start = unique_names(paths), [], time.time()
-    bar = create_bar(len(paths), 0, "picture")
-    try:
-        for _ in range(steps_in_epoch(len(paths), options.batch_size)):
-            numbers, pictures, batch_metrics = sess.run(fetches)
-            save_pictures(output_dir, [names[number] for number in numbers], pictures)
+    all_names, names, metrics, start = unique_names(paths), [], [], time.time()
+    guard = Guard(options, paths)
+    with create_bar(len(paths), 0, "picture") as bar:
+        for _ in paths:
+            try:
+                (number,), pictures, batch_metrics = sess.run(fetches)
+            except reading_errors() as error:
+                guard.name_unreadable(error)
+                continue
+            names.append(all_names[number])
+            save_pictures(output_dir, names[-1:], pictures)
             metrics += zip(*batch_metrics)
-            bar.update(len(numbers))
-    except (tf.errors.InvalidArgumentError, tf.errors.NotFoundError) as error:
-        raise name_bad_picture(paths, error) from None
-    finally:
-        bar.close()
+            bar.update()
     seconds = time.time() - start
     shown, kinds = "", Pictures._fields
     if options.no_targets:
@@ -1920,10 +2555,10 @@ def run_test(sess, fetches, options, paths, output_dir):
         means = write_metrics(output_dir, names, metrics)
         shown = ", ".join(f"{name} {value:.4g}" for name, value in means.items())
     write_page(output_dir, output_dir.name, f"{len(names)} pictures {shown}", names, kinds)
-    print(f"wrote {len(names)} of {len(paths)} pictures to {output_dir / 'index.html'}, "
-          f"{len(names) / seconds:.1f} image/sec")
+    say(f"wrote {len(names)} of {len(paths)} pictures to {output_dir / 'index.html'}, "
+        f"{len(names) / seconds:.1f} image/sec")
     if shown:
-        print(shown)
+        say(shown)
     return 0
 
 
@@ -1946,6 +2581,8 @@ def write_metrics(output_dir, names, metrics):
 
 EXPORT_TOLERANCE = {  # largest difference from the checkpoint's own picture, in 8-bit levels
     "saved_model": 1, "affinelayer": 1, "graph": 1, "tflite": 2, "pict": 64}
+LEAST_SIZE = 8  # of a padded picture: a residual block can reflect 2x2 values, not 1x1
+MOST_LONG = 16  # times as long as wide: longer pictures are scaled to fewer pixels
 JPEG_TOLERANCE = 12  # more, where the result is a JPEG file: one level may become another step
 
 
@@ -1964,7 +2601,7 @@ def mirror_pad(pictures, multiple):
     starts = []
     for axis in (1, 2):
         size = tf.shape(pictures)[axis]
-        total = (size + multiple - 1) // multiple * multiple
+        total = tf.maximum((size + multiple - 1) // multiple * multiple, LEAST_SIZE)
         starts.append((total - size) // 2)
         place = tf.math.floormod(tf.range(total) - starts[-1], 2 * size)
         pictures = tf.gather(pictures, tf.minimum(place, 2 * size - 1 - place), axis=axis)
@@ -1981,7 +2618,8 @@ def translate(pictures, options, size=None):
     inputs = inputs if size is None else tf.image.resize(inputs, size, method="area")
     multiple = 2**num_halvings(options.generator, options.crop_size)
     _, height, width, _ = inputs.shape.as_list()
-    fits = height is not None and height % multiple == 0 and width % multiple == 0
+    fits = None not in (height, width) and height % multiple == width % multiple == 0 \
+        and min(height, width) >= LEAST_SIZE
     padded, top, left = (inputs, 0, 0) if fits else mirror_pad(inputs, multiple)
     outputs = create_outputs(padded, options, per_picture=True, key=DrawKey(options.seed, 0, None))
     shown = to_rgb(outputs, padded, lab, is_lightness=direction == "BtoA")
@@ -2006,13 +2644,13 @@ def translate_encoded(contents, options):
     size = tf.cast(tf.shape(picture)[:2], tf.float32)
     # training has squeezed pictures that are aspect_ratio times as wide as high into squares
     sides = size / [1.0, options.aspect_ratio]
-    scaled = tf.round(sides * crop_size / tf.reduce_min(sides))
+    scale = crop_size / tf.maximum(tf.reduce_min(sides), tf.reduce_max(sides) / MOST_LONG)
+    scaled = tf.maximum(tf.round(sides * scale), 1)
     # what is a square but for one of its pixels is one
     is_square = tf.abs(scaled - crop_size) * tf.reduce_min(size) <= crop_size
     scaled = tf.cast(tf.where(is_square, tf.fill([2], float(crop_size)), scaled), tf.int32)
     result = translate(picture[tf.newaxis], options, scaled)
-    result = tf.image.resize(result, tf.shape(picture)[:2], method="bicubic")
-    return encode(result[0], options.output_filetype)
+    return encode(scale_back(result[0], tf.shape(picture)[:2]), options.output_filetype)
 
 
 def build_any_size(options):
@@ -2070,7 +2708,7 @@ def write_affinelayer(sess, _ends, folder):
     saver = tf.train.Saver()
     saver.export_meta_graph(str(folder / "export.meta"))
     saver.save(sess, str(folder / "export"), write_meta_graph=False, write_state=False)
-    tf.train.update_checkpoint_state(str(folder), "export")
+    tf.train.update_checkpoint_state(os.path.abspath(folder), "export")
 
 
 def write_graph(sess, ends, folder):
@@ -2119,7 +2757,7 @@ def load_export(path):
     except (tf.errors.OpError, DecodeError, OSError, ValueError, KeyError, IndexError) as error:
         if isinstance(error, UserError):
             raise
-        raise UserError(f"--model {path} cannot be loaded ({str(error).splitlines()[0]}): "
+        raise UserError(f"--model {path} cannot be loaded ({reason_of(error)}): "
                         "export it again") from None
 
 
@@ -2163,7 +2801,7 @@ def load_tflite(path):
         fed = tf.image.resize(picture, source["shape"][1:3], method="area"), tf.shape(picture)
         result = tf.placeholder(tf.float32, [1, None, None, 3])
         size = tf.placeholder(tf.int32, [2])
-        encoded = encode(tf.image.resize(result[0], size, method="bicubic"), "png")
+        encoded = encode(scale_back(result[0], size), "png")
         sess = tf.Session(graph=graph, config=session_config())
 
     def run(picture_bytes):
@@ -2207,7 +2845,7 @@ def own_results(stored, options, pictures):
             inputs = tf.image.resize(inputs, [options.crop_size] * 2, method="area")
             outputs = create_outputs(inputs, options, key=DrawKey(options.seed, 0, None))
             shown = to_rgb(outputs, inputs, lab, is_lightness=direction == "BtoA")
-            shown = tf.image.resize(shown, picture.shape[:2], method="bicubic")[0]
+            shown = scale_back(shown[0], picture.shape[:2])
             rgb = shown if shown.shape[2] == 3 else tf.image.grayscale_to_rgb(shown)
             files.append({filetype: encode(rgb, filetype) for filetype in ("png", "jpeg")})
         with tf.Session(graph=graph, config=session_config()) as sess:
@@ -2224,17 +2862,25 @@ def largest_difference(results, contents):
     return np.abs(one - other).max(), kind
 
 
+def find_export(folder):
+    """The files and folders of an export."""
+    patterns = ("saved_model.pb", "variables", "assets", "export.meta", "export.index",
+                "export.data-*", "checkpoint", "graph.pb", "model.tflite", "model.pict")
+    return [path for pattern in patterns for path in sorted(Path(folder).glob(pattern))]
+
+
 def export(options):
     """Writes a model that stands alone in each --export_format, and proves it: each is loaded back,
     run on a picture and compared with the checkpoint's own result. Returns the exit code."""
-    stored = open_variables(find_checkpoint(options.checkpoint))
+    options = with_options(options, export_format=[*dict.fromkeys(options.export_format)])
+    stored = open_checkpoint(options.checkpoint)
     told = infer_options(stored.shapes)
     unlike = [name for name in MODEL_OPTIONS if name not in ("which_direction", "ndf", "patch_size",
               "unconditional") and told.get(name, "zero") != getattr(options, name)]
     if "pict" in options.export_format and unlike:
         raise UserError(f"--export_format pict cannot hold --{unlike[0]} "
                         f"{getattr(options, unlike[0])}: choose another format")
-    print(f"loading model from {stored.path}")
+    say(f"loading model from {stored.path}")
     output_dir = Path(options.output_dir)
     output_dir.mkdir(parents=True, exist_ok=True)
     size = options.crop_size
@@ -2248,13 +2894,13 @@ def export(options):
             verify_export(name, Path(folder) / name, results[shape], pictures[shape])
             if name == "saved_model":
                 verify_floats(Path(folder) / name, results[0], pictures[0])
+        for path in find_export(output_dir):
+            remove(path)
         for name in options.export_format:
             for path in (Path(folder) / name).iterdir():
-                target = output_dir / path.name
-                if target.is_dir():
-                    shutil.rmtree(target)
-                path.replace(target)
-    print(f"exported {stored.path} to {output_dir}: {', '.join(options.export_format)}")
+                path.replace(output_dir / path.name)
+        write_json(output_dir / "options.json", options._asdict())
+    say(f"exported {stored.path} to {output_dir}: {', '.join(options.export_format)}")
     return 0
 
 
@@ -2271,7 +2917,7 @@ def write_export(name, folder, stored, options):
 
 def check_difference(what, difference, tolerance):
     """Says how far a format is from the checkpoint. Raises TrainingError where too far."""
-    print(f"{what}: largest difference from the checkpoint's picture {difference:.0f} of 255, "
+    say(f"{what}: largest difference from the checkpoint's picture {difference:.0f} of 255, "
           f"allowed {tolerance}")
     if difference > tolerance:
         raise TrainingError(f"--export_format {what} gives another picture than the checkpoint: "
@@ -2307,23 +2953,44 @@ def verify_floats(folder, results, picture):
 # --------------------------------------------------------------------------------------------------
 
 
+def is_valid(action, value):
+    """Whether a value is one that an argument of the parser could have given."""
+    if value is None or action.nargs == 0:
+        return isinstance(value, bool) or value is None and action.default is None
+    values = value if action.nargs == "+" else [value]
+    if not isinstance(values, (list, tuple)):
+        return False
+    try:
+        made = [(action.type or str)(str(value)) for value in values]
+    except (argparse.ArgumentTypeError, ValueError):
+        return False
+    return made == [*values] and (action.choices is None or {*made} <= {*action.choices})
+
+
 def read_options(checkpoint):
     """The options of a model as a dict: its options.json, or where there is none (.pict) what its
     variables tell. Raises UserError."""
     folder = Path(checkpoint) if os.path.isdir(checkpoint) else Path(checkpoint).parent
     path = folder / "options.json"
     if str(checkpoint).endswith(".pict") or not path.exists():
-        told = infer_options(open_variables(find_checkpoint(checkpoint)).shapes)
+        told = infer_options(open_checkpoint(checkpoint).shapes)
         if not told:
             raise UserError(f"--checkpoint {checkpoint} holds no generator: name another")
-        # its half of the pairs is for the command line to say
-        return {**MODEL_OPTIONS, **dict.fromkeys(["which_direction"]), **told}
+        # its half of the pairs and a discriminator are for the command line to say
+        unknown = {"which_direction", *DISCRIMINATOR_OPTIONS} - told.keys()
+        return {name: value for name, value in {**MODEL_OPTIONS, **told}.items()
+                if name not in unknown}
     try:
         stored = json.loads(path.read_text(encoding="utf-8"))
-        return {**MODEL_OPTIONS, **{name: stored[name] for name in Options._fields
-                                    if name in stored}}
+        stored = {name: stored[name] for name in Options._fields if name in dict(stored)}
     except (OSError, ValueError, TypeError):
         raise UserError(f"{path} is not readable JSON: restore it or train again") from None
+    for action in create_parser()._actions:
+        value = stored.get(action.dest)
+        if action.dest in stored and not is_valid(action, value):
+            raise UserError(f"{path} says {action.dest}: {value}, which --{action.dest} does not "
+                            "take: restore it or train again")
+    return {**MODEL_OPTIONS, **stored}
 
 
 def default_dir(input_dir, mode):
@@ -2348,6 +3015,17 @@ def default_dirs(values):
     return {"output_dir": output_dir, "checkpoint": checkpoint}
 
 
+def read_mode(folder):
+    """The --mode that made a folder, by its options.json; None where there is none."""
+    path = Path(folder) / "options.json"
+    try:
+        return json.loads(path.read_text(encoding="utf-8")).get("mode", "train")
+    except (ValueError, AttributeError):
+        return "train"  # a damaged one is a run's until proven otherwise
+    except OSError:
+        return None
+
+
 def check_folders(options, given):
     """Raises UserError where the folders cannot be what the mode needs; makes nothing."""
     if options.mode != "export" and not os.path.isdir(options.input_dir):
@@ -2361,15 +3039,31 @@ def check_folders(options, given):
     output_dir = Path(options.output_dir)
     if output_dir.exists() and not output_dir.is_dir():
         raise UserError(f"--output_dir {output_dir} is a file: name a folder")
+    if options.mode != "export" and not os.access(options.input_dir, os.R_OK | os.X_OK):
+        raise UserError(f"--input_dir {options.input_dir} is not readable: check its permissions")
     existing = next(path for path in (output_dir, *output_dir.absolute().parents) if path.exists())
+    if not existing.is_dir():
+        raise UserError(f"--output_dir {output_dir} lies in a file, {existing}: name a folder")
     if not os.access(existing, os.W_OK):
         raise UserError(f"--output_dir {output_dir} is not writable: choose another")
-    holds_run = (output_dir / "options.json").exists()
-    if options.mode != "train" and (output_dir / "checkpoint").exists() and holds_run:
+    holds = read_mode(output_dir)
+    holds_run = holds == "train"
+    if options.mode != "train" and holds_run:
         raise UserError(f"--output_dir {output_dir} holds a training run: choose another")
+    foreign = find_export(output_dir) if options.mode == "export" and holds != "export" else []
+    if foreign:
+        raise UserError(f"{foreign[0]} is of no earlier export: choose another --output_dir")
+    if options.input_dir and Path(options.input_dir).resolve() in (
+            output_dir.resolve(), (output_dir / "images").resolve()):
+        raise UserError(f"--output_dir {output_dir} would hold the results among the pictures of "
+                        "--input_dir: choose another")
+    for name in ("checkpoint", "output_dir"):
+        if set("*?[") & set(str(getattr(options, name) or "")) and options.mode != "test":
+            raise UserError(f"--{name} {getattr(options, name)} has one of * ? [ in its name, "
+                            "which TensorFlow takes for a pattern: rename it")
     if options.mode == "train" and options.resume and not holds_run:
         raise UserError(f"--resume finds no run in {output_dir}: leave it out to start one")
-    if options.mode == "train" and holds_run and not options.resume and not options.overwrite:
+    if options.mode == "train" and holds and not options.resume and not options.overwrite:
         raise UserError(f"--output_dir {output_dir} already holds a run: "
                         "give --resume to go on, --overwrite to replace it, or another folder")
 
@@ -2411,6 +3105,11 @@ def check_combinations(options, given):
          "--decay_from needs a decay: give --lr_decay linear or cosine"),
         ({"decay_from", "decay_from_epoch"} <= given,
          "--decay_from and --decay_from_epoch say the same: leave one out"),
+        (round(size * options.aspect_ratio) < 11,
+         f"--aspect_ratio {options.aspect_ratio} leaves a picture less than 11 pixels wide: "
+         "take a larger"),
+        ((options.resume or options.overwrite) and options.mode != "train",
+         f"--{'resume' if options.resume else 'overwrite'} is for --mode train: leave it out"),
         (options.no_targets and options.mode != "test",
          "--no_targets is for --mode test: training needs pairs"),
         (options.mode == "export" and options.test_dropout
@@ -2425,10 +3124,10 @@ def merge_stored(values, given, stored, kept):
     """values, but with the stored ones but for those named in `kept`. A given value that gives way
     is named on stderr."""
     for name, value in stored.items():
-        if name in kept or value is None and name == "which_direction":
+        if name in kept:
             continue
         if name in given and value != values[name]:
-            print(f"--{name} {values[name]} gives way to the model's own: {value}", file=sys.stderr)
+            say(f"--{name} {values[name]} gives way to the model's own: {value}", sys.stderr)
         values = {**values, name: value}
     return values
 
@@ -2445,6 +3144,9 @@ def parse_args(argv=None):
     unset = argparse.Namespace(**dict.fromkeys(values))
     given = {name for name, value in vars(parser.parse_args(argv, unset)).items()
              if value is not None}
+    if values["resume"] and values["input_dir"] is None and values["output_dir"] is not None \
+            and read_mode(values["output_dir"]) == "train":
+        values["input_dir"] = read_options(values["output_dir"]).get("input_dir")
     values.update(default_dirs(values))
     training, resume = values["mode"] == "train", values["resume"]
     if resume and (values["overwrite"] or values["checkpoint"] and training):
@@ -2452,7 +3154,7 @@ def parse_args(argv=None):
     check_folders(Options(**values), given)
 
     if training and resume:
-        stored = {**read_options(values["output_dir"]), "checkpoint": None}
+        stored = read_options(values["output_dir"])
         now = given - {*MODEL_OPTIONS, "seed"} | {"mode", "output_dir", "resume", "overwrite"}
         for together in ({"max_steps", "max_epochs"}, {"decay_from", "decay_from_epoch"}):
             now |= together if given & together else set()  # a new one takes the old one's place
@@ -2461,7 +3163,10 @@ def parse_args(argv=None):
         stored = read_options(values["checkpoint"])
         restored = {name: value for name, value in stored.items()
                     if name in MODEL_OPTIONS or name in TRAINING_OPTIONS}
-        values = merge_stored(values, given, restored, given - {*MODEL_OPTIONS})
+        own = {*MODEL_OPTIONS}
+        if stored.get("gan_weight") == 0:  # then it has no discriminator
+            own -= {*DISCRIMINATOR_OPTIONS}
+        values = merge_stored(values, given, restored, given - own)
     if "scale_size" not in given and not resume:
         values["scale_size"] = round(values["crop_size"] * 286 / 256)  # the paper's share
     if values["seed"] is None:
@@ -2473,17 +3178,28 @@ def parse_args(argv=None):
 
 def main(argv=None):
     """Runs the program; returns its exit code: 0, 1, 2, 130 or 143 (docs/options.md)."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # names of files need not be text
+            stream.reconfigure(errors="backslashreplace")
+    options = None
     try:
         options = parse_args(argv)
+        if options.deterministic:
+            tf.compat.v2.config.experimental.enable_op_determinism()
         return {"train": train, "test": test, "export": export}[options.mode](options)
     except UserError as error:
-        print(f"pix2pix.py: error: {error}", file=sys.stderr)
+        say(f"pix2pix.py: error: {error}", sys.stderr)
         return 2
     except TrainingError as error:
-        print(f"pix2pix.py: error: {error}", file=sys.stderr)
-        return 1
+        text = str(error)
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
+    except OSError as error:
+        text = f"{error}: make room or check the path; the same command goes on"
+    except tf.errors.ResourceExhaustedError as error:
+        text = f"out of memory ({reason_of(error)}): {advise_memory(options)}"
+    say(f"pix2pix.py: error: {text}", sys.stderr)
+    return 1
 
 
 if __name__ == "__main__":

@@ -1,11 +1,14 @@
 """What the tests share: the project on the path, options, values, and running a graph."""
 
 import os
+import signal
 import sys
+import tempfile
 import zlib
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="pix2pix-tests-")  # what is remembered
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared"  # compatibility checkpoints, not part of the project
 sys.path.insert(0, str(ROOT))
@@ -17,6 +20,10 @@ import pix2pix  # noqa: E402
 
 
 def pytest_configure(config):
+    # what the tests start hears every signal, also where they are run by nohup or with &
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    if hasattr(signal, "SIGHUP"):
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
     config.addinivalue_line("markers", "slow: takes more than ten seconds")
 
 
@@ -70,3 +77,9 @@ def options(tmp_path):
     parsed = pix2pix.parse_args(["--mode", "train", "--input_dir", str(tmp_path), "--output_dir",
                                  str(tmp_path / "run"), "--seed", "11"])
     return pix2pix.with_options(parsed, ngf=2, ndf=3)
+
+
+@pytest.fixture
+def in_empty_folder(tmp_path, monkeypatch):
+    """Works in tmp_path."""
+    monkeypatch.chdir(tmp_path)

@@ -124,13 +124,13 @@ def test_what_is_missing_on_either_side_is_named_once(model, tmp_path, capsys):
 
 @pytest.mark.parametrize("change, first, hint", [
     (dict(ngf=5), "generator/encoder_1/conv2d/kernel of shape [4, 4, 3, 3], the model [4, 4, 3, 5]",
-     "--ngf 3? options.json says 5"),
+     "--ngf 3? its options say 5"),
     (dict(generator="encoder_decoder"), "generator/decoder_4/conv2d_transpose/kernel of shape "
      "[4, 4, 12, 48], the model [4, 4, 12, 24]", "--generator unet?"),
     (dict(upsample="resize"), "lacks generator/decoder_5/conv2d/kernel", "--upsample deconv?"),
     (dict(norm="none", bottleneck_norm=False), None, None),
     (dict(separable_conv=True), "lacks generator/encoder_1/separable_conv2d/depthwise_kernel",
-     "--separable_conv? options.json says True"),
+     "no --separable_conv? its options say True"),
     (dict(crop_size=64), "lacks generator/encoder_6/conv2d/kernel", "--crop_size 32?"),
     (dict(lab_colorization=True), "[4, 4, 3, 3], the model [4, 4, 1, 3]", "--lab_colorization?")])
 def test_another_shape_names_variable_shapes_and_option(model, tmp_path, capsys, change, first,
@@ -167,7 +167,7 @@ def test_sizes_of_one_table_explain_nothing(options):
               **{f"generator/encoder_{number}/conv2d/kernel": [4, 4, 2, 2]
                  for number in range(2, 8)}}  # seven layers: 128, or 384 as three times that
     for size, expected in ((384, "another model's"), (128, "another model's"),
-                           (256, "--crop_size 128? options.json says 256")):
+                           (256, "--crop_size 128? its options say 256")):
         assert expected in pix2pix.explain(shapes, pix2pix.with_options(options, crop_size=size))
 
 
@@ -220,19 +220,21 @@ def test_an_average_that_a_checkpoint_lacks_starts_from_its_weights(model, tmp_p
     np.testing.assert_allclose(more[name + pix2pix.EMA_SUFFIX], more[name], atol=1e-7)
 
 
-@pytest.mark.parametrize("state", [None, 'model_checkpoint_path: "/gone/facades_train/model-2"'])
+@pytest.mark.parametrize("state", [
+    None, b'model_checkpoint_path: "/gone/facades_train/model-2"', b"", b"\xff\xfe", b"}}{{"])
 def test_a_folder_that_was_moved_or_lost_its_state_file(model, tmp_path, state):
     arrays = plain(read(model / "run"))
     folder = write(tmp_path / "moved", arrays, {"ngf": 3, "ndf": 2, "crop_size": 32})
     for path in folder.glob("model-7.*"):
         (folder / path.name.replace("-7", "-12")).write_bytes(path.read_bytes())
     (folder / "checkpoint").unlink()
-    if state:
-        (folder / "checkpoint").write_text(state)
-    assert pix2pix.find_checkpoint(folder) == str(folder / "model-12")
+    if state is not None:
+        (folder / "checkpoint").write_bytes(state)
+    (folder / "model-final.index").write_bytes(b"")
+    assert pix2pix.open_checkpoint(folder).path == str(folder / "model-12")
     assert run("--mode", "train", "--input_dir", model / "pictures", "--output_dir", folder,
                "--resume", "--max_steps", 3) == 0
-    assert pix2pix.find_checkpoint(folder) == str(folder / "model-3")
+    assert pix2pix.open_checkpoint(folder).path == str(folder / "model-3")
 
 
 def test_damage_is_one_line(model, tmp_path, capsys):

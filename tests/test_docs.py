@@ -29,8 +29,10 @@ def documented_flags():
 
 def test_every_flag_is_documented_with_its_default():
     shown = documented_flags()
-    actions = {action.option_strings[0]: action for action in pix2pix.create_parser()._actions
-               if action.dest != "help" and action.option_strings[0] != "--no_flip"}
+    by_dest = {}  # the first of two flags; the second switches it off
+    for action in pix2pix.create_parser()._actions[1:]:
+        by_dest.setdefault(action.dest, action)
+    actions = {action.option_strings[0]: action for action in by_dest.values()}
     assert set(shown) == set(actions)
     for flag, action in actions.items():
         default = " ".join(action.default) or None if isinstance(action.default, list) \

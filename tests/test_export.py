@@ -1,9 +1,12 @@
 """Export: every format against the checkpoint's own pictures, through its own loader and ours."""
 
 import base64
+import io
 import json
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -50,7 +53,6 @@ def png(array):
 
 def unpack(contents):
     """A picture file's pixels."""
-    import io
     return pixels(io.BytesIO(contents))
 
 
@@ -228,3 +230,37 @@ def test_importing_needs_nothing_but_tensorflow():
     code = ("import sys; sys.modules.update(PIL=None, tqdm=None, skimage=None); import pix2pix; "
             "pix2pix.load_export")
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+
+
+def test_an_export_replaces_the_earlier_one_whole(model, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # a relative folder, as users write it
+    arguments = ["--mode", "export", "--checkpoint", model / "run", "--output_dir", "export"]
+    assert main(*arguments, "--export_format", "affinelayer", "pict", "pict") == 0
+    assert tf.train.latest_checkpoint("export") == os.path.join("export", "export")
+    assert main("--mode", "export", "--checkpoint", "export", "--output_dir", "again",
+                "--export_format", "pict") == 0
+    assert Path("again/model.pict").read_bytes() == Path("export/model.pict").read_bytes()
+    assert main(*arguments, "--export_format", "graph") == 0
+    assert sorted(os.listdir("export")) == ["graph.pb", "options.json"]
+
+
+@pytest.mark.parametrize("height, width", [(1024, 512), (64, 64), (300, 450)])
+def test_scaling_there_and_back_moves_nothing(options, monkeypatch, height, width):
+    """A white square's centre stays, with a generator that changes nothing."""
+    monkeypatch.setattr(pix2pix, "create_outputs", lambda inputs, *_, **__: inputs)
+    picture = np.zeros([height, width, 3], np.uint8)
+    picture[height // 4:height // 2, width // 8:width // 2] = 255
+    with tf.Graph().as_default(), tf.Session() as sess:
+        got = unpack(sess.run(pix2pix.translate_encoded(tf.constant(png(picture)), options)))
+    assert got.shape == picture.shape
+    for axis in (0, 1):
+        centres = [(values.sum(axis=(1 - axis, 2)) * np.arange(picture.shape[axis])).sum()
+                   / values.sum() for values in (picture.astype(float), got.astype(float))]
+        assert centres[0] == pytest.approx(centres[1], abs=0.1)
+
+
+def test_the_smallest_pictures_go_through_residual_blocks(options):
+    changed = options._replace(generator="resnet", padding="reflect", crop_size=64)
+    for shape in ((1, 1), (3, 70), (4, 4)):
+        result = run(lambda: pix2pix.translate(tf.constant(draw(1, 1, *shape, 3, low=0)), changed))
+        assert result.shape == (1, *shape, 3)

@@ -343,8 +343,8 @@ def test_an_encoder_decoder_is_a_unet_without_its_skips():
 def same_conv(x, name, width, kernel_size, stride, mode):
     """Convolution with a border of zeros or mirrored, as TensorFlow's SAME places it."""
     around = kernel_size - stride
-    pads = [(0, 0), (around // 2, around - around // 2), (around // 2, around - around // 2), (0, 0)]
-    x = np.pad(x, pads, mode=mode)
+    sides = around // 2, around - around // 2
+    x = np.pad(x, [(0, 0), sides, sides, (0, 0)], mode=mode)
     kernel = filled(f"{name}/conv2d/kernel", [kernel_size, kernel_size, x.shape[3], width])
     patches = np.lib.stride_tricks.sliding_window_view(x, (kernel_size,) * 2, axis=(1, 2))
     return np.einsum("nijcyx,yxco->nijo", patches[:, ::stride, ::stride], kernel,

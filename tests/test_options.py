@@ -1,6 +1,7 @@
 """Options: the command line, what a checkpoint brings back, and what is refused."""
 
 import json
+import re
 
 import pytest
 
@@ -73,7 +74,10 @@ def test_resume_brings_back_all_but_what_is_given(dataset, tmp_path):
               bottleneck_norm=False, checkpoint="elsewhere")
     options = parse("--mode train --resume --max_epochs 9 --seed 2 --input_dir", dataset / "train")
     assert (options.ngf, options.seed, options.lr, options.batch_size) == (3, 11, 0.5, 6)
-    assert options.max_epochs == 9 and options.checkpoint is None
+    # where it started from is where it starts again, should it have saved nothing
+    assert options.max_epochs == 9 and options.checkpoint == "elsewhere"
+    write_run(tmp_path / "run", input_dir=str(dataset / "train"))
+    assert parse("--mode train --resume --output_dir run").input_dir == str(dataset / "train")
 
 
 def test_resume_of_affinelayers_run_keeps_its_model(dataset, tmp_path):
@@ -218,3 +222,54 @@ def test_importing_and_help_do_not_load_tensorflow():
     folder = str(pix2pix.Path(pix2pix.__file__).parent)
     done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True)
     assert done.returncode == 0
+
+
+@pytest.mark.parametrize("stored", [
+    {"norm": "foo"}, {"ngf": "x"}, {"ngf": 0}, {"patch_size": 71}, {"crop_size": None},
+    {"generator": "foo"}, {"separable_conv": 1}, {"augment": ["fog"]}, {"augment": "vflip"}])
+def test_a_stored_value_that_no_flag_takes_is_named(dataset, tmp_path, stored):
+    write_run(tmp_path / "old", **stored)
+    (name, value), = stored.items()
+    with pytest.raises(pix2pix.UserError, match=re.escape(f"options.json says {name}: {value}")):
+        parse("--mode test --checkpoint old --input_dir", dataset / "val")
+
+
+def test_every_default_is_a_value_that_could_be_stored():
+    defaults = vars(pix2pix.create_parser().parse_args(["--mode", "train"]))
+    for action in pix2pix.create_parser()._actions:
+        if action.dest in defaults:
+            stored = json.loads(json.dumps(defaults[action.dest]))
+            assert pix2pix.is_valid(action, stored), action.dest
+
+
+def test_switches_of_a_model_can_be_switched_off(dataset, tmp_path):
+    write_run(tmp_path / "old", test_dropout=True, diffaugment=True, no_dropout=True,
+              augment=["vflip"])
+    options = parse("--mode train --no_test_dropout --dropout --no_diffaugment --augment none "
+                    "--checkpoint old --output_dir new --input_dir", dataset / "train")
+    assert not options.test_dropout and not options.no_dropout and not options.diffaugment
+    assert options.augment == ["none"]
+
+
+def test_a_discriminator_that_a_model_lacks_is_the_command_lines(dataset, tmp_path):
+    write_run(tmp_path / "l1", gan_weight=0.0, ndf=64, patch_size=70, ngf=5)
+    options = parse("--mode train --gan_weight 1 --ndf 4 --patch_size 16 --ngf 7 "
+                    "--checkpoint l1 --output_dir new --input_dir", dataset / "train")
+    assert (options.ndf, options.patch_size, options.ngf) == (4, 16, 5)
+
+
+@pytest.mark.parametrize("flags, part", [
+    ("--mode test --resume --checkpoint old", "--resume is for --mode train"),
+    ("--mode test --aspect_ratio 0.01 --checkpoint old", "less than 11 pixels"),
+    ("--mode train --output_dir what?", "takes for a pattern"),
+    ("--mode train --output_dir [1]", "takes for a pattern"),
+    ("--mode test --checkpoint old --output_dir {images}", "among the pictures"),
+    ("--mode train --output_dir {images}/..", "among the pictures"),
+    ("--mode export --checkpoint old --output_dir ours", "of no earlier export"),
+    ("--mode train --max_steps " + 400 * "9", "give a whole number")])
+def test_more_that_makes_no_sense(dataset, tmp_path, flags, part):
+    write_run(tmp_path / "old")
+    (tmp_path / "ours" / "variables").mkdir(parents=True)
+    (dataset / "images").mkdir()
+    with pytest.raises(pix2pix.UserError, match=re.escape(part)):
+        parse(flags.format(images=dataset / "images") + " --input_dir", dataset / "images")

@@ -26,7 +26,8 @@ SLOTS = ("/Adam", "/Adam_1", pix2pix.EMA_SUFFIX, "/moving_mean", "/moving_varian
 
 
 def find_variables(model):
-    """Path of the checkpoint or .pict file that a path stands for. Raises UserError."""
+    """What a path stands for: a checkpoint's prefix, a training folder or a .pict file. Raises
+    UserError."""
     path = Path(model)
     inside = path.parent if path.name == "saved_model.pb" else path
     for prefix in (inside / "variables" / "variables", inside / "export",
@@ -37,7 +38,7 @@ def find_variables(model):
         raise UserError(f"{path} is no checkpoint, export with variables or .pict file: name one")
     if not path.exists():
         raise UserError(f"{path} does not exist: check the path")
-    return pix2pix.find_checkpoint(path)
+    return str(path)
 
 
 def describe_options(path, shapes):
@@ -57,8 +58,8 @@ def is_weight(name):
 
 def describe(model, with_variables):
     """The lines that describe a model. Raises UserError."""
-    path = find_variables(model)
-    stored = pix2pix.open_variables(path)
+    stored = pix2pix.open_checkpoint(find_variables(model))
+    path = stored.path
     shapes = dict(sorted(stored.shapes.items()))
     files = [file for file in Path(path).parent.glob(f"{Path(path).name}*") if file.is_file()]
     lines = [f"file = {path}",

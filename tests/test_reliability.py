@@ -1,0 +1,703 @@
+"""What docs/reliability.md promises, by breaking it on purpose, in small runs."""
+
+import json
+import os
+import re
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import textwrap
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import ROOT
+from PIL import Image
+from test_modes import assert_equal_runs, draw_pairs, read_variables, run, stop_at
+
+import pix2pix
+from pix2pix import tf
+
+pytestmark = pytest.mark.usefixtures("in_empty_folder")
+SMALL = ["--ngf", "1", "--ndf", "1", "--crop_size", "32", "--patch_size", "16", "--summary_freq",
+         "0", "--seed", "7"]
+
+
+def train_small(folder, *flags):
+    return run("--mode", "train", "--input_dir", "bars/train", "--output_dir", folder, *SMALL,
+               *flags)
+
+
+def resume(folder, *flags):
+    return run("--mode", "train", "--input_dir", "bars/train", "--output_dir", folder, "--resume",
+               *flags)
+
+
+def start(code, *arguments, **more):
+    """A Python process with pix2pix imported and `argv` the arguments of a small training."""
+    argv = ["--mode", "train", "--input_dir", "bars/train", "--output_dir", "run", *SMALL,
+            *map(str, arguments)]
+    head = f"import sys; sys.path.insert(0, {str(ROOT)!r}); import pix2pix; argv = {argv!r}\n"
+    return subprocess.Popen([sys.executable, "-c", head + textwrap.dedent(code)],
+                            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **more)
+
+
+def finish(process, seconds=120):
+    """Exit code, stdout and stderr; a process that hangs is killed and fails the test."""
+    try:
+        out, err = process.communicate(timeout=seconds)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        pytest.fail(f"hangs: {process.communicate()}")
+    return process.returncode, out, err
+
+
+# ---- exact resume
+
+
+def die_at(monkeypatch, at_step):
+    """Ends the next training before its at_step-th step, without a chance to save."""
+    real = pix2pix.run_step
+
+    def dying(sess, show, due, step, *more):
+        if step == at_step:
+            raise SystemExit("killed")
+        return real(sess, show, due, step, *more)
+    monkeypatch.setattr(pix2pix, "run_step", dying)
+
+
+FLAGS = ["--crop_size", 64,  # the least with dropout
+         "--batch_size", 3, "--progress_freq", 2, "--lr_decay", "linear",
+         "--ema_generator", 0.9, "--augment", "vflip", "brightness", "noise", "--max_steps", 7]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A folder with bars/train (10 pictures) and a run of 7 steps on batches of 3."""
+    root = tmp_path_factory.mktemp("whole")
+    draw_pairs(root / "bars/train", 10)
+    before = os.getcwd()
+    os.chdir(root)
+    try:
+        assert train_small("whole", *FLAGS) == 0
+    finally:
+        os.chdir(before)
+    return root
+
+
+@pytest.mark.parametrize("how", ["stopped", "killed", "killed before the first save"])
+def test_resume_is_exact_in_the_middle_of_an_epoch(whole, monkeypatch, how):
+    os.symlink(whole / "bars", "bars")
+    freq = 100 if "first" in how else 2
+    if how == "stopped":
+        stop_at(monkeypatch, 5)  # of the four steps of an epoch the second's first
+        assert train_small("parts", *FLAGS, "--save_freq", freq) == 130
+    else:
+        die_at(monkeypatch, 6)
+        with pytest.raises(SystemExit):
+            train_small("parts", *FLAGS, "--save_freq", freq)
+    monkeypatch.setattr(pix2pix, "run_step", REAL_RUN_STEP)
+    assert resume("parts") == 0
+    assert_equal_runs(whole / "whole", "parts")
+    rows = Path("parts/log.csv").read_text().splitlines()
+    assert [row.split(",")[0] for row in rows] == ["step", "2", "4", "6", "7"]
+
+
+REAL_RUN_STEP = pix2pix.run_step
+
+
+def test_resume_of_a_run_from_a_checkpoint_before_its_first_save(whole, monkeypatch):
+    os.symlink(whole / "bars", "bars")
+    flags = ["--checkpoint", whole / "whole", "--max_steps", 3, "--progress_freq", 1]
+    assert train_small("one", *flags) == 0
+    die_at(monkeypatch, 9)
+    with pytest.raises(SystemExit):
+        train_small("parts", *flags)
+    monkeypatch.setattr(pix2pix, "run_step", REAL_RUN_STEP)
+    assert resume("parts") == 0
+    assert_equal_runs("one", "parts")
+
+
+def test_a_torn_log_goes_on_after_its_last_whole_row(whole):
+    shutil.copytree(whole / "whole", "run")
+    with open("run/log.csv", "a", encoding="utf-8") as file:
+        file.write("9,3,0.1")
+    os.symlink(whole / "bars", "bars")
+    assert resume("run", "--max_steps", 10) == 0
+    rows = [row.split(",") for row in Path("run/log.csv").read_text().splitlines()]
+    assert [row[0] for row in rows] == ["step", "2", "4", "6", "8", "10"]
+    assert len({len(row) for row in rows}) == 1
+
+
+def test_deterministic_switches_on_tensorflows_op_determinism(tmp_path):
+    draw_pairs(tmp_path / "bars/train", 2)
+    code, out, err = finish(start("""
+        code = pix2pix.main(argv)
+        from tensorflow.python.framework import config
+        print(config.is_op_determinism_enabled())
+        sys.exit(code)""", "--max_steps", 1, "--deterministic"))
+    assert code == 0 and out.splitlines()[-1] == "True", err
+
+
+# ---- being stopped
+
+
+@pytest.mark.parametrize("number, code", [(signal.SIGINT, 130), (signal.SIGTERM, 143),
+                                          (signal.SIGHUP, 129)])
+def test_a_second_signal_ends_in_the_middle_of_a_step(tmp_path, number, code):
+    draw_pairs(tmp_path / "bars/train", 2)
+    process = start("""
+        def sleep():
+            import time
+            print("in the step", flush=True)
+            time.sleep(600)
+            return 0
+        def endless(sess, *_):
+            with sess.graph.as_default():
+                sess.graph._finalized = False
+                sess.run(pix2pix.tf.numpy_function(sleep, [], pix2pix.tf.int64))
+        pix2pix.run_step = endless
+        sys.exit(pix2pix.main(argv))""", "--max_steps", 1)
+    assert any("in the step" in line for line in process.stdout)
+    process.send_signal(number)
+    assert "stops after this step" in process.stderr.readline()
+    process.send_signal(number)
+    got, _, err = finish(process, 30)
+    assert got == code and "stopped at once" in err
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGINT])
+def test_what_nohup_and_scripts_ignore_stays_ignored(number):
+    previous = signal.signal(number, signal.SIG_IGN)
+    try:
+        interrupt = pix2pix.Interrupt()
+        assert signal.getsignal(number) == signal.SIG_IGN
+        assert signal.getsignal(signal.SIGTERM) == interrupt.receive
+        interrupt.close()
+    finally:
+        signal.signal(number, previous)
+
+
+# ---- checkpoints
+
+
+def test_the_newest_and_every_so_many_epochs_are_kept(tmp_path):
+    draw_pairs(tmp_path / "bars/train", 2)
+    assert train_small("run", "--max_epochs", 5, "--save_freq", 1, "--keep_checkpoints", 2,
+                       "--keep_every_epochs", 2) == 0
+    kept = sorted(path.stem for path in Path("run").glob("*.index"))
+    assert kept == ["epoch-2", "epoch-4", "model-10", "model-9"]
+    state = tf.train.get_checkpoint_state("run")
+    assert [Path(path).name for path in state.all_model_checkpoint_paths] == ["model-9", "model-10"]
+    assert tf.train.load_variable("run/epoch-2", "global_step") == 4
+    assert run("--mode", "test", "--input_dir", "bars/train", "--checkpoint", "run/epoch-2",
+               "--output_dir", "out") == 0
+    assert resume("run", "--max_epochs", 6) == 0
+    kept = sorted(path.stem for path in Path("run").glob("*.index"))
+    assert kept == ["epoch-2", "epoch-4", "epoch-6", "model-11", "model-12"]
+
+
+def flip(path, place):
+    """Turns all bits of a byte."""
+    contents = bytearray(path.read_bytes())
+    contents[int(place * (len(contents) - 1))] ^= 0xFF
+    path.write_bytes(contents)
+
+
+def cut(path, place):
+    """Leaves a part."""
+    path.write_bytes(path.read_bytes()[:int(place * path.stat().st_size)])
+
+
+DATA, INDEX = "model-7.data-00000-of-00001", "model-7.index"
+
+
+@pytest.mark.parametrize("damage", [
+    lambda folder: flip(folder / DATA, 0.5), lambda folder: cut(folder / DATA, 0.9),
+    lambda folder: flip(folder / INDEX, 0.3), lambda folder: cut(folder / INDEX, 0.5),
+    lambda folder: cut(folder / INDEX, 0), lambda folder: (folder / INDEX).unlink(),
+    lambda folder: (folder / DATA).unlink(),
+    lambda folder: [(folder / name).unlink() for name in (DATA, INDEX)]],
+    ids=["data flipped", "data cut", "index flipped", "index cut", "index empty", "index gone",
+         "data gone", "both gone"])
+def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(twice_saved, tmp_path, capsys,
+                                                                  damage):
+    shutil.copytree(twice_saved / "whole", tmp_path / "run")
+    damage(tmp_path / "run")
+    stored = pix2pix.open_checkpoint(tmp_path / "run")
+    assert stored.path.endswith("model-6") and pix2pix.read_step(stored) == 6
+    assert "model-7 is not a whole checkpoint" in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def twice_saved(tmp_path_factory, whole):
+    """As `whole`, with the checkpoint of step 6 too."""
+    root = tmp_path_factory.mktemp("twice")
+    os.symlink(whole / "bars", root / "bars")
+    before = os.getcwd()
+    os.chdir(root)
+    try:
+        assert train_small("whole", *FLAGS, "--save_freq", 6) == 0
+    finally:
+        os.chdir(before)
+    return root
+
+
+def test_a_damaged_newest_checkpoint_costs_its_steps_alone(twice_saved, capsys):
+    os.symlink(twice_saved / "bars", "bars")
+    shutil.copytree(twice_saved / "whole", "run")
+    flip(Path("run", DATA), 0.2)
+    (Path("run") / "model-9_temp").mkdir()  # of a process killed while it saved
+    assert resume("run") == 0
+    printed = capsys.readouterr()
+    assert "model-7" in printed.err and "loading model from run/model-6" in printed.out
+    assert_equal_runs(twice_saved / "whole", "run")
+    assert not Path("run/model-9_temp").exists()
+
+
+def test_no_flipped_byte_of_a_checkpoint_goes_unnoticed(whole, tmp_path):
+    expected = pix2pix.open_variables(str(whole / "whole/model-7")).arrays
+    draws, num_refused = np.random.default_rng(3), 0
+    for name in (DATA, INDEX):
+        for place in draws.uniform(size=60):
+            for file in (DATA, INDEX):
+                shutil.copy(whole / "whole" / file, tmp_path / file)
+            flip(tmp_path / name, place)
+            try:
+                got = pix2pix.open_variables(str(tmp_path / "model-7")).arrays
+                assert got.keys() == expected.keys()
+                for key, value in expected.items():
+                    np.testing.assert_array_equal(got[key], value)
+            except pix2pix.UserError:
+                num_refused += 1
+    assert num_refused > 110
+
+
+def test_all_damaged_is_one_line(twice_saved, capsys):
+    os.symlink(twice_saved / "bars", "bars")
+    shutil.copytree(twice_saved / "whole", "run")
+    for path in Path("run").glob("model-*"):
+        cut(path, 0.1)
+    assert resume("run") == 2
+    assert "holds no whole checkpoint" in capsys.readouterr().err.splitlines()[-1]
+
+
+@pytest.mark.parametrize("limit", [20_000, 60_000])
+def test_a_failing_save_is_one_line_and_the_checkpoint_before_is_whole(whole, limit):
+    os.symlink(whole / "bars", "bars")
+    shutil.copytree(whole / "whole", "run")
+    state = Path("run/checkpoint").read_bytes()
+    before = {path.name: path.read_bytes() for path in Path("run").glob("model-7*")}
+
+    def no_large_files():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+    code, _, err = finish(start(
+        "sys.exit(pix2pix.main(argv[:6] + ['--resume', '--max_steps', '9']))",
+        preexec_fn=no_large_files))
+    last = err.splitlines()[-1]
+    assert code == 1 and "cannot save model-9" in last and "model-7 is whole" in last
+    assert "Traceback" not in err
+    assert {path.name: path.read_bytes() for path in Path("run").glob("model-*")} == before
+    assert Path("run/checkpoint").read_bytes() == state
+    assert resume("run", "--max_steps", 9) == 0
+
+
+def test_a_copied_run_leaves_the_original_alone(whole, tmp_path):
+    shutil.copytree(whole / "whole", tmp_path / "original")
+    original = tmp_path / "original"
+    (original / "checkpoint").write_text("".join(  # as TensorFlow's Saver writes it
+        f'{key}: "{original}/model-7"\n'
+        for key in ("model_checkpoint_path", "all_model_checkpoint_paths")))
+    shutil.copytree(original, "copy")
+    before = {path.name: path.read_bytes() for path in original.iterdir() if path.is_file()}
+    os.symlink(whole / "bars", "bars")
+    assert resume("copy", "--max_steps", 12, "--save_freq", 1) == 0
+    assert before == {path.name: path.read_bytes()
+                      for path in original.iterdir() if path.is_file()}
+    assert len(list(Path("copy").glob("model-*.index"))) == 3
+
+
+def test_a_checkpoint_that_does_not_fit_takes_no_run_away(whole, capsys):
+    os.symlink(whole / "bars", "bars")
+    shutil.copytree(whole / "whole", "run")
+    shutil.copytree(whole / "whole", "other")
+    stored = json.loads(Path("other/options.json").read_text())
+    Path("other/options.json").write_text(json.dumps({**stored, "ngf": 3}))
+    before = sorted(os.listdir("run"))
+    for folder in ("run", "new"):
+        more = ["--overwrite"] if folder == "run" else []
+        assert run("--mode", "train", "--input_dir", "bars/train", "--output_dir", folder,
+                   "--checkpoint", "other", "--max_steps", 1, *more) == 2
+        assert "--ngf 1?" in capsys.readouterr().err
+    assert sorted(os.listdir("run")) == before and not Path("new").exists()
+
+
+# ---- not finite
+
+
+def poison(monkeypatch, colour):
+    """Pictures whose first pixel has this red become not a number on their way in."""
+    real = pix2pix.split_pair
+
+    def poisoned(picture, *more):
+        is_bad = tf.abs(picture[0, 0, 0] - colour / 255) < 0.5 / 255
+        return [tf.where(is_bad, half * np.nan, half) for half in real(picture, *more)]
+    monkeypatch.setattr(pix2pix, "split_pair", poisoned)
+
+
+def save_pair(path, colour):
+    half = np.random.default_rng(colour).integers(0, 256, (32, 32, 3), np.uint8)
+    half[0, 0, 0] = colour
+    Image.fromarray(np.concatenate([half, half[::-1]], axis=1)).save(path)
+
+
+def test_a_step_that_is_not_finite_is_named_and_not_applied(tmp_path, capsys, monkeypatch):
+    Path("bars/train").mkdir(parents=True)
+    for number in range(4):
+        save_pair(f"bars/train/{number}.png", 10 + number)
+    poison(monkeypatch, 12)
+    flags = ["--max_epochs", 3, "--progress_freq", 1, "--save_freq", 1, "--keep_checkpoints", 20,
+             "--summary_freq", 1, "--summary_histograms", "--ema_generator", 0.9]
+    assert train_small("run", *flags) == 0
+    lines = [line for line in capsys.readouterr().err.splitlines() if "not finite" in line]
+    assert len(lines) == 3
+    assert all("gen_loss_L1 nan" in line and "bars/train/2.png" in line for line in lines)
+    bad_steps = [int(line.split("step ")[1].split()[0]) for line in lines]
+    assert [(step - 1) // 4 for step in bad_steps] == [0, 1, 2]
+    saved = {pix2pix.step_of(path) for path in Path("run").glob("model-*.index")}
+    assert saved == {*range(1, 13)} - {*bad_steps} | {12}
+    assert all(np.isfinite(value).all() for value in read_variables("run").values())
+    rows = Path("run/log.csv").read_text()
+    assert "nan" not in rows and len(rows.splitlines()) == 1 + 12 - 3
+    if 1 < bad_steps[0] < 4:  # between two good ones: the weights and Adam rest, the step counts
+        before, after = (pix2pix.open_variables(f"run/model-{bad_steps[0] + there}").arrays
+                         for there in (-1, 1))
+        assert after["global_step"] == before["global_step"] + 2
+        power = "generator_train/beta1_power"
+        assert after[power] == pytest.approx(before[power] * 0.5)
+
+
+def test_too_many_in_a_row_go_back_once_and_stop(tmp_path, capsys):
+    draw_pairs(tmp_path / "bars/train", 3)
+    assert train_small("run", "--max_steps", 4, "--save_freq", 2) == 0
+    capsys.readouterr()
+    assert resume("run", "--max_steps", 40, "--lr", 1e30, "--max_bad_steps", 3) == 1
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("pix2pix")]
+    assert sum("going back to the last checkpoint, once" in line for line in lines) == 1
+    assert lines[-1].startswith("pix2pix.py: error: step ") and "in a row" in lines[-1]
+    assert "bars/train/" in lines[-1] and "lower --lr" in lines[-1]
+    assert all(np.isfinite(value).all() for value in read_variables("run").values())
+    assert read_variables("run")["global_step"] == 4
+
+
+def test_nothing_to_go_back_to_stops_at_once(tmp_path, capsys):
+    draw_pairs(tmp_path / "bars/train", 3)
+    assert train_small("run", "--max_steps", 40, "--lr", 1e30) == 1
+    assert "there is no checkpoint to go back to" in capsys.readouterr().err.splitlines()[-1]
+    assert not list(Path("run").glob("model-*"))
+
+
+# ---- dead training
+
+
+def make_signs(number, **changes):
+    """Signs of a healthy step."""
+    draws = np.random.default_rng(number)
+    signs = pix2pix.Signs(discrim_loss=draws.uniform(0.5, 1.3), gen_norm=10.0,
+                          output_contrast=0.4, target_contrast=0.5,
+                          outputs=draws.uniform(-1, 1, (1, 8, 8, 3)),
+                          targets=draws.uniform(-1, 1, (1, 8, 8, 3)))
+    return signs._replace(**changes)
+
+
+SAME = np.full((1, 8, 8, 3), 0.3)
+TROUBLES = {
+    "discriminator won": [{"discrim_loss": 1e-3}],
+    "discriminator dead": [{"discrim_loss": 1.3863}],
+    "outputs constant": [{"output_contrast": 0.001, "outputs": SAME}],
+    "outputs alike": [{"outputs": SAME}],
+    "gradients vanished": [{"gen_norm": 1e-5}]}
+
+
+@pytest.mark.parametrize("name", TROUBLES)
+def test_each_way_to_die_is_told_once(options, name):
+    changes, = TROUBLES[name]
+    watch = pix2pix.Watch(options)
+    told = [watch.look(make_signs(number, **changes)) for number in range(60)]
+    assert [len(texts) for texts in told] == [0] * 19 + [1] + [0] * 40
+    assert "try" in told[19][0]
+    # one healthy sign among them keeps it quiet
+    signs = [make_signs(number, **({} if number == 9 else changes)) for number in range(20)]
+    found = pix2pix.find_troubles(signs, options)
+    assert name not in found or name == "outputs alike"
+
+
+def test_a_healthy_run_and_plain_targets_are_left_alone(options):
+    assert pix2pix.find_troubles([make_signs(number) for number in range(20)], options) == {}
+    plain = [make_signs(number, outputs=SAME, targets=SAME, output_contrast=0.001,
+                        target_contrast=0.001) for number in range(20)]
+    assert pix2pix.find_troubles(plain, options) == {}
+
+
+@pytest.mark.parametrize("gan_loss, smoothing", [("vanilla", 0.0), ("vanilla", 0.1),
+                                                 ("lsgan", 0.0), ("lsgan", 0.1), ("hinge", 0.0)])
+def test_blind_and_lowest_loss_are_the_discriminators(options, gan_loss, smoothing):
+    """Against a search over logits that are the same for real and generated, and free ones."""
+    logits = np.linspace(-12, 12, 4801, dtype=np.float32)
+    with tf.Graph().as_default(), tf.Session() as sess:
+        real = sess.run(pix2pix.gan_distance(logits, 1 - smoothing, gan_loss))
+        fake = sess.run(pix2pix.gan_distance(logits, 0.0, gan_loss))
+    got = pix2pix.blind_loss(options._replace(gan_loss=gan_loss, label_smoothing=smoothing))
+    assert got == pytest.approx([(real + fake).min(), real.min() + fake.min()], abs=1e-3)
+
+
+def test_a_dead_generator_is_told_in_the_log_and_on_the_page(tmp_path, capsys, monkeypatch):
+    draw_pairs(tmp_path / "bars/train", 3)
+    monkeypatch.setattr(pix2pix, "WATCH_FREQ", 1)
+    monkeypatch.setattr(pix2pix, "WATCH_LENGTH", 3)
+    real = pix2pix.create_generator
+    monkeypatch.setattr(pix2pix, "create_generator", lambda *more: real(*more) * 0 + 0.99)
+    assert train_small("run", "--max_steps", 6) == 0
+    notes = [line for line in capsys.readouterr().err.splitlines() if "; try" in line]
+    assert sum("one colour" in line for line in notes) == 1
+    assert sum("gradients are below" in line for line in notes) == 1
+    page = Path("run/index.html").read_text()
+    assert page.count('class="note"') == len(notes)
+
+
+# ---- bad files
+
+
+def make_bad_files(folder):
+    """A file of each kind that cannot be used; name -> a part of the reason."""
+    whole_jpeg, whole_png = (folder / name for name in ("1.JPG", "2.png"))
+    jpeg, png = whole_jpeg.read_bytes(), whole_png.read_bytes()
+    huge = png[:16] + (60000).to_bytes(4, "big") * 2 + png[24:]
+    (folder / "truncated.jpg").write_bytes(jpeg[:len(jpeg) // 2])
+    (folder / "truncated.png").write_bytes(png[:len(png) // 2])
+    (folder / "header.png").write_bytes(png[:15])
+    (folder / "empty.jpg").write_bytes(b"")
+    (folder / "text.png").write_bytes(b"no picture")
+    (folder / "huge.png").write_bytes(huge)
+    (folder / "zero.png").write_bytes(png[:16] + bytes(8) + png[24:])
+    (folder / "folder.png").mkdir()
+    (folder / "link.png").symlink_to("nowhere.png")
+    os.mkfifo(folder / "fifo.jpg")
+    Image.new("RGB", (1, 9)).save(folder / "narrow.png")
+    Image.new("RGB", (64, 64)).save(folder / "single.png")
+    (folder / "two\nlines <b>.jpg").write_bytes(b"")
+    return {"truncated.jpg": "cannot be decoded", "truncated.png": "cannot be decoded",
+            "header.png": "cut in its header", "empty.jpg": "empty", "text.png": "neither JPEG",
+            "huge.png": "60000x60000 pixels", "zero.png": "cannot be decoded",
+            "folder.png": "a folder", "link.png": "broken link", "fifo.jpg": "not a file",
+            "narrow.png": "no pair", "single.png": "no pair", "two\\nlines <b>.jpg": "empty"}
+
+
+@pytest.mark.parametrize("mode", ["train", "test"])
+def test_bad_files_are_all_named_before_the_first_step(whole, tmp_path, capsys, mode):
+    folder = draw_pairs(tmp_path / "bars" / "train", 25)
+    reasons = make_bad_files(folder)
+    arguments = ["--mode", mode, "--input_dir", folder, "--output_dir", "out", "--max_steps", 1]
+    arguments += SMALL if mode == "train" else ["--checkpoint", whole / "whole"]
+    assert run(*arguments) == 2
+    *lines, last = capsys.readouterr().err.splitlines()
+    assert len(lines) == len(reasons)
+    for name, reason in reasons.items():
+        line, = (line for line in lines if f"/{name} cannot be used" in line)
+        assert reason in line
+    assert "13 of 38 pictures cannot be used" in last and "--on_bad_image skip" in last
+    assert run(*arguments, "--on_bad_image", "skip") == 2  # more than a tenth
+    assert "more than 10%" in capsys.readouterr().err.splitlines()[-1]
+    assert not Path("out").exists()
+    for name in [*reasons][2:]:
+        pix2pix.remove(folder / name.replace("\\n", "\n"))
+    assert run(*arguments, "--on_bad_image", "skip") == 0
+    printed = capsys.readouterr()
+    assert printed.err.count("cannot be used") == 2
+    if mode == "test":
+        assert "wrote 25 of 25" in printed.out
+
+
+def test_a_file_without_permission_is_named(tmp_path):
+    with tempfile.TemporaryDirectory() as root:  # which others may enter
+        os.chmod(root, 0o755)
+        folder = draw_pairs(Path(root, "train"), 2)
+        os.chmod(folder / "2.png", 0)
+        pix2pix.check_folder(draw_pairs(tmp_path / "before", 1))  # imports what it needs
+        if os.geteuid() == 0:
+            os.seteuid(65534)  # root may read everything
+        try:
+            findings = pix2pix.check_folder(folder)
+        finally:
+            os.seteuid(os.getuid())
+    assert [finding.reason for finding in findings.values()] == ["", "Permission denied"]
+
+
+def test_what_was_checked_is_remembered_until_it_changes(tmp_path, monkeypatch):
+    folder = draw_pairs(tmp_path / "bars" / "train", 4)
+    checked, real = [], pix2pix.check_file
+    monkeypatch.setattr(pix2pix, "check_file",
+                        lambda path, *more: checked.append(path.name) or real(path, *more))
+    first = pix2pix.check_folder(folder)
+    assert sorted(checked) == ["1.JPG", "2.png", "3.JPG", "4.png"]
+    assert pix2pix.check_folder(folder) == first and len(checked) == 4
+    os.utime(folder / "3.JPG", (1, 1))
+    (folder / "4.png").write_bytes(b"")
+    findings = pix2pix.check_folder(folder)
+    assert sorted(checked[4:]) == ["3.JPG", "4.png"]
+    assert [path.name for path, finding in findings.items() if finding.reason] == ["4.png"]
+    assert pix2pix.check_folder(folder) == findings and checked[6:] == ["4.png"]
+    pix2pix.findings_path(folder).write_text("[not a dictionary")
+    assert pix2pix.check_folder(folder) == findings
+
+
+def test_files_are_checked_in_parallel(tmp_path, monkeypatch):
+    folder, real = draw_pairs(tmp_path / "bars/train", 4), pix2pix.check_file
+    for name in ("cpu_count", "process_cpu_count"):  # of a machine with two cores
+        monkeypatch.setattr(os, name, lambda: 2, raising=False)
+    together = threading.Barrier(2, timeout=60)  # one file alone waits in vain
+    monkeypatch.setattr(pix2pix, "check_file",
+                        lambda *arguments: together.wait() * 0 or real(*arguments))
+    assert not any(finding.reason for finding in pix2pix.check_folder(folder).values())
+
+
+def spoil_at(monkeypatch, at_step, spoil):
+    """Calls spoil() before the at_step-th step of the next training."""
+    real = pix2pix.run_step
+
+    def spoiled(sess, show, due, step, *more):
+        if step == at_step:
+            spoil()
+        return real(sess, show, due, step, *more)
+    monkeypatch.setattr(pix2pix, "run_step", spoiled)
+
+
+@pytest.mark.parametrize("how", ["gone", "cut"])
+def test_a_file_that_goes_bad_in_training(tmp_path, capsys, monkeypatch, how):
+    """With 11 pictures one bad is under a tenth."""
+    folder = draw_pairs(tmp_path / "bars" / "train", 11)
+    spoil_at(monkeypatch, 12, lambda: os.remove(folder / "4.png") if how == "gone"
+             else cut(folder / "4.png", 0.3))
+    flags = ["--max_steps", 33, "--progress_freq", 1]
+    assert train_small("fails", *flags) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert "4.png cannot be used" in lines[-2] and "1 of 11 pictures" in lines[-1]
+    failed_at = int(read_variables("fails")["global_step"])  # saved before it ends
+    assert 12 <= failed_at < 33
+    pix2pix.remove(folder)
+    draw_pairs(folder, 11)
+    assert train_small("skips", *flags, "--on_bad_image", "skip") == 0
+    assert capsys.readouterr().err.count("4.png cannot be used") == 1
+    assert read_variables("skips")["global_step"] == 33
+    steps = [int(row.split(",")[0]) for row in Path("skips/log.csv").read_text().splitlines()[1:]]
+    assert 29 <= len(steps) < 33 and failed_at in steps and failed_at + 1 not in steps
+
+
+def test_a_file_that_goes_bad_in_test(whole, tmp_path, capsys, monkeypatch):
+    folder = draw_pairs(tmp_path / "val", 11)
+    real = pix2pix.prepare_test
+
+    def spoiled(options):
+        cut(folder / "4.png", 0.5)
+        return real(options)
+    monkeypatch.setattr(pix2pix, "prepare_test", spoiled)
+    arguments = ["--mode", "test", "--input_dir", folder, "--checkpoint", whole / "whole",
+                 "--output_dir", "out"]
+    assert run(*arguments, "--on_bad_image", "skip") == 0
+    printed = capsys.readouterr()
+    assert "wrote 10 of 11" in printed.out and "4.png cannot be used" in printed.err
+    rows = Path("out/metrics.csv").read_text().splitlines()
+    assert [row.split(",")[0] for row in rows] == ["name", *"123", "5", *"6789", "10", "11"]
+
+
+def test_names_that_are_alike_or_long_keep_their_own_results(whole, tmp_path):
+    folder = draw_pairs(tmp_path / "val", 1)
+    png = (folder / "1.JPG").read_bytes()
+    names = ["a.png", "A.jpg", "a.png.jpg", "\N{CAT}" * 62 + ".jpg", "\N{CAT}" * 61 + "x.jpg",
+             "=1+1.jpg", "-.jpg", "%s.jpg", "..jpg"]
+    for name in names:
+        (folder / name).write_bytes(png)
+    assert run("--mode", "test", "--input_dir", folder, "--checkpoint", whole / "whole",
+               "--output_dir", "out") == 0
+    written = os.listdir("out/images")
+    assert len(written) == 3 * len(names)  # but for ..jpg, which is hidden
+    assert len({name.casefold() for name in written}) == len(written)
+    assert sorted(os.listdir(tmp_path)) == ["out", "val"]
+
+
+# ---- options, memory, logging
+
+
+@pytest.mark.parametrize("flags", [
+    ["--batch_size", "0"], ["--lr", "nan"], ["--lr", "inf"], ["--lr", "0"], ["--ngf", "-1"],
+    ["--ngf", "1.5"], ["--crop_size", "33"], ["--crop_size", "0"], ["--scale_size", "16"],
+    ["--max_steps", "0"], ["--max_epochs", "-3"], ["--beta1", "1"], ["--l1_weight", "-1"],
+    ["--label_smoothing", "0.9"], ["--ema_generator", "1"], ["--seed", "-1"], ["--seed", "x"],
+    ["--aspect_ratio", "0"], ["--keep_checkpoints", "0"], ["--keep_every_epochs", "-1"],
+    ["--max_bad_steps", "0"], ["--on_bad_image", "weep"], ["--save_freq", "-1"],
+    ["--input_dir", "gone"], ["--output_dir", "file"], ["--output_dir", "file/inside"],
+    ["--checkpoint", "gone"], ["--nonsense"], ["--mode", "dream"]])
+def test_a_bad_value_is_one_line_before_tensorflow(tmp_path, capsys, monkeypatch, flags):
+    draw_pairs(tmp_path / "bars/train", 1)
+    Path("file").write_text("")
+    monkeypatch.setattr(pix2pix, "tf", None)  # so that using it would show
+    before = sorted(tmp_path.rglob("*"))
+    assert run("--mode", "train", "--input_dir", "bars/train", "--output_dir", "run", *flags) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("pix2pix.py: error: ") and error.count("\n") == 1
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_gpus_memory_is_taken_as_needed_in_every_session():
+    assert pix2pix.session_config().gpu_options.allow_growth
+    sessions = re.findall(r"tf\.Session\(.*", Path(pix2pix.__file__).read_text(encoding="utf-8"))
+    assert len(sessions) > 3 and all("config=session_config()" in line for line in sessions)
+
+
+def test_out_of_memory_says_what_to_lower(tmp_path, capsys, monkeypatch):
+    draw_pairs(tmp_path / "bars/train", 8)
+
+    def exhausted(*_):
+        raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor")
+    monkeypatch.setattr(pix2pix, "run_step", exhausted)
+    assert train_small("run", "--batch_size", 8, "--max_steps", 1) == 1
+    line, = (line for line in capsys.readouterr().err.splitlines() if "out of memory" in line)
+    assert "--batch_size 4 --grad_accumulation 2 takes about half" in line
+
+
+def test_what_cannot_be_shown_does_not_stop_training(tmp_path, capsys, monkeypatch):
+    draw_pairs(tmp_path / "bars/train", 2)
+    for name in ("index.html", "log.csv"):
+        Path("run", name).mkdir(parents=True)
+
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+    monkeypatch.setattr(pix2pix, "save_pictures", full)
+    real = pix2pix.Events.add
+    monkeypatch.setattr(pix2pix.Events, "add", lambda events, *more, **what:
+                        full() if "summary" in what else real(events, *more, **what))
+    assert train_small("run", "--max_steps", 4, "--progress_freq", 1, "--summary_freq", 1,
+                       "--display_freq", 1, "--save_freq", 1) == 0
+    error = capsys.readouterr().err
+    for what in ("log.csv", "index.html", "TensorBoard's events", "pictures"):
+        assert error.count(f"cannot write {what} ") == 1
+    assert read_variables("run")["global_step"] == 4
+
+
+@pytest.mark.parametrize("closed", ["stdout", "stderr", "both"])
+def test_a_closed_pipe_does_not_stop_training(tmp_path, closed):
+    draw_pairs(tmp_path / "bars/train", 2)
+    process = start("sys.exit(pix2pix.main(argv))", "--max_steps", 4, "--progress_freq", 1)
+    process.stdout.readline()
+    for name in ("stdout", "stderr"):
+        if closed in (name, "both"):
+            getattr(process, name).close()
+            setattr(process, name, None)
+    code, _, err = finish(process)
+    assert code == 0 and "Traceback" not in (err or "")
+    assert ("cannot print any more" in (err or "")) == (closed == "stdout")
+    assert read_variables("run")["global_step"] == 4
