@@ -19,6 +19,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import sys
 import tarfile
 import time
@@ -44,6 +45,11 @@ class DatasetError(RuntimeError):
 
 class BrokenTransfer(DatasetError):
     """The connection failed in a way that another try may mend."""
+
+
+def printable(text):
+    """A path or message as one line of text: what does not print is escaped."""
+    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in str(text))
 
 
 # ======================================================================
@@ -141,13 +147,17 @@ def fetch_rest(url, part_path, notes_path):
         save_body(response, url, part_path, size, total)
 
 
+def partial_paths(path):
+    """Where the bytes of a download that is not whole lie, and the notes about them."""
+    return path.with_name(f"{path.name}.part"), path.with_name(f"{path.name}.part.json")
+
+
 def download(url, path):
     """Downloads url to path by way of path.part, going on with what is there.
 
     Raises DatasetError where TRIES tries in a row brought nothing new.
     """
-    part_path = path.with_name(path.name + ".part")
-    notes_path = path.with_name(path.name + ".part.json")
+    part_path, notes_path = partial_paths(path)
     largest, failures = 0, 0
     while True:
         try:
@@ -159,10 +169,9 @@ def download(url, path):
             largest = max(largest, size)
             if failures >= TRIES:
                 raise
-            print(f"{error}; trying again", file=sys.stderr)
+            print(f"{printable(error)}; trying again", file=sys.stderr)
             time.sleep(WAIT * 2 ** (failures - 1))
     os.replace(part_path, path)
-    notes_path.unlink(missing_ok=True)
 
 
 # ======================================================================
@@ -207,35 +216,39 @@ def remove_folder(path):
         shutil.rmtree(path)
 
 
-def put_in_place(new, folder):
-    """Renames a folder to its final name; one that has this name goes, last of all."""
-    old = folder.with_name(f".{folder.name}.old")
-    remove_folder(old)
-    if not os.path.lexists(folder):
-        os.rename(new, folder)
-        return
-    os.rename(folder, old)
-    try:
-        os.rename(new, folder)
-    except BaseException:
-        os.rename(old, folder)
-        raise
+def working_paths(folder):
+    """Hidden names beside a folder: it while it is unpacked, the one it replaces, its archive."""
+    return (folder.with_name(f".{folder.name}.{ending}") for ending in ("unpack", "old", "spent"))
+
+
+def clear_up(folder, archive_path):
+    """Ends what a stopped or killed `unpack` left, and takes it back where it was not done."""
+    temporary, old, spent = working_paths(folder)
+    if (temporary / folder.name).is_dir():  # not in place yet
+        if old.is_dir() and not folder.is_dir():
+            os.rename(old, folder)
+        if spent.is_file():
+            os.rename(spent, archive_path)
+    spent.unlink(missing_ok=True)
+    remove_folder(temporary)
     remove_folder(old)
 
 
 def unpack(archive_path, folder):
-    """Unpacks the folder of this name from an archive; the folder appears whole or not at all.
+    """Replaces an archive by its folder of this name, which appears whole or not at all.
 
     Raises DatasetError, after the archive is removed, where it is corrupt or has unsafe members.
     """
-    temporary = folder.with_name(f".{folder.name}.unpack")
-    remove_folder(temporary)
+    temporary, old, spent = working_paths(folder)
     temporary.mkdir()
     try:
         unpack_members(archive_path, temporary)
         if not (temporary / folder.name).is_dir():
             raise DatasetError(f"it holds no folder {folder.name}")
-        put_in_place(temporary / folder.name, folder)
+        os.rename(archive_path, spent)
+        if folder.is_dir():
+            os.rename(folder, old)
+        os.rename(temporary / folder.name, folder)  # from here on it is done
     except CORRUPT as error:
         archive_path.unlink()
         raise DatasetError(f"{archive_path} is corrupt and was removed: {error}") from None
@@ -243,7 +256,7 @@ def unpack(archive_path, folder):
         archive_path.unlink()
         raise DatasetError(f"{archive_path} is refused and was removed: {error}") from None
     finally:
-        remove_folder(temporary)
+        clear_up(folder, archive_path)
 
 
 # ======================================================================
@@ -285,23 +298,24 @@ def get_dataset(name, output_dir, base_url, force):
     Raises DatasetError, OSError.
     """
     folder = Path(output_dir) / name
+    archive_path, lock_path = folder.with_name(f"{name}.tar.gz"), folder.with_name(f".{name}.lock")
     if os.path.lexists(folder) and not folder.is_dir():
         raise DatasetError(f"{folder} is in the way: it is not a folder")
-    if folder.is_dir() and not force:
-        print(f"{folder} exists already; --force downloads it again")
-        return
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    archive_path = folder.with_name(f"{name}.tar.gz")
-    with hold_lock(folder.with_name(f".{name}.lock")):
-        if folder.is_dir() and not force:  # another process has made it just now
-            print(f"{folder} exists already; --force downloads it again")
-            return
-        if not archive_path.exists():
-            download(f"{base_url.rstrip('/')}/{name}.tar.gz", archive_path)
-        print(f"unpacking {archive_path}")
-        unpack(archive_path, folder)
-        archive_path.unlink()
-    print(f"{folder} is ready")
+    wanted = force or not folder.is_dir()
+    if wanted or any(map(os.path.lexists, [lock_path, *working_paths(folder)])):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with hold_lock(lock_path):
+            clear_up(folder, archive_path)
+            wanted = force or not folder.is_dir()  # another process may have made it just now
+            if wanted:
+                if not archive_path.is_file():
+                    download(f"{base_url.rstrip('/')}/{name}.tar.gz", archive_path)
+                for path in partial_paths(archive_path):
+                    path.unlink(missing_ok=True)
+                print(f"unpacking {printable(archive_path)}")
+                unpack(archive_path, folder)
+    state = "is ready" if wanted else "exists already; --force downloads it again"
+    print(f"{printable(folder)} {state}")
 
 
 def create_parser():
@@ -324,8 +338,13 @@ def check_options(options):
         raise ValueError(f"--url {options.url!r}: give an address with http:// or https://")
 
 
+def stop(number, _frame):
+    """Ends the tool as Ctrl-C does, at a signal; `main` returns its exit code."""
+    raise KeyboardInterrupt(number)
+
+
 def main(argv=None):
-    """Downloads the dataset that argv names; returns the exit code: 0, 1, 2 or 130."""
+    """Downloads the dataset that argv names; returns the exit code: 0, 1, 2, 130 or 143."""
     options = create_parser().parse_args(argv)
     try:
         check_options(options)
@@ -335,13 +354,18 @@ def main(argv=None):
     try:
         get_dataset(options.name, options.output_dir, options.url, options.force)
         return 0
-    except (DatasetError, OSError) as error:
-        print(f"download-dataset.py: error: {error}", file=sys.stderr)
+    except DatasetError as error:
+        print(f"download-dataset.py: error: {printable(error)}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
+    except OSError as error:
+        print(f"download-dataset.py: error: --output_dir {printable(options.output_dir)}: "
+              f"{printable(error)}: look at the disk, the same command goes on", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt as interrupt:
         print("interrupted; the same command goes on where this one stopped", file=sys.stderr)
-        return 130
+        return 128 + next(iter(interrupt.args), signal.SIGINT)
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, stop)
     sys.exit(main())

@@ -12,11 +12,16 @@ from __future__ import annotations
 
 import argparse
 import concurrent.futures
+import contextlib
+import importlib
 import io
 import multiprocessing
 import os
+import re
 import signal
 import sys
+import threading
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,11 +32,13 @@ from tqdm import tqdm
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import pix2pix  # noqa: E402
+from pix2pix import printable  # noqa: E402
 
 SPLITS = ("train", "val")
 SMALLEST, LARGEST = 32, 1024  # --size
 PICTURES_PER_WORKER = 8  # fewer are drawn sooner than another process starts
 MOST_WORKERS = 61  # what Windows allows a pool
+LEFTOVER = re.compile(r"\.\d+\.png\.\d+\.tmp")  # pix2pix.write_whole's, of a run that was killed
 
 LABELS = {  # as measured in the facades dataset: steps of MATLAB's colour map jet
     "background": (0, 0, 222), "facade": (0, 48, 255), "window": (0, 128, 255),
@@ -579,10 +586,13 @@ def draw_pair(seed, split, index, size):
 
 
 def write_pair(path, seed, split, index, size):
-    """Draws a pair and writes it as PNG."""
+    """Draws a pair and writes it as PNG. Raises OSError, with the file's name."""
     buffer = io.BytesIO()
     Image.fromarray(draw_pair(seed, split, index, size)).save(buffer, "PNG", compress_level=4)
-    pix2pix.write_whole(path, buffer.getvalue())
+    try:
+        pix2pix.write_whole(path, buffer.getvalue())
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 # --------------------------------------------------------------------------------------------------
@@ -639,16 +649,58 @@ def list_tasks(options):
     for split, number in zip(SPLITS, (options.num_train, options.num_val)):
         for index in range(1, number + 1):
             path = Path(options.output_dir) / split / f"{index:04d}.png"
-            if path.exists() and not options.force:
+            if path.is_file() and not options.force:
                 num_skipped += 1
             else:
                 tasks.append((path, options.seed, split, index, options.size))
     return tasks, num_skipped
 
 
+@contextlib.contextmanager
+def hold_folder(folder):
+    """Clears train and val of what killed runs left half written, if no other run works there.
+
+    A lock on the folder itself tells: runs share it, and only who gets it alone may clear.
+    """
+    try:
+        fcntl = importlib.import_module("fcntl")
+    except ImportError:  # Windows: hidden files stay
+        yield
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):  # another run is at work, or the disk knows no locks
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            for split in SPLITS:
+                for name in filter(LEFTOVER.fullmatch, os.listdir(folder / split)):
+                    os.unlink(folder / split / name)
+        with contextlib.suppress(OSError):
+            fcntl.flock(handle, fcntl.LOCK_SH)
+        yield
+    finally:
+        os.close(handle)
+
+
+@contextlib.contextmanager
 def ignore_interrupt():
-    """Leaves Ctrl-C to the process that started this one."""
+    """Ctrl-C does nothing inside, nor in processes that are started inside."""
+    previous = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, previous)
+
+
+def end_with_parent():
+    """Waits for the main process to end, then ends this one: killed, it tells nobody."""
+    multiprocessing.parent_process().join()
+    os._exit(1)
+
+
+def start_worker():
+    """What a worker process does first: leaves Ctrl-C to the main process, and ends with it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=end_with_parent, daemon=True).start()
 
 
 def run_tasks(tasks, workers):
@@ -661,9 +713,10 @@ def run_tasks(tasks, workers):
                 progress.update()
             return
         pool = concurrent.futures.ProcessPoolExecutor(
-            workers, multiprocessing.get_context("spawn"), ignore_interrupt)
+            workers, multiprocessing.get_context("spawn"), start_worker)
         try:
-            futures = [pool.submit(write_pair, *task) for task in tasks]
+            with ignore_interrupt():
+                futures = [pool.submit(write_pair, *task) for task in tasks]
             for future in concurrent.futures.as_completed(futures):
                 future.result()
                 progress.update()
@@ -671,27 +724,39 @@ def run_tasks(tasks, workers):
             pool.shutdown(cancel_futures=True)
 
 
+def stop(number, _frame):
+    """Ends the tool as Ctrl-C does, at a signal; `main` returns its exit code."""
+    raise KeyboardInterrupt(number)
+
+
 def main(argv=None):
-    """Draws the dataset that argv describes; returns the exit code: 0, 1, 2 or 130."""
+    """Draws the dataset that argv describes; returns the exit code: 0, 1, 2, 130 or 143."""
     try:
         options = parse_args(argv)
     except pix2pix.UserError as error:
-        print(f"make-sample.py: error: {error}", file=sys.stderr)
+        print(f"make-sample.py: error: {printable(error)}", file=sys.stderr)
         return 2
     try:
         tasks, num_skipped = list_tasks(options)
         for split in SPLITS:
             (Path(options.output_dir) / split).mkdir(parents=True, exist_ok=True)
-        run_tasks(tasks, options.workers)
+        with hold_folder(Path(options.output_dir)):
+            run_tasks(tasks, options.workers)
     except OSError as error:
-        print(f"make-sample.py: error: {error}", file=sys.stderr)
+        print(f"make-sample.py: error: {printable(error)}: look at the disk, the same "
+              "command draws the rest", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
+    except BrokenProcessPool:
+        print("make-sample.py: error: a worker was killed: give fewer --workers, the same command "
+              "draws the rest", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt as interrupt:
         print("interrupted; the same command draws the rest", file=sys.stderr)
-        return 130
+        return 128 + next(iter(interrupt.args), signal.SIGINT)
     print(f"wrote {len(tasks)}, skipped {num_skipped}")
     return 0
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, stop)
     sys.exit(main())

@@ -14,14 +14,18 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import errno
 import functools
+import importlib
 import io
 import math
 import multiprocessing
 import os
+import re
 import signal
 import struct
 import sys
+import threading
 import warnings
 import zlib
 from concurrent.futures import ProcessPoolExecutor
@@ -36,7 +40,7 @@ from tqdm import tqdm
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import pix2pix  # noqa: E402
-from pix2pix import OneLineParser, UserError, number_type  # noqa: E402
+from pix2pix import OneLineParser, UserError, number_type, printable  # noqa: E402
 
 OPERATIONS = ["resize", "grayscale", "blank", "combine", "edges"]
 ENDINGS = {".jpg", ".jpeg", ".png"}  # a file that has one of these must be a picture
@@ -45,6 +49,8 @@ COMPRESS_LEVEL = 1  # 256x256 photos: 5.1 ms and 104 kB each; level 6 takes 18 m
 UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, LookupError, OverflowError, TypeError,
               MemoryError, struct.error, zlib.error, Image.DecompressionBombError,
               Image.DecompressionBombWarning)  # what Pillow raises on broken files
+ONE_NAME = (errno.ENAMETOOLONG, errno.EISDIR, errno.EILSEQ)  # other names may be written all right
+LEFTOVER = re.compile(r"\..+\.png\.\d+\.tmp", re.DOTALL)  # pix2pix.write_whole's, of a killed run
 
 
 class PictureError(ValueError):
@@ -188,6 +194,8 @@ def to_rgb(image):
 def read_picture(path):
     """A JPEG or PNG file, upright -> uint8 [height, width, 3]. Raises PictureError."""
     try:
+        if path.exists() and not path.is_file():
+            raise ValueError("not a file")  # opening a FIFO would wait
         if pix2pix.picture_format(path) is None:
             raise ValueError("neither JPEG nor PNG")
         with warnings.catch_warnings():
@@ -201,17 +209,23 @@ def read_picture(path):
 
 
 def write_picture(path, picture):
-    """Writes uint8 [height, width, 3] or [height, width] as a PNG file, whole."""
+    """Writes uint8 [height, width, 3] or [height, width] as a PNG file, whole.
+
+    Raises PictureError where this name cannot be written, OSError where no other could either.
+    """
     contents = io.BytesIO()
     Image.fromarray(picture).save(contents, "PNG", compress_level=COMPRESS_LEVEL)
     try:
         pix2pix.write_whole(path, contents.getvalue())
     except OSError as error:
-        raise PictureError(f"{path} cannot be written ({error}): look at the disk") from error
+        if error.errno in ONE_NAME:
+            raise PictureError(f"{path} cannot be written ({error.strerror}): change the name or "
+                               "what is in its place") from error
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def process_file(job, options):
-    """Makes one result. Raises PictureError."""
+    """Makes one result. Raises PictureError, OSError where the disk fails."""
     picture = read_picture(job.input_path)
     if options.operation == "resize":
         result = resize(picture, options.size, options.pad)
@@ -233,11 +247,13 @@ def process_file(job, options):
 
 
 def try_file(job, options):
-    """Makes one result; returns None, or the line to show."""
+    """Makes one result; returns None, or the line to show. Raises OSError."""
     try:
         return process_file(job, options)
     except PictureError as error:
         return str(error)
+    except MemoryError:
+        return f"{job.input_path} needs more memory than there is: make it or --size smaller"
 
 
 # --------------------------------------------------------------------------------------------------
@@ -249,8 +265,10 @@ def is_candidate(path):
     """Whether a file is a picture by its content, or should be by its ending."""
     if path.name.startswith(".") or path.is_dir():
         return False
+    if path.suffix.lower() in ENDINGS:
+        return True
     try:
-        return path.suffix.lower() in ENDINGS or pix2pix.picture_format(path) is not None
+        return path.is_file() and pix2pix.picture_format(path) is not None
     except OSError:
         return False
 
@@ -259,8 +277,13 @@ def list_pictures(folder, flag):
     """Stem -> path of a folder's pictures in the order of their names. Raises UserError."""
     if not folder.is_dir():
         raise UserError(f"{flag} {folder} is not a folder: check the path")
+    try:
+        paths = pix2pix.sorted_by_name(filter(is_candidate, folder.iterdir()))
+    except OSError as error:
+        raise UserError(f"{flag} {folder} cannot be read ({error.strerror}): give another") \
+            from error
     pictures = {}
-    for path in pix2pix.sorted_by_name(filter(is_candidate, folder.iterdir())):
+    for path in paths:
         if path.stem in pictures:
             raise UserError(f"{flag} {folder} has both {pictures[path.stem].name} and {path.name}, "
                             f"which would share one result: rename one")
@@ -287,6 +310,30 @@ def list_jobs(options):
 
 
 @contextlib.contextmanager
+def hold_folder(folder):
+    """Clears a folder of what killed runs left half written, if no other run works in it.
+
+    A lock on the folder itself tells: runs share it, and only who gets it alone may clear.
+    """
+    try:
+        fcntl = importlib.import_module("fcntl")
+    except ImportError:  # Windows: hidden files stay
+        yield
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):  # another run is at work, or the disk knows no locks
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            for name in filter(LEFTOVER.fullmatch, os.listdir(folder)):
+                os.unlink(folder / name)
+        with contextlib.suppress(OSError):
+            fcntl.flock(handle, fcntl.LOCK_SH)
+        yield
+    finally:
+        os.close(handle)
+
+
+@contextlib.contextmanager
 def ignore_interrupt():
     """Ctrl-C does nothing inside, nor in processes that are started inside."""
     previous = signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -301,9 +348,16 @@ def keep_memory():
     np.empty(31 << 20, np.uint8)  # glibc's threshold for giving memory back follows such a block
 
 
+def end_with_parent():
+    """Waits for the main process to end, then ends this one: killed, it tells nobody."""
+    multiprocessing.parent_process().join()
+    os._exit(1)
+
+
 def start_worker():
-    """What a worker process does first: leaves Ctrl-C to the main process."""
+    """What a worker process does first: leaves Ctrl-C to the main process, and ends with it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=end_with_parent, daemon=True).start()
     keep_memory()
 
 
@@ -325,22 +379,26 @@ def run_jobs(jobs, options):
 
 
 def process_folder(options):
-    """Makes all results that are missing; returns the number of failures. Raises UserError."""
+    """Makes all results that are missing; returns the number of failures.
+
+    Raises UserError, OSError where the disk fails.
+    """
     all_jobs, lonely = list_jobs(options)
-    jobs = [job for job in all_jobs if options.force or not job.output_path.exists()]
+    jobs = [job for job in all_jobs if options.force or not job.output_path.is_file()]
     try:
         options.output_dir.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"--output_dir {options.output_dir} cannot be made ({error.strerror}): "
                         "give another") from error
     for line in lonely:
-        print(f"process.py: {line}", file=sys.stderr)
+        print(f"process.py: {printable(line)}", file=sys.stderr)
     num_failed = 0
-    with tqdm(total=len(jobs), unit="picture", disable=None) as progress:
+    with hold_folder(options.output_dir), \
+            tqdm(total=len(jobs), unit="picture", disable=None) as progress:
         for line in run_jobs(jobs, options):
             if line is not None:
                 num_failed += 1
-                tqdm.write(f"process.py: {line}", file=sys.stderr)
+                tqdm.write(f"process.py: {printable(line)}", file=sys.stderr)
             progress.update()
     print(f"wrote {len(jobs) - num_failed}, skipped {len(all_jobs) - len(jobs)}, "
           f"failed {num_failed + len(lonely)}")
@@ -379,25 +437,35 @@ def parse_args(argv=None):
     if options.operation == "combine" and options.b_dir is None:
         raise UserError("--b_dir is missing: combine needs the folder of the right halves")
     for flag, folder in (("--input_dir", options.input_dir), ("--b_dir", options.b_dir)):
-        if folder is not None and folder.resolve() == options.output_dir.resolve():
+        if folder is not None and os.path.realpath(folder) == os.path.realpath(options.output_dir):
             raise UserError(f"--output_dir {options.output_dir} is {flag} too: give another")
     return options
 
 
+def stop(number, _frame):
+    """Ends the tool as Ctrl-C does, at a signal; `main` returns its exit code."""
+    raise KeyboardInterrupt(number)
+
+
 def main(argv=None):
-    """Runs the tool; returns its exit code: 0, 1 where pictures failed, 2 or 130."""
+    """Runs the tool; returns its exit code: 0, 1 where pictures or the disk failed, 2, 130, 143."""
     try:
         return 1 if process_folder(parse_args(argv)) else 0
     except UserError as error:
-        print(f"process.py: error: {error}", file=sys.stderr)
+        print(f"process.py: error: {printable(error)}", file=sys.stderr)
         return 2
+    except OSError as error:
+        print(f"process.py: error: {printable(error)}: look at the disk, the same command "
+              "goes on", file=sys.stderr)
+        return 1
     except BrokenProcessPool:
         print("process.py: error: a worker was killed: give fewer --workers, the same command "
               "goes on", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        return 128 + signal.SIGINT
+    except KeyboardInterrupt as interrupt:
+        return 128 + next(iter(interrupt.args), signal.SIGINT)
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, stop)
     sys.exit(main())

@@ -12,6 +12,8 @@ the same command is given again.
 from __future__ import annotations
 
 import argparse
+import contextlib
+import importlib
 import math
 import os
 import random
@@ -23,7 +25,7 @@ from typing import NamedTuple
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import pix2pix  # noqa: E402
-from pix2pix import OneLineParser, UserError, number_type  # noqa: E402
+from pix2pix import OneLineParser, UserError, number_type, printable  # noqa: E402
 
 PARTS = ["train", "val", "test"]
 
@@ -73,8 +75,6 @@ def list_pictures(folder):
 def plan_moves(options):
     """The parts by name of all pictures, and the names not moved yet. Raises UserError."""
     folder = options.dir
-    if not folder.is_dir():
-        raise UserError(f"--dir {folder} is not a folder: check the path")
     waiting = list_pictures(folder)
     moved = {part: list_pictures(folder / part) for part in PARTS}
     names = waiting + [name for part in PARTS for name in moved[part]]
@@ -101,6 +101,27 @@ def plan_moves(options):
 # --------------------------------------------------------------------------------------------------
 
 
+@contextlib.contextmanager
+def hold_folder(folder):
+    """Waits until no other run works in a folder, and keeps others waiting inside.
+
+    What goes where depends on all names, and they cannot be listed while another run moves them.
+    The lock is on the folder itself; nothing is left of it, however the run ends.
+    """
+    try:
+        fcntl = importlib.import_module("fcntl")
+    except ImportError:  # Windows
+        yield
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):  # some network disks know no locks
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
 def move(source, target):
     """Renames a file, on the same disk. Raises UserError where the target exists."""
     if os.path.lexists(target):  # os.rename would replace it on Linux
@@ -110,11 +131,14 @@ def move(source, target):
 
 def split_folder(options):
     """Moves the pictures; returns part -> number in it, and how many moved. Raises UserError."""
-    assignment, waiting = plan_moves(options)
-    for name in waiting:
-        target_dir = options.dir / assignment[name]
-        target_dir.mkdir(exist_ok=True)
-        move(options.dir / name, target_dir / name)
+    if not options.dir.is_dir():
+        raise UserError(f"--dir {options.dir} is not a folder: check the path")
+    with hold_folder(options.dir):
+        assignment, waiting = plan_moves(options)
+        for name in waiting:
+            target_dir = options.dir / assignment[name]
+            target_dir.mkdir(exist_ok=True)
+            move(options.dir / name, target_dir / name)
     parts = list(assignment.values())
     return {part: parts.count(part) for part in PARTS}, len(waiting)
 
@@ -147,21 +171,28 @@ def parse_args(argv=None):
     return options
 
 
+def stop(number, _frame):
+    """Ends the tool as Ctrl-C does, at a signal; `main` returns its exit code."""
+    raise KeyboardInterrupt(number)
+
+
 def main(argv=None):
-    """Runs the tool; returns its exit code: 0, 1 where the disk failed, 2 or 130."""
+    """Runs the tool; returns its exit code: 0, 1 where the disk failed, 2, 130 or 143."""
     try:
         counts, num_moved = split_folder(parse_args(argv))
     except UserError as error:
-        print(f"split.py: error: {error}", file=sys.stderr)
+        print(f"split.py: error: {printable(error)}", file=sys.stderr)
         return 2
     except OSError as error:
-        print(f"split.py: error: {error}: the same command goes on", file=sys.stderr)
+        print(f"split.py: error: {printable(error)}: look at the disk, the same command "
+              "goes on", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        return 128 + signal.SIGINT
+    except KeyboardInterrupt as interrupt:
+        return 128 + next(iter(interrupt.args), signal.SIGINT)
     print(", ".join(f"{part} {counts[part]}" for part in PARTS) + f" (moved {num_moved})")
     return 0
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, stop)
     sys.exit(main())

@@ -540,7 +540,7 @@ def test_real_run(tmp_path, monkeypatch):
                         for kind in ("outputs", "targets"))
     row, = read_table()
     assert float(row["l1"]) == pytest.approx(np.abs(outputs - targets).mean(), rel=1e-4)
-    stored = pix2pix.open_variables(pix2pix.find_checkpoint("out/l1_gan/train")).shapes
+    stored = pix2pix.open_checkpoint("out/l1_gan/train").shapes
     assert int(row["weights"]) == sum(int(np.prod(shape)) for name, shape in stored.items()
                                       if name.split("/")[0] in ("generator", "discriminator")
                                       and name.split("/")[-1] in ("kernel", "bias", "gamma",

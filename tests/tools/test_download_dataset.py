@@ -5,12 +5,16 @@ import importlib.util
 import io
 import os
 import random
+import signal
 import tarfile
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from time import sleep  # not the one that a test replaces in the tool
 
 import pytest
+
+import killing
 
 TOOL = Path(__file__).resolve().parents[2] / "tools" / "download-dataset.py"
 FILES = {
@@ -49,7 +53,10 @@ def make_member(name, kind=tarfile.REGTYPE, link=""):
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Serves server.data; server.breaks is how many bytes each coming response really gives."""
+    """Serves server.data; server.breaks is how many bytes each coming response really gives.
+
+    server.pause is the seconds between pieces of 64 KiB.
+    """
 
     def do_GET(self):  # noqa: N802, the name that http.server calls
         """Answers a request, and remembers it."""
@@ -76,7 +83,13 @@ class Handler(BaseHTTPRequestHandler):
         body = data[first:]
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
-        self.wfile.write(body[:server.breaks.pop(0)] if server.breaks else body)
+        body = body[:server.breaks.pop(0)] if server.breaks else body
+        try:
+            for start in range(0, len(body), 1 << 16):
+                self.wfile.write(body[start:start + (1 << 16)])
+                sleep(server.pause)
+        except OSError:
+            self.close_connection = True  # the tool was killed
 
     def log_message(self, *args):
         """Says nothing."""
@@ -87,7 +100,7 @@ def server():
     """A running server; server.url is its --url."""
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as running:
         running.data, running.etag, running.ranges = make_archive(), '"one"', True
-        running.breaks, running.requests = [], []
+        running.breaks, running.requests, running.pause = [], [], 0
         running.url = f"http://127.0.0.1:{running.server_port}/data/"
         thread = threading.Thread(target=running.serve_forever, args=(0.01,))
         thread.start()
@@ -353,3 +366,131 @@ def test_parse_content_range(tool, text, expected):
 def test_find_validator(tool, headers, expected):
     """If-Range takes no weak ETag."""
     assert tool.find_validator(headers) == expected
+
+
+# Interrupted, twice at once
+
+
+def write_tree(folder, files):
+    """Writes files {name: bytes} below a folder."""
+    for name, data in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(data)
+
+
+OLD, HALF = {"facades/mine.txt": b"mine"}, {".facades.unpack/facades/train/1.jpg": b"half"}
+WHOLE = {f".facades.unpack/{name}": data for name, data in FILES.items()}
+BEFORE = {f".facades.old/{name[8:]}": data for name, data in OLD.items()}
+PARTIAL = {"facades.tar.gz.part": b"any", "facades.tar.gz.part.json": b"{}"}
+
+
+@pytest.mark.parametrize("left, flags, expected, num_requests", [
+    ({".facades.lock": b"", **PARTIAL}, [], FILES, 1),
+    ({"facades.tar.gz": make_archive(), "facades.tar.gz.part.json": b"{}"}, [], FILES, 0),
+    ({"facades.tar.gz": make_archive(), **HALF}, [], FILES, 0),
+    ({".facades.spent": make_archive(), **WHOLE}, [], FILES, 0),
+    ({".facades.spent": make_archive(), ".facades.unpack/x": b"", **FILES}, [], FILES, 0),
+    ({".facades.lock": b"", **OLD}, [], OLD, 0),
+    ({".facades.spent": make_archive(), **WHOLE, **BEFORE}, ["--force"], FILES, 0),
+    ({".facades.spent": b"x", ".facades.unpack/x": b"", **FILES, **BEFORE}, [], FILES, 0),
+    ({".facades.unpack/x": b"", **BEFORE}, [], FILES, 1),
+], ids=["in_part", "archive", "unpacking", "unpacked", "in_place", "lock", "replacing", "replaced",
+        "clearing_up"])
+def test_what_a_killed_run_left(tool, server, tmp_path, left, flags, expected, num_requests):
+    """From each state that a kill leaves on the disk: whole in the end, with nothing beside it."""
+    write_tree(tmp_path, left)
+    assert run(tool, server, tmp_path, *flags) == 0
+    assert read_tree(tmp_path) == expected
+    assert os.listdir(tmp_path) == ["facades"] and len(server.requests) == num_requests
+
+
+def test_failing_replacement_keeps_the_old_folder_and_the_archive(tool, server, tmp_path,
+                                                                  monkeypatch, capsys):
+    """The last rename of --force fails: all is as before it, and the archive stays."""
+    write_tree(tmp_path, OLD)
+    rename = os.rename
+
+    def failing(source, target):
+        if ".unpack" in str(source):
+            raise OSError(28, "No space left on device")
+        rename(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "rename", failing)
+        assert run(tool, server, tmp_path, "--force") == 1
+    assert "No space left on device: look at the disk" in capsys.readouterr().err.splitlines()[-1]
+    assert read_tree(tmp_path) == {**OLD, "facades.tar.gz": server.data}
+    assert run(tool, server, tmp_path, "--force") == 0
+    assert read_tree(tmp_path) == FILES and len(server.requests) == 1
+
+
+@pytest.mark.parametrize("limit", [100_000, len(make_archive()) + 4000])
+def test_a_full_disk_is_one_line_and_the_same_command_goes_on(tool, server, tmp_path, limit):
+    """While bytes come, and while a file of the archive is written: one line, exit code 1."""
+    files = {**FILES, "facades/zeros": bytes(limit + 1)}  # larger than the archive
+    server.data = make_archive(files)
+    arguments = ["facades", "--output_dir", tmp_path, "--url", server.url]
+    _, errors = killing.run("download-dataset.py", *arguments, codes=(1,),
+                            preexec_fn=killing.limit_files(limit))
+    error = errors.splitlines()[-1]  # before it the progress bar
+    assert error.startswith(f"download-dataset.py: error: --output_dir {tmp_path}: ")
+    assert error.endswith("the same command goes on") and errors.count("error") == 1
+    left = set(os.listdir(tmp_path))
+    assert left == ({"facades.tar.gz"} if limit > 100_000 else
+                    {"facades.tar.gz.part", "facades.tar.gz.part.json"})
+    assert run(tool, server, tmp_path) == 0
+    assert read_tree(tmp_path) == files and os.listdir(tmp_path) == ["facades"]
+
+
+def test_sigterm_is_143_and_a_strange_folder_prints(tool, server, tmp_path, monkeypatch, capsys):
+    """SIGTERM keeps what has come; names that no terminal can show are escaped."""
+    folder = tmp_path / os.fsdecode(b"line\nbreak \xff")
+    server.breaks, previous = [100_000], signal.signal(signal.SIGTERM, tool.stop)
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr(tool.time, "sleep", lambda _: os.kill(os.getpid(), signal.SIGTERM))
+            assert run(tool, server, folder) == 143
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+    assert (folder / "facades.tar.gz.part").stat().st_size == 100_000
+    assert run(tool, server, folder) == 0
+    assert r"line\nbreak \udcff/facades is ready" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("flags", [[], ["--force"]])
+def test_killed_at_every_step_it_ends_as_a_clean_run(server, tmp_path, flags):
+    """Killed at its 1st, 2nd, ... change of the disk; the folder is whole or not there."""
+    folder = tmp_path / "d"
+    command = ["download-dataset.py", "facades", "--output_dir", folder, "--url", server.url]
+    before = OLD if flags else {"other": b""}
+    steps = killing.kill_at_every_step([*command, *flags], lambda: write_tree(folder, before),
+                                       folder)
+    whole = [{name for name in names if name.startswith("facades/")} for names in steps]
+    assert len(whole) > 15
+    files = {"facades/train", "facades/val", *FILES}
+    assert all(names in (files, set(), {"facades/mine.txt"}) for names in whole)
+    assert {"facades", *files} == killing.names_of(folder) - {"other"}
+
+
+def many_files():
+    """An archive of 600 files, 1.6 MB."""
+    return make_archive({f"facades/train/{number}.jpg": random.Random(number).randbytes(2700)
+                         for number in range(600)})
+
+
+@pytest.mark.slow
+def test_killed_at_random_it_ends_as_a_clean_run(server, tmp_path):
+    """Killed while bytes come and while they are unpacked."""
+    server.data, server.pause = many_files(), 0.01
+    killing.kill_at_random(["download-dataset.py", "facades", "--output_dir", tmp_path / "d",
+                            "--url", server.url], (tmp_path / "d").mkdir, tmp_path / "d", seed=7)
+
+
+@pytest.mark.slow
+def test_two_at_once_end_as_one(server, tmp_path):
+    """The second of two goes away, waits for nothing and harms nothing."""
+    server.data, server.pause = many_files(), 0.01
+    killing.run_two_at_once(["download-dataset.py", "facades", "--output_dir", tmp_path / "d",
+                             "--url", server.url], (tmp_path / "d").mkdir, tmp_path / "d", seed=8,
+                            busy="another download")

@@ -1,6 +1,8 @@
 """make-sample.py: the same bytes whatever the machine does, and labels that fit the photos."""
 
 import importlib.util
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+
+import killing
 
 TOOL = Path(__file__).resolve().parents[2] / "tools" / "make-sample.py"
 PALETTE = {  # jet of 16 steps, as counted in the JPEGs of the facades dataset
@@ -183,3 +187,66 @@ def test_ctrl_c_is_130_and_leaves_no_part(tool, tmp_path, monkeypatch, capsys):
     assert tool.main(["--output_dir", str(tmp_path), "--size", "40", "--workers", "1"]) == 130
     assert list(read_folder(tmp_path)) == ["train/0001.png"]
     assert "interrupted" in capsys.readouterr().err
+
+
+# Interrupted, twice at once
+
+
+def test_sigterm_is_143(tool, tmp_path, monkeypatch):
+    monkeypatch.setattr(tool, "write_pair", lambda *task: os.kill(os.getpid(), signal.SIGTERM))
+    previous = signal.signal(signal.SIGTERM, tool.stop)
+    try:
+        assert tool.main(["--output_dir", str(tmp_path), "--workers", "1"]) == 143
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+def test_what_a_killed_run_left_goes_unless_another_is_at_work(tool, tmp_path):
+    fcntl = importlib.import_module("fcntl")
+    (tmp_path / "val").mkdir()
+    leftover, own = tmp_path / "val" / ".0001.png.12.tmp", tmp_path / "val" / ".mine.tmp"
+    leftover.write_bytes(b"half")
+    own.write_bytes(b"mine")
+    other = os.open(tmp_path, os.O_RDONLY)
+    fcntl.flock(other, fcntl.LOCK_SH)
+    flags = ["--num_train", "1", "--num_val", "1"]
+    assert "val/.0001.png.12.tmp" in draw(tool, tmp_path, *flags)
+    os.close(other)
+    assert set(draw(tool, tmp_path, *flags)) == {"train/0001.png", "val/0001.png", "val/.mine.tmp"}
+
+
+def test_a_full_disk_is_one_line_and_the_same_command_goes_on(tool, tmp_path):
+    flags = ["--output_dir", tmp_path / "full", "--size", 40, "--num_train", 3, "--num_val", 0,
+             "--workers", 1]
+    clean = draw(tool, tmp_path / "clean", "--num_train", "3", "--num_val", "0")
+    sizes = [len(data) for data in clean.values()]
+    _, errors = killing.run("make-sample.py", *flags, codes=(1,),
+                            preexec_fn=killing.limit_files(max(sizes) - 1))
+    error = errors.splitlines()[-1]  # before it the progress bar
+    assert error.startswith("make-sample.py: error: ") and "the same command" in error
+    full = f"{sizes.index(max(sizes)) + 1:04d}.png"
+    assert full in error and errors.count("error") == 1
+    assert not list(tmp_path.glob("full/train/.*"))
+    assert draw(tool, tmp_path / "full", "--num_train", "3", "--num_val", "0") == clean
+
+
+@pytest.mark.slow
+def test_killed_at_random_it_ends_as_a_clean_run(tmp_path):
+    killing.kill_at_random(["make-sample.py", "--output_dir", tmp_path / "s", "--num_train", 30,
+                            "--num_val", 8, "--size", 64, "--workers", 1],
+                           (tmp_path / "s").mkdir, tmp_path / "s", seed=5, earliest=0.3)
+
+
+@pytest.mark.slow
+def test_killed_at_every_step_it_ends_as_a_clean_run(tmp_path):
+    steps = killing.kill_at_every_step(
+        ["make-sample.py", "--output_dir", tmp_path / "s", "--num_train", 2, "--num_val", 1,
+         "--size", 32, "--workers", 1], (tmp_path / "s").mkdir, tmp_path / "s")
+    assert len(list(steps)) > 8
+
+
+@pytest.mark.slow
+def test_two_at_once_end_as_one(tmp_path):
+    killing.run_two_at_once(["make-sample.py", "--output_dir", tmp_path / "s", "--num_train", 60,
+                             "--num_val", 4, "--size", 32, "--workers", 2],
+                            (tmp_path / "s").mkdir, tmp_path / "s", seed=6)

@@ -1,5 +1,6 @@
 """process.py: arithmetic on small pictures, and what happens to folders with bad files in them."""
 
+import importlib
 import os
 import signal
 import struct
@@ -16,6 +17,7 @@ from PIL import Image
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tools"))
 
+import killing  # noqa: E402
 import process  # noqa: E402
 
 
@@ -322,23 +324,116 @@ def test_edges_from_the_command_line_warn_of_nothing(tmp_path):
     assert mode == "L" and np.array_equal(edges, process.find_edges(picture, 2.0, 5))
 
 
-@pytest.mark.skipif(os.name == "nt", reason="sends SIGINT")
-@pytest.mark.parametrize("workers", ["1", "2"])
-def test_ctrl_c_ends_quietly(tmp_path, workers):
+# Interrupted, twice at once, strange files
+
+
+def flags_of(tmp_path, *more):
+    """Arguments of a resize of tmp_path/in to tmp_path/out in two processes."""
+    return ["process.py", "--input_dir", tmp_path / "in", "--output_dir", tmp_path / "out",
+            "--operation", "resize", "--workers", 2, *more]
+
+
+@pytest.mark.parametrize("workers, number, code", [
+    (1, signal.SIGINT, 130), (2, signal.SIGINT, 130), (2, signal.SIGTERM, 143),
+    (2, signal.SIGKILL, -9)])
+def test_signals_end_it_quietly_with_its_workers(tmp_path, workers, number, code):
     source = write(tmp_path / "in" / "0.png", noise(1, 900, 900))
-    for number in range(1, 150):
-        os.link(source, tmp_path / "in" / f"{number}.png")
-    tool = subprocess.Popen([
-        sys.executable, ROOT / "tools" / "process.py", "--input_dir", "in", "--output_dir", "out",
-        "--operation", "resize", "--workers", workers], cwd=tmp_path, start_new_session=True,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    for name in range(1, 150):
+        os.link(source, tmp_path / "in" / f"{name}.png")
+    tool = killing.start(*flags_of(tmp_path, "--workers", workers))
     deadline = time.monotonic() + 20
     while not list(tmp_path.glob("out/*.png")) and time.monotonic() < deadline:
         time.sleep(0.01)
-    os.killpg(tool.pid, signal.SIGINT)
-    assert tool.communicate(timeout=20) == (b"", b"")
-    assert tool.returncode == 130
+    (os.killpg if number == signal.SIGINT else os.kill)(tool.pid, number)
+    output, errors = killing.wait_for_all(tool)
+    assert (output, tool.returncode) == ("", code)
+    assert errors == "" or code == -9  # Python's own resource tracker
     assert 0 < len(list(tmp_path.glob("out/*.png"))) < 150
+
+
+def test_what_a_killed_run_left_goes_unless_another_is_at_work(tmp_path):
+    fcntl = importlib.import_module("fcntl")
+    write(tmp_path / "in" / "a.png", noise(1, 5, 7))
+    leftover = write(tmp_path / "out" / ".a\n.png.12.tmp", noise(2, 3, 3))
+    (tmp_path / "out" / ".mine.tmp").write_bytes(b"mine")
+    other = os.open(tmp_path / "out", os.O_RDONLY)
+    fcntl.flock(other, fcntl.LOCK_SH)
+    assert run(tmp_path, "resize") == 0
+    assert leftover.exists()
+    os.close(other)
+    assert run(tmp_path, "resize") == 0
+    assert set(contents(tmp_path / "out")) == {"a.png", ".mine.tmp"}
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_full_disk_is_one_line_and_the_same_command_goes_on(tmp_path, workers):
+    for seed in range(30):
+        write(tmp_path / "in" / f"{seed}.png", noise(seed, 9 + 30 * (seed >= 11), 40))
+    flags = flags_of(tmp_path, "--pad", "--size", 40, "--workers", workers)
+    _, errors = killing.run(*flags, codes=(1,), preexec_fn=killing.limit_files(4000))
+    assert errors.count("\n") == 1
+    assert f"{tmp_path / 'out' / '11.png'}'" in errors and "the same command goes on" in errors
+    assert not list(tmp_path.glob("out/.*")) and len(list(tmp_path.glob("out/*"))) <= 11
+    assert process.main([str(flag) for flag in flags[1:]]) == 0
+    assert run(tmp_path, "resize", "--pad", "--size", 40, output="clean") == 0
+    assert contents(tmp_path / "out") == contents(tmp_path / "clean")
+
+
+def test_a_name_that_cannot_be_written_fails_alone(tmp_path, capsys):
+    for name in ("a.png", "b.png", "x" * 250 + ".png"):
+        write(tmp_path / "in" / name, noise(1, 5, 7))
+    (tmp_path / "out" / "a.png").mkdir(parents=True)
+    assert run(tmp_path, "resize") == 1
+    assert [path.name for path in (tmp_path / "out").iterdir() if path.is_file()] == ["b.png"]
+    streams = capsys.readouterr()
+    assert streams.out == "wrote 1, skipped 0, failed 2\n" and streams.err.count("\n") == 2
+
+
+def test_strange_names_are_done_and_what_is_no_file_is_named(tmp_path):
+    names = [b"a b", b"'\"", b"line\nbreak", b"<script>", b"100%", "\N{GRINNING FACE}".encode(),
+             b"\xff\xfe"]
+    for seed, name in enumerate(names):
+        write(tmp_path / "in" / os.fsdecode(name + b".png"), noise(seed, 5, 7))
+    (tmp_path / "in" / os.fsdecode(b"bad\n\xff.png")).write_bytes(b"no picture")
+    for name in ("fifo.png", "fifo"):
+        os.mkfifo(tmp_path / "in" / name)
+    (tmp_path / "in" / "broken.png").symlink_to("nowhere")
+    (tmp_path / "in" / "endless.png").symlink_to("/dev/zero")
+    (tmp_path / "in" / "loop.png").symlink_to("loop.png")
+    (tmp_path / "in" / "folder.png").mkdir()
+    output, errors = killing.run(*flags_of(tmp_path, "--workers", 1), codes=(1,),
+                                 env={**os.environ, "PYTHONIOENCODING": "ascii"})
+    assert output == "wrote 7, skipped 0, failed 5\n"
+    lines = errors.splitlines()
+    assert [line.split(" cannot be read")[0].rpartition("/")[2] for line in lines] == [
+        r"bad\n\udcff.png", "broken.png", "endless.png", "fifo.png", "loop.png"]
+    assert {os.fsencode(path.name) for path in (tmp_path / "out").iterdir()} == {
+        name + b".png" for name in names}
+
+
+def fill(tmp_path, number):
+    """A function that makes tmp_path/out, empty, once tmp_path/in holds pictures."""
+    for seed in range(number):
+        write(tmp_path / "in" / f"{seed}.png", noise(seed, 500, 500))
+    return (tmp_path / "out").mkdir
+
+
+@pytest.mark.slow
+def test_killed_at_random_it_ends_as_a_clean_run(tmp_path):
+    killing.kill_at_random(flags_of(tmp_path, "--workers", 1), fill(tmp_path, 40),
+                           tmp_path / "out", seed=1, earliest=0.3)
+
+
+@pytest.mark.slow
+def test_killed_at_every_step_it_ends_as_a_clean_run(tmp_path):
+    steps = killing.kill_at_every_step(flags_of(tmp_path, "--workers", 1), fill(tmp_path, 3),
+                                       tmp_path / "out")
+    assert len(list(steps)) > 5
+
+
+@pytest.mark.slow
+def test_two_at_once_end_as_one(tmp_path):
+    killing.run_two_at_once(flags_of(tmp_path), fill(tmp_path, 40), tmp_path / "out", seed=2)
 
 
 def test_tensorflow_is_not_imported():

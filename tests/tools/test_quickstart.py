@@ -158,15 +158,17 @@ def test_is_whole(runner, tmp_path):
 def test_pytest_command(runner):
     """The quick tests unless --slow is given; a path that exists stands for `tests`."""
     start = ["py", "-m", "pytest"]
-    assert runner.pytest_command("py", False, []) == [*start, "tests", "-q", "-m", "not slow"]
-    assert runner.pytest_command("py", True, ["-x"]) == [*start, "tests", "-q", "-x"]
+    more = runner.WORKERS
+    assert runner.pytest_command("py", False, []) == [*start, "tests", "-q", "-m", "not slow",
+                                                      *more]
+    assert runner.pytest_command("py", True, ["-x"]) == [*start, "tests", "-q", *more, "-x"]
     node = "tests/tools/test_quickstart.py::test_pytest_command"
-    assert runner.pytest_command("py", True, [node]) == [*start, "-q", node]
-    assert runner.pytest_command("py", True, ["-k", "lab"]) == [*start, "tests", "-q", "-k", "lab"]
+    assert runner.pytest_command("py", True, [node]) == [*start, "-q", *more, node]
+    assert runner.pytest_command("py", True, ["-n", "0"])[-2:] == ["-n", "0"]  # it wins
 
 
 @pytest.mark.parametrize("arguments, expected", [
-    ([], ["-m", "not slow"]), (["--slow", "-k", "lab"], ["-k", "lab"]),
+    ([], [["-m", "not slow"], []]), (["--slow", "-k", "lab"], [[], ["-k", "lab"]]),
 ])
 def test_main_gives_pytests_code(runner, monkeypatch, arguments, expected):
     """pytest's exit code comes through, 5 (no tests) too."""
@@ -174,7 +176,8 @@ def test_main_gives_pytests_code(runner, monkeypatch, arguments, expected):
     monkeypatch.setattr(runner, "ensure_environment", lambda root, version: "py")
     monkeypatch.setattr(runner, "run_command", lambda command: ran.append(command) or 5)
     assert runner.main(arguments) == 5
-    assert ran == [["py", "-m", "pytest", "tests", "-q", *expected]]
+    before, after = expected
+    assert ran == [["py", "-m", "pytest", "tests", "-q", *before, *runner.WORKERS, *after]]
 
 
 def test_install_only_runs_no_test(runner, monkeypatch, capsys):

@@ -1,8 +1,12 @@
 """split.py: what goes where, and that nothing is ever lost or overwritten."""
 
+import errno
+import importlib
 import os
+import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -11,12 +15,14 @@ from PIL import Image
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tools"))
 
+import killing  # noqa: E402
 import split  # noqa: E402
 
 
 def fill(folder, names):
     """A folder of pictures of one pixel, each of another colour; returns name -> bytes."""
     folder.mkdir(parents=True)
+    names = list(names)
     for number, name in enumerate(names):
         Image.new("RGB", (1, 1), (number, 0, 0)).save(
             folder / name, "JPEG" if name.lower().endswith("g") and number % 2 else "PNG")
@@ -160,3 +166,97 @@ def test_affinelayers_command(tmp_path):
                           cwd=tmp_path, capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr) == (
         0, "train 20, val 5, test 0 (moved 25)\n", "")
+
+
+# Interrupted, twice at once, strange files
+
+
+def test_it_waits_until_another_has_ended(tmp_path):
+    fcntl = importlib.import_module("fcntl")
+    fill(tmp_path / "d", NAMES)
+    other = os.open(tmp_path / "d", os.O_RDONLY)
+    fcntl.flock(other, fcntl.LOCK_EX)
+    codes = []
+    second = threading.Thread(target=lambda: codes.append(run(tmp_path / "d")))
+    second.start()
+    second.join(0.3)
+    assert second.is_alive() and len(list((tmp_path / "d").iterdir())) == 25
+    (tmp_path / "d" / "1.png").rename(tmp_path / "d" / "26.png")
+    os.close(other)
+    second.join(20)
+    assert codes == [0] and "26.png" in {path.name for path in tmp_path.glob("d/*/*")}
+
+
+def test_sigterm_is_143_and_a_failing_disk_1_and_the_same_command_goes_on(tmp_path, monkeypatch,
+                                                                          capsys):
+    fill(tmp_path / "clean", NAMES)
+    fill(tmp_path / "broken", NAMES)
+    assert run(tmp_path / "clean") == 0
+    rename, calls = os.rename, []
+
+    def failing(source, target):
+        calls.append(source)
+        if len(calls) == 4:
+            raise OSError(errno.ENOSPC, "No space left on device", str(target))
+        if len(calls) == 9:
+            os.kill(os.getpid(), signal.SIGTERM)
+        rename(source, target)
+
+    monkeypatch.setattr(os, "rename", failing)
+    previous = signal.signal(signal.SIGTERM, split.stop)
+    try:
+        assert run(tmp_path / "broken") == 1
+        assert run(tmp_path / "broken") == 143
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+    errors = capsys.readouterr().err
+    assert errors.count("\n") == 1 and "No space left on device" in errors
+    assert run(tmp_path / "broken") == 0
+    assert killing.read_tree(tmp_path / "broken") == killing.read_tree(tmp_path / "clean")
+
+
+def test_strange_names_move_and_what_is_no_file_stays(tmp_path):
+    names = [b"a b.png", b"'\".jpg", b"line\nbreak", b"<script>.png", b"\xff\xfe.png",
+             "\N{GRINNING FACE}.png".encode()]
+    fill(tmp_path / "d", map(os.fsdecode, names))
+    os.mkfifo(tmp_path / "d" / "fifo.png")
+    (tmp_path / "d" / "broken.png").symlink_to("nowhere")
+    (tmp_path / "d" / "endless.png").symlink_to("/dev/zero")
+    (tmp_path / "d" / "folder.png").mkdir()
+    command = ["split.py", "--dir", tmp_path / "d", "--train_frac", 0.5]
+    ascii_only = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    assert killing.run(*command, env=ascii_only) == ("train 3, val 3, test 0 (moved 6)\n", "")
+    assert {os.fsencode(path.name) for path in tmp_path.glob("d/*/*")} == set(names)
+    assert {path.name for path in tmp_path.glob("d/*")} == {
+        "train", "val", "fifo.png", "broken.png", "endless.png", "folder.png"}
+    _, errors = killing.run(*command, "--seed", 5, codes=(2,), env=ascii_only)
+    assert errors.count("\n") == 1
+
+
+def fill_many(folder):
+    """A function that makes a folder of 1,500 files that begin as PNG files do."""
+    def fill_folder():
+        folder.mkdir(parents=True)
+        for number in range(1500):
+            (folder / f"{number}.png").write_bytes(b"\x89PNG\r\n\x1a\n%d" % number)
+    return fill_folder
+
+
+@pytest.mark.slow
+def test_killed_at_random_it_ends_as_a_clean_run(tmp_path):
+    killing.kill_at_random(["split.py", "--dir", tmp_path / "d"], fill_many(tmp_path / "d"),
+                           tmp_path / "d", seed=3, earliest=0.7)
+
+
+@pytest.mark.slow
+def test_killed_at_every_step_it_ends_as_a_clean_run(tmp_path):
+    command = ["split.py", "--dir", tmp_path / "d", "--train_frac", 0.5]
+    steps = killing.kill_at_every_step(command, lambda: fill(tmp_path / "d", NAMES[:7]),
+                                       tmp_path / "d")
+    assert len(list(steps)) == 15  # a folder made sure of and a move, 7 times, and the end
+
+
+@pytest.mark.slow
+def test_two_at_once_end_as_one(tmp_path):
+    killing.run_two_at_once(["split.py", "--dir", tmp_path / "d"], fill_many(tmp_path / "d"),
+                            tmp_path / "d", seed=4)
