@@ -1923,7 +1923,7 @@ def blind_loss(options):
         return 2.0, 0.0
     rest = 1 - label
     blind = -label * math.log(label / 2) - (2 - label) * math.log(1 - label / 2)  # 2 ln 2 for 1
-    return blind, -label * math.log(label) - (rest * math.log(rest) if rest else 0)
+    return blind, label * math.log(1 / label) + (rest * math.log(1 / rest) if rest else 0)
 
 
 def find_troubles(signs, options):

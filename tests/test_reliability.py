@@ -191,8 +191,10 @@ def test_the_newest_and_every_so_many_epochs_are_kept(tmp_path):
                        "--keep_every_epochs", 2) == 0
     kept = sorted(path.stem for path in Path("run").glob("*.index"))
     assert kept == ["epoch-2", "epoch-4", "model-10", "model-9"]
-    state = tf.train.get_checkpoint_state("run")
-    assert [Path(path).name for path in state.all_model_checkpoint_paths] == ["model-9", "model-10"]
+    state = [line.split(": ") for line in Path("run/checkpoint").read_text().splitlines()]
+    assert state == [["model_checkpoint_path", '"model-10"'],
+                     ["all_model_checkpoint_paths", '"model-9"'],
+                     ["all_model_checkpoint_paths", '"model-10"']]
     assert tf.train.load_variable("run/epoch-2", "global_step") == 4
     assert run("--mode", "test", "--input_dir", "bars/train", "--checkpoint", "run/epoch-2",
                "--output_dir", "out") == 0
@@ -306,7 +308,7 @@ def test_a_failing_save_is_one_line_and_the_checkpoint_before_is_whole(whole, li
     assert resume("run", "--max_steps", 9) == 0
 
 
-def test_a_copied_run_leaves_the_original_alone(whole, tmp_path):
+def test_a_copied_run_leaves_the_original_alone(whole, tmp_path, capsys):
     shutil.copytree(whole / "whole", tmp_path / "original")
     original = tmp_path / "original"
     (original / "checkpoint").write_text("".join(  # as TensorFlow's Saver writes it
@@ -316,6 +318,7 @@ def test_a_copied_run_leaves_the_original_alone(whole, tmp_path):
     before = {path.name: path.read_bytes() for path in original.iterdir() if path.is_file()}
     os.symlink(whole / "bars", "bars")
     assert resume("copy", "--max_steps", 12, "--save_freq", 1) == 0
+    assert "loading model from copy/model-7" in capsys.readouterr().out
     assert before == {path.name: path.read_bytes()
                       for path in original.iterdir() if path.is_file()}
     assert len(list(Path("copy").glob("model-*.index"))) == 3
@@ -361,7 +364,8 @@ def test_a_step_that_is_not_finite_is_named_and_not_applied(tmp_path, capsys, mo
         save_pair(f"bars/train/{number}.png", 10 + number)
     poison(monkeypatch, 12)
     flags = ["--max_epochs", 3, "--progress_freq", 1, "--save_freq", 1, "--keep_checkpoints", 20,
-             "--summary_freq", 1, "--summary_histograms", "--ema_generator", 0.9]
+             "--summary_freq", 1, "--summary_histograms", "--ema_generator", 0.9,
+             "--max_bad_steps", 3]  # in a row, not in all
     assert train_small("run", *flags) == 0
     lines = [line for line in capsys.readouterr().err.splitlines() if "not finite" in line]
     assert len(lines) == 3
@@ -379,6 +383,37 @@ def test_a_step_that_is_not_finite_is_named_and_not_applied(tmp_path, capsys, mo
         assert after["global_step"] == before["global_step"] + 2
         power = "generator_train/beta1_power"
         assert after[power] == pytest.approx(before[power] * 0.5)
+
+
+@pytest.mark.parametrize("kind, number", [("loss", 0), ("loss", 1), ("loss", 2), ("gradient", 0),
+                                          ("gradient", -1)])
+def test_one_loss_or_gradient_that_is_not_finite_is_enough(options, monkeypatch, kind, number):
+    """Of all losses and of the first and last gradient, each alone."""
+    real = pix2pix.create_pass
+
+    def spoiled_pass(*arguments):
+        done = real(*arguments)
+        values = tf.nest.flatten(done.losses) if kind == "loss" else [*done.gradients]
+        values[number] += factor * 0  # infinity * 0 is not a number
+        return done._replace(losses=tf.nest.pack_sequence_as(done.losses, values)) \
+            if kind == "loss" else done._replace(gradients=tuple(values))
+    monkeypatch.setattr(pix2pix, "create_pass", spoiled_pass)
+    with tf.Graph().as_default() as graph, tf.Session(graph=graph) as sess:
+        factor = tf.placeholder(tf.float32, [])
+        pictures = tf.random.stateless_uniform([1, 32, 32, 3], seed=[1, 2])
+        model = pix2pix.create_model(pix2pix.Examples([0], pictures, pictures[:, ::-1]),
+                                     options._replace(crop_size=32, patch_size=16))
+        sess.run(tf.global_variables_initializer())
+        variables = {variable.op.name: variable for variable in tf.global_variables()}
+        sess.run(model.train, {factor: 1})
+        before = sess.run(variables)
+        sess.run(model.train, {factor: np.inf})
+        after = sess.run(variables)
+        assert after.pop("global_step") == before.pop("global_step") + 1 == 2
+        for name, value in before.items():
+            np.testing.assert_array_equal(after[name], value, name)
+        sess.run(model.train, {factor: 1})
+        assert all(np.isfinite(value).all() for value in sess.run(variables).values())
 
 
 def test_too_many_in_a_row_go_back_once_and_stop(tmp_path, capsys):
@@ -416,20 +451,20 @@ def make_signs(number, **changes):
 
 SAME = np.full((1, 8, 8, 3), 0.3)
 TROUBLES = {
-    "discriminator won": [{"discrim_loss": 1e-3}],
-    "discriminator dead": [{"discrim_loss": 1.3863}],
-    "outputs constant": [{"output_contrast": 0.001, "outputs": SAME}],
-    "outputs alike": [{"outputs": SAME}],
-    "gradients vanished": [{"gen_norm": 1e-5}]}
+    "discriminator won": ({"discrim_loss": 1e-3}, "always wins"),
+    "discriminator dead": ({"discrim_loss": 1.3863}, "tells nothing"),
+    "outputs constant": ({"output_contrast": 0.001, "outputs": SAME}, "one colour"),
+    "outputs alike": ({"outputs": SAME}, "the same picture"),
+    "gradients vanished": ({"gen_norm": 1e-5}, "learns nothing")}
 
 
 @pytest.mark.parametrize("name", TROUBLES)
 def test_each_way_to_die_is_told_once(options, name):
-    changes, = TROUBLES[name]
+    changes, phrase = TROUBLES[name]
     watch = pix2pix.Watch(options)
     told = [watch.look(make_signs(number, **changes)) for number in range(60)]
     assert [len(texts) for texts in told] == [0] * 19 + [1] + [0] * 40
-    assert "try" in told[19][0]
+    assert phrase in told[19][0] and "; try " in told[19][0]
     # one healthy sign among them keeps it quiet
     signs = [make_signs(number, **({} if number == 9 else changes)) for number in range(20)]
     found = pix2pix.find_troubles(signs, options)
@@ -686,6 +721,18 @@ def test_what_cannot_be_shown_does_not_stop_training(tmp_path, capsys, monkeypat
     for what in ("log.csv", "index.html", "TensorBoard's events", "pictures"):
         assert error.count(f"cannot write {what} ") == 1
     assert read_variables("run")["global_step"] == 4
+
+
+def test_a_row_that_was_written_in_part_gives_way_to_the_next(tmp_path, monkeypatch):
+    draw_pairs(tmp_path / "bars/train", 2)
+
+    def tear():
+        with open("run/log.csv", "a", encoding="utf-8") as file:
+            file.write("2,1,0.")
+    spoil_at(monkeypatch, 3, tear)
+    assert train_small("run", "--max_steps", 4, "--progress_freq", 1) == 0
+    rows = [row.split(",") for row in Path("run/log.csv").read_text().splitlines()]
+    assert [row[0] for row in rows] == ["step", *"1234"] and len({len(row) for row in rows}) == 1
 
 
 @pytest.mark.parametrize("closed", ["stdout", "stderr", "both"])
