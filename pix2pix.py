@@ -1950,10 +1950,10 @@ def find_troubles(signs, options):
         troubles["outputs constant"] = (
             f"the generator's pictures have one colour {stretch}; try a lower --lr, --norm "
             "instance, or start again with another --seed")
-    elif spreads[0] < 0.05 * spreads[1] and spreads[1] > 0.02:
+    elif spreads[0] < 0.15 * spreads[1] and spreads[1] > 0.02:
         troubles["outputs alike"] = (
-            f"the generator gives the same picture for every input {stretch}; try --generator "
-            "unet, a larger --l1_weight, a lower --lr, and look whether inputs and targets fit")
+            f"the generator gives nearly the same picture for every input {stretch}; try "
+            "--generator unet, a larger --l1_weight, a lower --lr; do inputs and targets fit?")
     weight = options.l1_weight + options.gan_weight + options.feature_weight
     if max(sign.gen_norm for sign in signs) < 1e-6 * weight:
         troubles["gradients vanished"] = (
@@ -2313,10 +2313,33 @@ class RunLog:
                 self.events.close()
 
 
+@contextlib.contextmanager
+def hold_run(output_dir):
+    """Makes the training folder, and no other process's inside. Raises UserError where one trains
+    in it."""
+    output_dir.mkdir(parents=True, exist_ok=True)
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        yield
+        return
+    handle = os.open(output_dir, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):  # a disk may know no locks; they end with the process
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise UserError(f"another process trains in --output_dir {output_dir}: "
+                                "wait for its end or choose another") from None
+        yield
+    finally:
+        os.close(handle)
+
+
 def prepare_run(options):
-    """Makes the training folder; with --overwrite takes the files of the run in it away."""
+    """Fills the training folder; with --overwrite takes the files of the run in it away."""
     output_dir = Path(options.output_dir)
-    if options.overwrite and output_dir.exists():
+    if options.overwrite:
         for pattern in ("checkpoint", "model-[0-9]*", "epoch-[0-9]*", "events.out.tfevents.*",
                         "trace-*.json", "log.csv", "index.html",
                         *(f"images/*-{kind}.png" for kind in Pictures._fields)):
@@ -2324,7 +2347,6 @@ def prepare_run(options):
                 remove(path)
     (output_dir / "images").mkdir(parents=True, exist_ok=True)
     write_json(output_dir / "options.json", with_options(options, resume=False)._asdict())
-    return output_dir
 
 
 def train(options):
@@ -2351,7 +2373,7 @@ def train(options):
 def train_from(options, paths):
     """Builds the graph, loads what there is to load and runs the loop; returns the exit code."""
     epoch_steps = steps_in_epoch(len(paths), pictures_in_step(options))
-    stored = None
+    output_dir, stored = Path(options.output_dir), None
     if options.resume and list_checkpoints(options.output_dir):
         stored = open_checkpoint(options.output_dir)
     elif options.checkpoint:
@@ -2385,13 +2407,14 @@ def train_from(options, paths):
                 say(f"loading model from {stored.path}")
                 restore(sess, stored, tf.global_variables(), options)
                 stored = None  # its arrays are as large as the model
-            output_dir = prepare_run(options)  # nothing is made or taken away before all fits
-            keeper = Keeper(sess, output_dir, options.keep_checkpoints, start_step)
-            graph.finalize()
-            log = RunLog(options, paths, start_step, stop_step, present(show.losses), graph)
-            with contextlib.closing(log):
-                return run_training(sess, (show, skip), keeper, log, paths, options,
-                                    (start_step, stop_step))
+            with hold_run(output_dir):  # nothing is made or taken away before all fits
+                prepare_run(options)
+                keeper = Keeper(sess, output_dir, options.keep_checkpoints, start_step)
+                graph.finalize()
+                log = RunLog(options, paths, start_step, stop_step, present(show.losses), graph)
+                with contextlib.closing(log):
+                    return run_training(sess, (show, skip), keeper, log, paths, options,
+                                        (start_step, stop_step))
 
 
 def run_training(sess, ops, keeper, log, paths, options, steps):

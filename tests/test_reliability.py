@@ -339,6 +339,18 @@ def test_a_checkpoint_that_does_not_fit_takes_no_run_away(whole, capsys):
     assert sorted(os.listdir("run")) == before and not Path("new").exists()
 
 
+def test_a_second_training_in_one_folder_is_refused(whole, capsys):
+    os.symlink(whole / "bars", "bars")
+    shutil.copytree(whole / "whole", "run")
+    before = {path: path.read_bytes() for path in Path("run").rglob("*") if path.is_file()}
+    with pix2pix.hold_run(Path("run")):
+        assert resume("run", "--max_steps", 9) == 2
+        assert train_small("run", "--max_steps", 9, "--overwrite") == 2
+    assert capsys.readouterr().err.count("another process trains in --output_dir run") == 2
+    assert {path: path.read_bytes() for path in Path("run").rglob("*") if path.is_file()} == before
+    assert resume("run", "--max_steps", 9) == 0
+
+
 # ---- not finite
 
 
@@ -454,7 +466,7 @@ TROUBLES = {
     "discriminator won": ({"discrim_loss": 1e-3}, "always wins"),
     "discriminator dead": ({"discrim_loss": 1.3863}, "tells nothing"),
     "outputs constant": ({"output_contrast": 0.001, "outputs": SAME}, "one colour"),
-    "outputs alike": ({"outputs": SAME}, "the same picture"),
+    "outputs alike": ({"outputs": SAME}, "nearly the same picture"),
     "gradients vanished": ({"gen_norm": 1e-5}, "learns nothing")}
 
 
