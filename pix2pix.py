@@ -71,6 +71,22 @@ def quiet_stderr():
         os.close(null)
 
 
+@contextlib.contextmanager
+def end_at_interrupt():
+    """Ctrl-C ends the program at once inside: a library that is being imported turns it into an
+    error of its own."""
+    previous = signal.getsignal(signal.SIGINT)
+    if previous != signal.default_int_handler \
+            or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    signal.signal(signal.SIGINT, lambda *_: os._exit(128 + signal.SIGINT))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, previous)
+
+
 class LazyTensorFlow:
     """`tensorflow.compat.v1`, imported at first use: options are checked before that."""
 
@@ -78,7 +94,7 @@ class LazyTensorFlow:
         module = sys.modules.get("tensorflow.compat.v1")
         if module is None:
             quiet = os.environ["TF_CPP_MIN_LOG_LEVEL"] == QUIET
-            with quiet_stderr() if quiet else contextlib.nullcontext():
+            with quiet_stderr() if quiet else contextlib.nullcontext(), end_at_interrupt():
                 module = importlib.import_module("tensorflow.compat.v1")
             if quiet:
                 module.logging.set_verbosity(module.logging.ERROR)  # "deprecated", of all of v1
@@ -199,7 +215,7 @@ def number_type(kind, low, high=math.inf, open_low=False):
             value = kind(text)
         except ValueError:
             value = math.nan
-        most = min(high, 2**31 - 1 if kind is int else sys.float_info.max)
+        most = min(high, 2**31 - 1 if kind is int else 3.4e38)  # a float32's
         if not low <= value <= most or (open_low and value == low):
             raise argparse.ArgumentTypeError(f"{text}: give a {name} {limits}")
         return value
@@ -240,11 +256,10 @@ def add_run_options(add):
 
 def add_picture_options(add):
     """Size, direction and augmentation."""
-    count = number_type(int, 1)
-    add("--batch_size", type=count, default=1, help="pictures in a step")
+    add("--batch_size", type=number_type(int, 1, 65536), default=1, help="pictures in a step")
     add("--crop_size", type=number_type(int, 32, 4096), default=256,
         help="height and width of a picture in the network")
-    add("--scale_size", type=number_type(int, 32), default=286,
+    add("--scale_size", type=number_type(int, 32, 8192), default=286,
         help="scale pictures to this size before cropping")
     add("--flip", dest="flip", action="store_true", default=True, help="flip pictures at random")
     add("--no_flip", dest="flip", action="store_false", help="don't")
@@ -259,7 +274,7 @@ def add_picture_options(add):
 
 def add_network_options(add):
     """The family of networks."""
-    count = number_type(int, 1)
+    count = number_type(int, 1, 1024)
     add("--generator", default="unet", choices=["unet", "encoder_decoder", "resnet"],
         help="U-Net, the same without skips, or residual blocks")
     add("--ngf", type=count, default=64, help="filters in the generator's first layer")
@@ -301,7 +316,7 @@ def add_training_options(add):
         help="how the rate falls to 0 at the end of the run")
     add("--decay_from", type=whole, help="step at which it begins; left out: half of the run")
     add("--decay_from_epoch", type=whole, help="the same, in epochs")
-    add("--grad_accumulation", type=number_type(int, 1), default=1,
+    add("--grad_accumulation", type=number_type(int, 1, 65536), default=1,
         help="batches whose gradients make one step")
     add("--ema_generator", type=number_type(float, 0, 0.999999), default=0.0,
         help="decay of the averaged generator that test and export use; 0: none")
@@ -423,6 +438,44 @@ def warn(text):
 def write_json(path, value):
     """Writes a value as sorted, indented JSON, whole."""
     write_whole(path, (json.dumps(value, sort_keys=True, indent=4) + "\n").encode())
+
+
+@contextlib.contextmanager
+def hold_folder(folder):
+    """Makes a folder, and no other process's inside. Raises UserError where one works in it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        yield
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):  # a disk may know no locks; they end with the process
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise UserError(f"another process works in --output_dir {folder}: "
+                                "wait for its end or choose another") from None
+        yield
+    finally:
+        os.close(handle)
+
+
+# what a mode writes; what is there of an earlier one is replaced
+RESULTS = {
+    "train": ("checkpoint", "model-[0-9]*", "epoch-[0-9]*", "events.out.tfevents.*",
+              "trace-*.json", "log.csv", "index.html", "images/*-inputs.png",
+              "images/*-outputs.png", "images/*-targets.png"),
+    "test": ("metrics.csv", "metrics.json", "index.html", "images/*-inputs.png",
+             "images/*-outputs.png", "images/*-targets.png"),
+    "export": ("saved_model.pb", "variables", "assets", "export.meta", "export.index",
+               "export.data-*", "checkpoint", "graph.pb", "model.tflite", "model.pict")}
+
+
+def find_results(folder, mode):
+    """The files and folders in a folder that have the names of a mode's results."""
+    return [path for pattern in RESULTS[mode] for path in sorted(Path(folder).glob(pattern))]
 
 
 def create_bar(total, initial, unit, stream=None):
@@ -770,7 +823,7 @@ def read_findings(folder):
     try:
         stored = json.loads(findings_path(folder).read_text(encoding="utf-8"))
         return {name: Finding(*finding) for name, finding in stored.items()}
-    except (OSError, ValueError, TypeError, AttributeError):
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError):
         return {}
 
 
@@ -1863,11 +1916,11 @@ def load_variables(sess, stored, variables, options):
 class Keeper:
     """The checkpoints of a training folder: model-STEP, the newest of them, and epoch-N."""
 
-    def __init__(self, sess, output_dir, num_kept, start_step):
+    def __init__(self, sess, options, start_step):
         """Makes the ops. Those before start_step are taken over."""
-        self.sess, self.output_dir, self.num_kept = sess, output_dir, num_kept
+        self.sess, self.options, self.output_dir = sess, options, Path(options.output_dir)
         self.saver = tf.train.Saver(max_to_keep=0)  # which ones are kept is decided here
-        steps = (step_of(path) for path in output_dir.glob("model-*.index"))
+        steps = (step_of(path) for path in self.output_dir.glob("model-*.index"))
         self.steps = sorted(step for step in steps if 0 <= step <= start_step)
 
     def write(self, name):
@@ -1887,7 +1940,9 @@ class Keeper:
         """Writes model-STEP, then the state file that names it, then takes the oldest away.
         epoch: where it is also to be kept for good, as epoch-N."""
         self.write(f"model-{step}")
-        self.steps = sorted({*self.steps, step})[-self.num_kept:]
+        if not (self.output_dir / "options.json").exists():  # the folder has been taken away
+            write_run_options(self.options)
+        self.steps = sorted({*self.steps, step})[-self.options.keep_checkpoints:]
         names = [f"model-{step}" for step in self.steps]
         tf.train.update_checkpoint_state(os.path.abspath(self.output_dir), names[-1], names)
         for path in self.output_dir.glob("model-*"):  # also what a killed process left half done
@@ -2021,7 +2076,11 @@ class Guard:
     def name_unreadable(self, error):
         """Looks for the pictures that made a step fail and names them. Raises UserError where they
         end the run, TrainingError where it was something else."""
-        findings = check_folder(self.options.input_dir)
+        try:
+            findings = check_folder(self.options.input_dir)
+        except OSError as reason:
+            raise UserError(f"--input_dir {self.options.input_dir} cannot be read any more "
+                            f"({reason.strerror}): bring it back") from None
         bad = {path: findings[path].reason if path in findings else "it is gone"
                for path in self.paths if path not in findings or findings[path].reason}
         if not bad:  # neither size nor time has changed: the medium may have
@@ -2166,8 +2225,8 @@ def with_totals(options, start_step, stop_step, epoch_steps):
     if first is None and options.lr_decay != "none":
         first = (start_step + stop_step) // 2
     if first is not None and first >= stop_step:
-        raise UserError(f"--decay_from {first} is not before the end at step {stop_step}: "
-                        "take an earlier step")
+        raise UserError(f"--decay_from: the rate would fall from step {first}, which is not before "
+                        f"the end at step {stop_step}: take an earlier step")
     options = with_options(options, decay_from=first, decay_from_epoch=None)
     if start_step > 0 and not options.resume and stop_step < ENDLESS:
         options = with_options(options, max_steps=stop_step, max_epochs=None)
@@ -2215,6 +2274,14 @@ class Events:
         self.writer.close()
 
 
+def read_rows(path):
+    """The rows of a CSV file as dicts, as far as they are text; [] where there is none."""
+    if not path.exists():
+        return []
+    with open(path, newline="", encoding="utf-8-sig", errors="replace") as file:
+        return [*csv.DictReader(file)]
+
+
 class RunLog:
     """What a run shows: log.csv, TensorBoard's events, pictures, the page, the progress. Whatever
     of it fails is said once and let go: training goes on."""
@@ -2225,7 +2292,7 @@ class RunLog:
         self.names, self.failed = unique_names(paths), set()
         self.columns = ("step", "epoch", *loss_names, "lr")
         self.summary, self.notes = f"starts after step {start_step}", []
-        self.events, self.size = None, 0
+        self.events, self.size = None, None
         ends = stop_step if stop_step < ENDLESS else None
         self.bar = create_bar(ends, start_step, "step")
         with self.harmless("log.csv"):
@@ -2249,13 +2316,15 @@ class RunLog:
         writer = csv.DictWriter(text, self.columns, extrasaction="ignore", lineterminator="\n")
         writer.writeheader()
         freq = self.options.progress_freq
-        if path.exists():
-            with open(path, newline="", encoding="utf-8") as file:
-                for row in csv.DictReader(file):
-                    step = int(row["step"]) if (row["step"] or "").isdecimal() else 0
-                    # the last step of an earlier part has a row because it was the last
-                    if step < start_step or step == start_step and freq and step % freq == 0:
-                        writer.writerow(row)
+        try:
+            for row in read_rows(path):
+                step = int(row["step"]) if (row["step"] or "").isdecimal() else math.inf
+                # the last step of an earlier part has a row because it was the last
+                if step < start_step or step == start_step and freq and step % freq == 0:
+                    writer.writerow(row)
+        except (KeyError, csv.Error):
+            path.replace(path.with_suffix(".csv.old"))
+            warn(f"{path} is not as it was written, it is {path.name}.old now")
         write_whole(path, text.getvalue().encode())
         self.size = path.stat().st_size
 
@@ -2282,6 +2351,8 @@ class RunLog:
 
     def add_row(self, row):
         """Appends a row to log.csv, after the last that is whole."""
+        if self.size is None:  # it could not be begun
+            return
         text = io.StringIO()
         csv.DictWriter(text, self.columns, lineterminator="\n").writerow(row)
         with open(self.output_dir / "log.csv", "r+b") as file:
@@ -2313,40 +2384,23 @@ class RunLog:
                 self.events.close()
 
 
-@contextlib.contextmanager
-def hold_run(output_dir):
-    """Makes the training folder, and no other process's inside. Raises UserError where one trains
-    in it."""
-    output_dir.mkdir(parents=True, exist_ok=True)
-    try:
-        import fcntl
-    except ImportError:  # Windows
-        yield
-        return
-    handle = os.open(output_dir, os.O_RDONLY)
-    try:
-        with contextlib.suppress(OSError):  # a disk may know no locks; they end with the process
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise UserError(f"another process trains in --output_dir {output_dir}: "
-                                "wait for its end or choose another") from None
-        yield
-    finally:
-        os.close(handle)
+def write_run_options(options):
+    """Writes a run's options.json, for --resume and for those who use the model."""
+    write_json(Path(options.output_dir) / "options.json",
+               with_options(options, resume=False)._asdict())
 
 
 def prepare_run(options):
-    """Fills the training folder; with --overwrite takes the files of the run in it away."""
+    """Fills the training folder; with --overwrite takes the files of the run in it away. Raises
+    UserError where one has begun there meanwhile."""
     output_dir = Path(options.output_dir)
+    if not options.resume and not options.overwrite:
+        refuse_run(output_dir)
     if options.overwrite:
-        for pattern in ("checkpoint", "model-[0-9]*", "epoch-[0-9]*", "events.out.tfevents.*",
-                        "trace-*.json", "log.csv", "index.html",
-                        *(f"images/*-{kind}.png" for kind in Pictures._fields)):
-            for path in output_dir.glob(pattern):
-                remove(path)
+        for path in find_results(output_dir, "train"):
+            remove(path)
     (output_dir / "images").mkdir(parents=True, exist_ok=True)
-    write_json(output_dir / "options.json", with_options(options, resume=False)._asdict())
+    write_run_options(options)
 
 
 def train(options):
@@ -2407,9 +2461,9 @@ def train_from(options, paths):
                 say(f"loading model from {stored.path}")
                 restore(sess, stored, tf.global_variables(), options)
                 stored = None  # its arrays are as large as the model
-            with hold_run(output_dir):  # nothing is made or taken away before all fits
+            with hold_folder(output_dir):  # nothing is made or taken away before all fits
                 prepare_run(options)
-                keeper = Keeper(sess, output_dir, options.keep_checkpoints, start_step)
+                keeper = Keeper(sess, options, start_step)
                 graph.finalize()
                 log = RunLog(options, paths, start_step, stop_step, present(show.losses), graph)
                 with contextlib.closing(log):
@@ -2432,8 +2486,8 @@ def run_training(sess, ops, keeper, log, paths, options, steps):
             due = due_after(step, stop_step, epoch_steps, options)
             try:
                 results = run_step(sess, show, due, step, skip, guard, log)
-            except UserError:  # for a picture's sake; the steps before it are worth keeping
-                if step - 1 > start_step:
+            except (UserError, TrainingError, OSError, tf.errors.OpError):
+                if step - 1 > start_step:  # the steps before it are worth keeping
                     keeper.save(step - 1)
                 raise
             first_done = time.time() if step == start_step + 1 else first_done
@@ -2458,6 +2512,9 @@ def run_training(sess, ops, keeper, log, paths, options, steps):
                 say(f"stopped and saved after step {step} in {options.output_dir}; "
                     "go on with the same command and --resume")
                 return 128 + interrupt.signal
+    if guard.in_row >= stop_step - start_step:
+        raise TrainingError("no step was finite and none is applied: lower --lr and the weights "
+                            "of the losses, and look at the pictures")
     say(f"trained to step {stop_step}, model in {options.output_dir}")
     return 0
 
@@ -2520,15 +2577,12 @@ def create_outputs(inputs, options, per_picture=False, key=None):
 
 
 def prepare_test(options):
-    """Makes the test folder and takes the results of an earlier test out of it."""
+    """Fills the test folder and takes the results of an earlier test out of it."""
     output_dir = Path(options.output_dir)
     (output_dir / "images").mkdir(parents=True, exist_ok=True)
-    for pattern in ("index.html", "metrics.csv", "metrics.json",
-                    *(f"images/*-{kind}.png" for kind in Pictures._fields)):
-        for path in output_dir.glob(pattern):
-            path.unlink()
+    for path in find_results(output_dir, "test"):
+        remove(path)
     write_json(output_dir / "options.json", options._asdict())
-    return output_dir
 
 
 def test(options):
@@ -2551,12 +2605,14 @@ def test(options):
         with tf.Session(graph=graph, config=session_config()) as sess:
             restore(sess, stored, tf.global_variables(), options)
             graph.finalize()
-            output_dir = prepare_test(options)
-            return run_test(sess, fetches, options, paths, output_dir)
+            with hold_folder(Path(options.output_dir)):
+                prepare_test(options)
+                return run_test(sess, fetches, options, paths)
 
 
-def run_test(sess, fetches, options, paths, output_dir):
+def run_test(sess, fetches, options, paths):
     """The test loop; returns the exit code."""
+    output_dir = Path(options.output_dir)
     all_names, names, metrics, start = unique_names(paths), [], [], time.time()
     guard = Guard(options, paths)
     with create_bar(len(paths), 0, "picture") as bar:
@@ -2885,13 +2941,6 @@ def largest_difference(results, contents):
     return np.abs(one - other).max(), kind
 
 
-def find_export(folder):
-    """The files and folders of an export."""
-    patterns = ("saved_model.pb", "variables", "assets", "export.meta", "export.index",
-                "export.data-*", "checkpoint", "graph.pb", "model.tflite", "model.pict")
-    return [path for pattern in patterns for path in sorted(Path(folder).glob(pattern))]
-
-
 def export(options):
     """Writes a model that stands alone in each --export_format, and proves it: each is loaded back,
     run on a picture and compared with the checkpoint's own result. Returns the exit code."""
@@ -2904,27 +2953,33 @@ def export(options):
         raise UserError(f"--export_format pict cannot hold --{unlike[0]} "
                         f"{getattr(options, unlike[0])}: choose another format")
     say(f"loading model from {stored.path}")
-    output_dir = Path(options.output_dir)
-    output_dir.mkdir(parents=True, exist_ok=True)
-    size = options.crop_size
+    output_dir, size = Path(options.output_dir), options.crop_size
     pictures = [draw_example(size, width) for width in (size, round(size * options.aspect_ratio))]
     results = own_results(stored, options, pictures)
-    with tempfile.TemporaryDirectory(prefix=".export-", dir=output_dir) as folder:
-        for name in options.export_format:
-            write_export(name, Path(folder) / name, stored, options)
-            # those that take any size know --aspect_ratio, the others take the square
-            shape = 1 if EXPORTERS[name][0] is build_any_size else 0
-            verify_export(name, Path(folder) / name, results[shape], pictures[shape])
-            if name == "saved_model":
-                verify_floats(Path(folder) / name, results[0], pictures[0])
-        for path in find_export(output_dir):
+    with hold_folder(output_dir):
+        for path in output_dir.glob(".export-*"):  # of one that was killed
             remove(path)
-        for name in options.export_format:
-            for path in (Path(folder) / name).iterdir():
-                path.replace(output_dir / path.name)
-        write_json(output_dir / "options.json", options._asdict())
+        with tempfile.TemporaryDirectory(prefix=".export-", dir=output_dir) as folder:
+            for name in options.export_format:
+                make_export(name, Path(folder) / name, stored, options, pictures, results)
+            for path in find_results(output_dir, "export"):
+                remove(path)
+            for name in options.export_format:
+                for path in (Path(folder) / name).iterdir():
+                    path.replace(output_dir / path.name)
+            write_json(output_dir / "options.json", options._asdict())
     say(f"exported {stored.path} to {output_dir}: {', '.join(options.export_format)}")
     return 0
+
+
+def make_export(name, folder, stored, options, pictures, results):
+    """Writes one format into a new folder and compares what it gives for pictures with results."""
+    write_export(name, folder, stored, options)
+    # those that take any size know --aspect_ratio, the others take the square
+    shape = 1 if EXPORTERS[name][0] is build_any_size else 0
+    verify_export(name, folder, results[shape], pictures[shape])
+    if name == "saved_model":
+        verify_floats(folder, results[0], pictures[0])
 
 
 def write_export(name, folder, stored, options):
@@ -3006,7 +3061,7 @@ def read_options(checkpoint):
     try:
         stored = json.loads(path.read_text(encoding="utf-8"))
         stored = {name: stored[name] for name in Options._fields if name in dict(stored)}
-    except (OSError, ValueError, TypeError):
+    except (OSError, ValueError, TypeError, RecursionError):
         raise UserError(f"{path} is not readable JSON: restore it or train again") from None
     for action in create_parser()._actions:
         value = stored.get(action.dest)
@@ -3043,14 +3098,58 @@ def read_mode(folder):
     path = Path(folder) / "options.json"
     try:
         return json.loads(path.read_text(encoding="utf-8")).get("mode", "train")
-    except (ValueError, AttributeError):
+    except (ValueError, AttributeError, RecursionError):
         return "train"  # a damaged one is a run's until proven otherwise
     except OSError:
         return None
 
 
+def holds_run(folder):
+    """Whether a folder holds a training run, with its options or without."""
+    return read_mode(folder) == "train" or any(Path(folder).glob("model-*.index"))
+
+
+def refuse_run(output_dir):
+    """Raises UserError where a folder holds a run already."""
+    if holds_run(output_dir):
+        raise UserError(f"--output_dir {output_dir} already holds a run: "
+                        "give --resume to go on, --overwrite to replace it, or another folder")
+
+
+def check_results(options):
+    """Raises UserError where results would replace what is no result of the same mode."""
+    mode, output_dir = options.mode, Path(options.output_dir)
+    if mode != "train" and holds_run(output_dir):
+        raise UserError(f"--output_dir {output_dir} holds a training run: choose another")
+    if options.checkpoint and (mode == "export" or options.overwrite):
+        checkpoint = Path(options.checkpoint).resolve()
+        if output_dir.resolve() in (checkpoint, checkpoint.parent):
+            raise UserError(f"--checkpoint {options.checkpoint} lies in --output_dir and would be "
+                            "replaced: choose another --output_dir")
+    if mode == "train" and options.resume and not holds_run(output_dir):
+        raise UserError(f"--resume finds no run in {output_dir}: leave it out to start one")
+    if mode == "train" and not options.resume and not options.overwrite:
+        refuse_run(output_dir)
+    foreign = find_results(output_dir, mode) if read_mode(output_dir) != mode else []
+    if foreign and not holds_run(output_dir):
+        raise UserError(f"{foreign[0]} would be replaced, and no --mode {mode} has written it: "
+                        "choose another --output_dir")
+
+
 def check_folders(options, given):
     """Raises UserError where the folders cannot be what the mode needs; makes nothing."""
+    for name in ("input_dir", "output_dir", "checkpoint"):
+        path = getattr(options, name)
+        if path is not None and not path:
+            raise UserError(f"--{name} is empty: name a folder")
+    for name in ("checkpoint", "output_dir"):
+        path = getattr(options, name) or ""
+        if set("*?[") & set(path) and options.mode != "test":
+            raise UserError(f"--{name} {path} has one of * ? [ in its name, "
+                            "which TensorFlow takes for a pattern: rename it")
+        if os.fsencode(path).decode(errors="ignore") != path:
+            raise UserError(f"--{name} {path} has bytes in its name that are no UTF-8, which "
+                            "TensorFlow does not write: rename it")
     if options.mode != "export" and not os.path.isdir(options.input_dir):
         raise UserError(f"--input_dir {options.input_dir} is not a folder: check the path")
     checkpoint = options.checkpoint
@@ -3069,26 +3168,11 @@ def check_folders(options, given):
         raise UserError(f"--output_dir {output_dir} lies in a file, {existing}: name a folder")
     if not os.access(existing, os.W_OK):
         raise UserError(f"--output_dir {output_dir} is not writable: choose another")
-    holds = read_mode(output_dir)
-    holds_run = holds == "train"
-    if options.mode != "train" and holds_run:
-        raise UserError(f"--output_dir {output_dir} holds a training run: choose another")
-    foreign = find_export(output_dir) if options.mode == "export" and holds != "export" else []
-    if foreign:
-        raise UserError(f"{foreign[0]} is of no earlier export: choose another --output_dir")
     if options.input_dir and Path(options.input_dir).resolve() in (
             output_dir.resolve(), (output_dir / "images").resolve()):
         raise UserError(f"--output_dir {output_dir} would hold the results among the pictures of "
                         "--input_dir: choose another")
-    for name in ("checkpoint", "output_dir"):
-        if set("*?[") & set(str(getattr(options, name) or "")) and options.mode != "test":
-            raise UserError(f"--{name} {getattr(options, name)} has one of * ? [ in its name, "
-                            "which TensorFlow takes for a pattern: rename it")
-    if options.mode == "train" and options.resume and not holds_run:
-        raise UserError(f"--resume finds no run in {output_dir}: leave it out to start one")
-    if options.mode == "train" and holds and not options.resume and not options.overwrite:
-        raise UserError(f"--output_dir {output_dir} already holds a run: "
-                        "give --resume to go on, --overwrite to replace it, or another folder")
+    check_results(options)
 
 
 def check_combinations(options, given):
@@ -3118,6 +3202,8 @@ def check_combinations(options, given):
          "--label_smoothing needs labels, --gan_loss hinge has none: leave one out"),
         (options.gan_weight > 0 and map_size(size, discriminator_rows(options.patch_size)) < 1,
          f"--patch_size {options.patch_size} is too large for --crop_size {size}: take a smaller"),
+        ("none" in options.augment and len(options.augment) > 1,
+         "--augment none goes with no other: leave it or them out"),
         (options.lab_colorization and options.which_direction == "BtoA"
          and {"brightness", "contrast"} & {*options.augment},
          "--augment brightness and contrast need lightness in the input: leave them out"),
@@ -3211,7 +3297,7 @@ def main(argv=None):
             tf.compat.v2.config.experimental.enable_op_determinism()
         return {"train": train, "test": test, "export": export}[options.mode](options)
     except UserError as error:
-        say(f"pix2pix.py: error: {error}", sys.stderr)
+        warn(f"error: {printable(error)}")
         return 2
     except TrainingError as error:
         text = str(error)
@@ -3221,7 +3307,9 @@ def main(argv=None):
         text = f"{error}: make room or check the path; the same command goes on"
     except tf.errors.ResourceExhaustedError as error:
         text = f"out of memory ({reason_of(error)}): {advise_memory(options)}"
-    say(f"pix2pix.py: error: {text}", sys.stderr)
+    except tf.errors.OpError as error:
+        text = f"TensorFlow cannot go on: {reason_of(error)}"
+    warn(f"error: {printable(text)}")
     return 1
 
 

@@ -240,6 +240,7 @@ def test_an_export_replaces_the_earlier_one_whole(model, tmp_path, monkeypatch):
     assert main("--mode", "export", "--checkpoint", "export", "--output_dir", "again",
                 "--export_format", "pict") == 0
     assert Path("again/model.pict").read_bytes() == Path("export/model.pict").read_bytes()
+    Path("export/.export-of-one-that-was-killed").mkdir()
     assert main(*arguments, "--export_format", "graph") == 0
     assert sorted(os.listdir("export")) == ["graph.pb", "options.json"]
 

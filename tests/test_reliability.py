@@ -133,6 +133,24 @@ def test_a_torn_log_goes_on_after_its_last_whole_row(whole):
     assert len({len(row) for row in rows}) == 1
 
 
+@pytest.mark.parametrize("change, is_kept", [
+    (lambda text: b"\xef\xbb\xbf" + text, True), (lambda text: text + b"\xff\xfe", True),
+    (lambda text: text.replace(b",", b";"), False), (lambda text: text + b"\0" * 200_000, False),
+    (lambda text: b"", True)], ids=["BOM", "no text", "other commas", "a hole", "empty"])
+def test_a_log_that_another_program_wrote_is_not_lost(whole, capsys, change, is_kept):
+    os.symlink(whole / "bars", "bars")
+    shutil.copytree(whole / "whole", "run")
+    log = Path("run/log.csv")
+    changed = change(log.read_bytes())
+    log.write_bytes(changed)
+    assert resume("run", "--max_steps", 8) == 0
+    rows = [row.split(",") for row in log.read_text().splitlines()]
+    steps = ["2", "4", "6", "8"] if is_kept and changed else ["8"]
+    assert [row[0] for row in rows] == ["step", *steps] and len({len(row) for row in rows}) == 1
+    assert ("it is log.csv.old now" in capsys.readouterr().err) != is_kept
+    assert is_kept or Path("run/log.csv.old").read_bytes() == changed
+
+
 def test_deterministic_switches_on_tensorflows_op_determinism(tmp_path):
     draw_pairs(tmp_path / "bars/train", 2)
     code, out, err = finish(start("""
@@ -168,6 +186,18 @@ def test_a_second_signal_ends_in_the_middle_of_a_step(tmp_path, number, code):
     process.send_signal(number)
     got, _, err = finish(process, 30)
     assert got == code and "stopped at once" in err
+
+
+def test_ctrl_c_while_tensorflow_is_imported_ends_at_once(tmp_path):
+    draw_pairs(tmp_path / "bars/train", 2)
+    code, out, err = finish(start("""
+        import importlib, signal
+        def interrupted(name):
+            signal.raise_signal(signal.SIGINT)
+            raise ImportError("initialization failed")  # what a library makes of it
+        importlib.import_module = interrupted
+        sys.exit(pix2pix.main(argv))"""))
+    assert (code, out, err) == (130, "", "") and not Path("run").exists()
 
 
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGINT])
@@ -343,12 +373,80 @@ def test_a_second_training_in_one_folder_is_refused(whole, capsys):
     os.symlink(whole / "bars", "bars")
     shutil.copytree(whole / "whole", "run")
     before = {path: path.read_bytes() for path in Path("run").rglob("*") if path.is_file()}
-    with pix2pix.hold_run(Path("run")):
+    with pix2pix.hold_folder(Path("run")):
         assert resume("run", "--max_steps", 9) == 2
         assert train_small("run", "--max_steps", 9, "--overwrite") == 2
-    assert capsys.readouterr().err.count("another process trains in --output_dir run") == 2
+    assert capsys.readouterr().err.count("another process works in --output_dir run") == 2
     assert {path: path.read_bytes() for path in Path("run").rglob("*") if path.is_file()} == before
     assert resume("run", "--max_steps", 9) == 0
+
+
+def contents(folder):
+    """Path -> bytes of all files in a folder."""
+    return {path: path.read_bytes() for path in Path(folder).rglob("*") if path.is_file()}
+
+
+def test_checkpoints_without_options_are_a_run_too(whole, capsys):
+    os.symlink(whole / "bars", "bars")
+    shutil.copytree(whole / "whole", "run")
+    Path("run/options.json").unlink()
+    before = contents("run")
+    assert train_small("run", "--max_steps", 2) == 2
+    assert "already holds a run" in capsys.readouterr().err
+    assert run("--mode", "test", "--input_dir", "bars/train", "--checkpoint", "run",
+               "--output_dir", "run") == 2
+    assert contents("run") == before
+
+
+def test_what_would_be_lost_is_not_replaced(whole, capsys):
+    os.symlink(whole / "bars", "bars")
+    shutil.copytree(whole / "whole", "run")
+    for name in ("site", "site/images"):
+        Path(name).mkdir()
+        Path(name, "cat-inputs.png").write_text("mine")
+    Path("site/log.csv").write_text("mine")
+    before = contents("run"), contents("site")
+    small = ["--mode", "train", "--input_dir", "bars/train", "--max_steps", 1]
+    for arguments, text in (
+            ([*small, "--checkpoint", "run", "--output_dir", "run", "--overwrite"],
+             "lies in --output_dir"),
+            ([*small, "--checkpoint", "run/model-7", "--output_dir", "run", "--overwrite"],
+             "lies in --output_dir"),
+            ([*small, "--output_dir", "site"], "no --mode train has written it"),
+            (["--mode", "test", "--input_dir", "bars/train", "--checkpoint", "run",
+              "--output_dir", "site"], "no --mode test has written it")):
+        assert run(*arguments) == 2
+        assert text in capsys.readouterr().err
+    assert (contents("run"), contents("site")) == before
+    shutil.copytree("run", "export")  # an export that is a checkpoint too
+    stored = json.loads(Path("export/options.json").read_text())
+    Path("export/options.json").write_text(json.dumps({**stored, "mode": "export"}))
+    before = contents("export")
+    assert run("--mode", "export", "--checkpoint", "export", "--output_dir", "export") == 2
+    assert contents("export") == before
+
+
+def test_a_run_that_has_begun_meanwhile_is_left_alone(whole, monkeypatch, capsys):
+    os.symlink(whole / "bars", "bars")
+    real = pix2pix.hold_folder
+
+    def late(folder):
+        shutil.copytree(whole / "whole", "run", dirs_exist_ok=True)
+        return real(folder)
+    monkeypatch.setattr(pix2pix, "hold_folder", late)
+    assert train_small("run", "--max_steps", 1) == 2
+    assert "already holds a run" in capsys.readouterr().err
+    assert_equal_runs(whole / "whole", "run")
+
+
+def test_a_folder_that_is_taken_away_in_training_is_made_again(whole, monkeypatch):
+    os.symlink(whole / "bars", "bars")
+    spoil_at(monkeypatch, 4, lambda: pix2pix.remove(Path("run")))
+    assert train_small("run", *FLAGS) == 0
+    for name, value in read_variables("run").items():
+        np.testing.assert_array_equal(value, read_variables(whole / "whole")[name], name)
+    monkeypatch.setattr(pix2pix, "run_step", REAL_RUN_STEP)
+    assert resume("run", "--max_steps", 8) == 0
 
 
 # ---- not finite
@@ -439,6 +537,12 @@ def test_too_many_in_a_row_go_back_once_and_stop(tmp_path, capsys):
     assert "bars/train/" in lines[-1] and "lower --lr" in lines[-1]
     assert all(np.isfinite(value).all() for value in read_variables("run").values())
     assert read_variables("run")["global_step"] == 4
+
+
+def test_a_run_without_a_finite_step_has_failed(tmp_path, capsys):
+    draw_pairs(tmp_path / "bars/train", 3)
+    assert train_small("run", "--max_steps", 3, "--l1_weight", 3e38) == 1
+    assert "no step was finite" in capsys.readouterr().err.splitlines()[-1]
 
 
 def test_nothing_to_go_back_to_stops_at_once(tmp_path, capsys):
@@ -644,6 +748,19 @@ def test_a_file_that_goes_bad_in_training(tmp_path, capsys, monkeypatch, how):
     assert 29 <= len(steps) < 33 and failed_at in steps and failed_at + 1 not in steps
 
 
+@pytest.mark.parametrize("on_bad_image", ["fail", "skip"])
+def test_a_folder_of_pictures_that_vanishes(tmp_path, capsys, monkeypatch, on_bad_image):
+    folder = draw_pairs(tmp_path / "bars" / "train", 11)
+    spoil_at(monkeypatch, 5, lambda: folder.rename(tmp_path / "elsewhere"))
+    assert train_small("run", "--max_steps", 500, "--on_bad_image", on_bad_image) == 2
+    assert "--input_dir bars/train cannot be read any more" in capsys.readouterr().err
+    step = read_variables("run")["global_step"]
+    assert step >= 4
+    (tmp_path / "elsewhere").rename(folder)
+    monkeypatch.setattr(pix2pix, "run_step", REAL_RUN_STEP)
+    assert resume("run", "--max_steps", step + 2) == 0
+
+
 def test_a_file_that_goes_bad_in_test(whole, tmp_path, capsys, monkeypatch):
     folder = draw_pairs(tmp_path / "val", 11)
     real = pix2pix.prepare_test
@@ -687,7 +804,10 @@ def test_names_that_are_alike_or_long_keep_their_own_results(whole, tmp_path):
     ["--aspect_ratio", "0"], ["--keep_checkpoints", "0"], ["--keep_every_epochs", "-1"],
     ["--max_bad_steps", "0"], ["--on_bad_image", "weep"], ["--save_freq", "-1"],
     ["--input_dir", "gone"], ["--output_dir", "file"], ["--output_dir", "file/inside"],
-    ["--checkpoint", "gone"], ["--nonsense"], ["--mode", "dream"]])
+    ["--checkpoint", "gone"], ["--nonsense"], ["--mode", "dream"], ["--output_dir", ""],
+    ["--input_dir", ""], ["--checkpoint", ""], ["--output_dir", "by\udcff"],
+    ["--input_dir", "two\nlines"], ["--scale_size", "2147483647"], ["--ngf", "2147483647"],
+    ["--batch_size", "2147483647"], ["--l1_weight", "1e300"], ["--augment", "none", "vflip"]])
 def test_a_bad_value_is_one_line_before_tensorflow(tmp_path, capsys, monkeypatch, flags):
     draw_pairs(tmp_path / "bars/train", 1)
     Path("file").write_text("")
@@ -718,8 +838,13 @@ def test_out_of_memory_says_what_to_lower(tmp_path, capsys, monkeypatch):
 
 def test_what_cannot_be_shown_does_not_stop_training(tmp_path, capsys, monkeypatch):
     draw_pairs(tmp_path / "bars/train", 2)
-    for name in ("index.html", "log.csv"):
-        Path("run", name).mkdir(parents=True)
+    prepare = pix2pix.prepare_run
+
+    def spoiled(options):
+        prepare(options)
+        for name in ("index.html", "log.csv"):
+            Path("run", name).mkdir()
+    monkeypatch.setattr(pix2pix, "prepare_run", spoiled)
 
     def full(*_, **__):
         raise OSError(28, "No space left on device")
