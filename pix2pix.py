@@ -185,6 +185,7 @@ class Options(NamedTuple):
     decay_from: int | None
     decay_from_epoch: int | None
     grad_accumulation: int
+    precision: str
     ema_generator: float
     export_format: tuple
     output_filetype: str
@@ -318,6 +319,8 @@ def add_training_options(add):
     add("--decay_from_epoch", type=whole, help="the same, in epochs")
     add("--grad_accumulation", type=number_type(int, 1, 65536), default=1,
         help="batches whose gradients make one step")
+    add("--precision", default="float32", choices=["auto", "float32", "bfloat16"],
+        help="of the layers; weights, statistics, losses and Adam stay float32")
     add("--ema_generator", type=number_type(float, 0, 0.999999), default=0.0,
         help="decay of the averaged generator that test and export use; 0: none")
 
@@ -485,6 +488,19 @@ def create_bar(total, initial, unit, stream=None):
     on_terminal = stream is not None and stream.isatty()
     return tqdm(total=total, initial=initial, unit=unit, disable=not on_terminal,
                 dynamic_ncols=True, file=stream)
+
+
+def fast_precision():
+    """What --precision auto trains with: bfloat16 where the machine has instructions for it."""
+    gpus = tf.config.experimental.list_physical_devices("GPU")
+    if gpus:
+        details = [tf.config.experimental.get_device_details(gpu) for gpu in gpus]
+        is_fast = all(detail.get("compute_capability", (0, 0)) >= (8, 0) for detail in details)
+    else:
+        cpu = Path("/proc/cpuinfo")
+        flags = cpu.read_text(encoding="utf-8").split() if cpu.exists() else []
+        is_fast = not {"avx512_bf16", "amx_bf16"}.isdisjoint(flags)
+    return "bfloat16" if is_fast else "float32"
 
 
 def device_types(sess):
@@ -903,6 +919,7 @@ def list_pictures(options):
 
 KERNEL_SIZE = 4
 NORM_EPSILON = 1e-5
+SMALL_MAP = 16 * 16  # pixels, up to which a matrix product is faster than a convolution
 
 
 class DrawKey(NamedTuple):
@@ -947,12 +964,98 @@ def lrelu(x, slope=0.2):
     return tf.nn.leaky_relu(x, slope)
 
 
+def add_bias(inputs, channels):
+    """A bias per channel, added."""
+    return tf.nn.bias_add(inputs, tf.cast(get_bias(channels), inputs.dtype))
+
+
+def custom_gradient(function):
+    """`tf.custom_gradient`; TensorFlow is imported only when the function is called."""
+    @functools.wraps(function)
+    def call(x):
+        return tf.custom_gradient(function)(x)
+    return call
+
+
+@custom_gradient
+def gather_patches(x):
+    """What each pixel of a 4x4 convolution with stride 2 sees: [batch, 2height, 2width, channels]
+    -> [batch, height, width, 16 * channels], in the order of a kernel's rows and columns.
+
+    Patch (i, j) begins at pixel (2i - 1, 2j - 1). Its row 2a + b is row b of block i + a, where
+    blocks are 2x2 pixels; columns alike.
+    """
+    height, width, channels = x.shape[1] // 2, x.shape[2] // 2, x.shape[3]
+    blocks = tf.nn.space_to_depth(pad(x, 1, 1), 2)
+    rows = []
+    for a in (0, 1):
+        parts = [tf.reshape(blocks[:, a:a + height, c:c + width],
+                            [-1, height * width, 2, 2 * channels]) for c in (0, 1)]
+        rows.append(tf.reshape(tf.stack(parts, axis=3), [-1, height * width, 8 * channels]))
+    patches = tf.stack(rows, axis=2)
+    return tf.reshape(patches, [-1, height, width, 16 * channels]), add_patches
+
+
+@custom_gradient
+def add_patches(patches):
+    """The transpose of `gather_patches`, and its gradient: adds patches where they overlap,
+    [batch, height, width, 16 * channels] -> [batch, 2height, 2width, channels]."""
+    height, width, channels = patches.shape[1], patches.shape[2], patches.shape[3] // 16
+    rows, blocks = tf.reshape(patches, [-1, height * width, 2, 8 * channels]), []
+    for a in (0, 1):
+        parts = tf.reshape(rows[:, :, a], [-1, height * width, 2, 2, 2 * channels])
+        blocks += [tf.pad(tf.reshape(parts[:, :, :, c], [-1, height, width, 4 * channels]),
+                          [[0, 0], [a, 1 - a], [c, 1 - c], [0, 0]]) for c in (0, 1)]
+    return tf.nn.depth_to_space(tf.add_n(blocks), 2)[:, 1:-1, 1:-1], gather_patches
+
+
+def is_small(height, width):
+    """Whether a map is known to have at most SMALL_MAP pixels.
+
+    Its layer has few pixels and many weights. oneDNN spends its time there on reordering the
+    kernel, in the forward pass and for both gradients; a matrix product takes it as it lies:
+    a training step takes 0.83 times as long in float32, 0.82 in bfloat16 (docs/benchmarks.md).
+    """
+    return None not in (height, width) and height * width <= SMALL_MAP
+
+
+def convolve(inputs, kernel, stride, padding):
+    """`tf.nn.conv2d`; with a small map as result, one matrix product: patches x kernel."""
+    (size, _, _, channels), (height, width) = kernel.shape, inputs.shape.as_list()[1:3]
+    in_blocks = None not in (height, width) and height % 2 == width % 2 == 0
+    if (size, stride, padding, in_blocks) != (4, 2, "SAME", True) \
+            or not is_small(height // 2, width // 2):
+        return tf.nn.conv2d(inputs, kernel, strides=stride, padding=padding)
+    patches = gather_patches(inputs)
+    outputs = tf.matmul(tf.reshape(patches, [-1, patches.shape[3]]),
+                        tf.reshape(kernel, [patches.shape[3], channels]))
+    return tf.reshape(outputs, [-1, height // 2, width // 2, channels])
+
+
+def deconvolve(inputs, kernel):
+    """`tf.nn.conv2d_transpose` that doubles height and width, kernel [height, width, out, in]; of a
+    small map one matrix product, whose results are added where they overlap."""
+    size, _, out_channels, channels = kernel.shape.as_list()
+    height, width = inputs.shape.as_list()[1:3]
+    if size == 4 and is_small(height, width):
+        # in this order: 1.04 times as fast a step in float32 as pixels x kernel
+        patches = tf.matmul(tf.reshape(kernel, [16 * out_channels, channels]),
+                            tf.reshape(inputs, [-1, channels]), transpose_b=True)
+        return add_patches(tf.reshape(tf.transpose(patches),
+                                      [-1, height, width, 16 * out_channels]))
+    batch, height, width, _ = tf.unstack(tf.shape(inputs))
+    outputs = tf.nn.conv2d_transpose(
+        inputs, kernel, [batch, 2 * height, 2 * width, out_channels], strides=2)
+    outputs.set_shape(doubled_shape(inputs, out_channels))
+    return outputs
+
+
 def conv(inputs, out_channels, kernel_size=KERNEL_SIZE, stride=2, padding="SAME"):
     """Convolution: [batch, height, width, in] -> [batch, height/stride, width/stride, out]."""
     with tf.variable_scope("conv2d"):
         kernel = get_weights("kernel", [kernel_size, kernel_size, inputs.shape[3], out_channels])
-        outputs = tf.nn.conv2d(inputs, kernel, strides=stride, padding=padding)
-        return tf.nn.bias_add(outputs, get_bias(out_channels))
+        outputs = convolve(inputs, tf.cast(kernel, inputs.dtype), stride, padding)
+        return add_bias(outputs, out_channels)
 
 
 def pad(inputs, before, after, mode="CONSTANT"):
@@ -969,19 +1072,15 @@ def reflect_conv(inputs, out_channels, kernel_size=KERNEL_SIZE, stride=2):
 
 def doubled_shape(inputs, channels):
     """Static shape of a layer that doubles height and width, as far as they are known."""
-    height, width = inputs.shape.as_list()[1:3]
-    return [None, height and 2 * height, width and 2 * width, channels]
+    batch, height, width = inputs.shape.as_list()[:3]
+    return [batch, height and 2 * height, width and 2 * width, channels]
 
 
 def deconv(inputs, out_channels, kernel_size=KERNEL_SIZE):
     """Transposed convolution: [batch, height, width, in] -> [batch, 2height, 2width, out]."""
     with tf.variable_scope("conv2d_transpose"):
         kernel = get_weights("kernel", [kernel_size, kernel_size, out_channels, inputs.shape[3]])
-        batch, height, width, _ = tf.unstack(tf.shape(inputs))
-        outputs = tf.nn.conv2d_transpose(
-            inputs, kernel, [batch, 2 * height, 2 * width, out_channels], strides=2)
-        outputs.set_shape(doubled_shape(inputs, out_channels))
-        return tf.nn.bias_add(outputs, get_bias(out_channels))
+        return add_bias(deconvolve(inputs, tf.cast(kernel, inputs.dtype)), out_channels)
 
 
 def enlarge(inputs):
@@ -1016,8 +1115,10 @@ def separable_deconv(inputs, out_channels, kernel_size=KERNEL_SIZE):
 
 def normalize_pictures(inputs, gamma, beta):
     """Zero mean and unit variance per picture and channel, then scale and shift."""
-    mean, variance = tf.nn.moments(inputs, axes=[1, 2], keepdims=True)
-    return tf.nn.batch_normalization(inputs, mean, variance, beta, gamma, NORM_EPSILON)
+    x = tf.cast(inputs, tf.float32)
+    mean, variance = tf.nn.moments(x, axes=[1, 2], keepdims=True)
+    x = tf.nn.batch_normalization(x, mean, variance, beta, gamma, NORM_EPSILON)
+    return tf.cast(x, inputs.dtype)
 
 
 def batchnorm(inputs, per_picture=False):
@@ -1214,9 +1315,10 @@ def apply_row(x, row, channels, layers, dropout_key, number, upward=False):
 
 
 def create_generator(inputs, out_channels, ngf, rows, layers, dropout_key=None):
-    """[batch, height, width, channels] -> [batch, height, width, out_channels] -1..1.
+    """[batch, height, width, channels] -> [batch, height, width, out_channels] -1..1, float32.
 
-    Height and width are multiples of 2**num_halvings. dropout_key: DrawKey; None: no dropout.
+    All layers compute in the inputs' type; variables and the norms' statistics are float32. Height
+    and width are multiples of 2**num_halvings. dropout_key: DrawKey; None: no dropout.
     """
     skips, x = [], inputs
     for number, row in enumerate(rows.encoder, 1):
@@ -1238,7 +1340,7 @@ def create_generator(inputs, out_channels, ngf, rows, layers, dropout_key=None):
         with tf.variable_scope(f"decoder_{number}"):
             channels = out_channels if row.width is None else ngf * row.width
             x = apply_row(x, row, channels, layers, dropout_key, number, upward=True)
-    return tf.tanh(x)
+    return tf.tanh(tf.cast(x, tf.float32))
 
 
 def create_discriminator(pairs, ndf, rows=DISCRIMINATOR, norm=batchnorm):
@@ -1258,7 +1360,8 @@ def create_discriminator(pairs, ndf, rows=DISCRIMINATOR, norm=batchnorm):
             x = lrelu(norm(x) if row.norm else x)
         features.append(x)
     with tf.variable_scope(f"layer_{len(rows) + 1}"):
-        return Judgement(padded_conv(x, 1, rows[-1].kernel_size, stride=1), tuple(features))
+        logits = padded_conv(x, 1, rows[-1].kernel_size, stride=1)
+    return Judgement(tf.cast(logits, tf.float32), tuple(features))
 
 
 # --------------------------------------------------------------------------------------------------
@@ -1347,7 +1450,7 @@ def generator_gan_loss(fake_logits, gan_loss="vanilla"):
 
 def l1_loss(targets, outputs):
     """Mean absolute difference."""
-    return tf.reduce_mean(tf.abs(targets - outputs))
+    return tf.reduce_mean(tf.abs(tf.cast(targets - outputs, tf.float32)))
 
 
 def feature_loss(real_features, fake_features):
@@ -1452,7 +1555,8 @@ def judge(examples, targets, options, key):
     pair = [targets] if options.unconditional else [examples.inputs, targets]
     pair = diffaugment(pair, key) if options.diffaugment else pair
     with tf.variable_scope("discriminator", reuse=tf.AUTO_REUSE):
-        return create_discriminator(tf.concat(pair, axis=3), options.ndf,
+        pairs = tf.cast(tf.concat(pair, axis=3), options.precision)
+        return create_discriminator(pairs, options.ndf,
                                     discriminator_rows(options.patch_size),
                                     choose_norm(options.norm))
 
@@ -1464,7 +1568,7 @@ def create_pass(examples, options, key):
     """
     with tf.variable_scope("generator", reuse=tf.AUTO_REUSE):
         outputs = create_generator(
-            examples.inputs, examples.targets.shape[3], options.ngf,
+            tf.cast(examples.inputs, options.precision), examples.targets.shape[3], options.ngf,
             generator_rows(options.generator, options.crop_size, options.bottleneck_norm),
             choose_layers(options), None if options.no_dropout else key)
     losses = Losses(gen_loss_L1=l1_loss(examples.targets, outputs))
@@ -2438,6 +2542,8 @@ def train_from(options, paths):
         say(f"nothing to do: {start_step} of {stop_step} steps are done")
         return 0
     options = with_totals(options, start_step, stop_step, epoch_steps)
+    if options.precision == "auto":
+        options = with_options(options, precision=fast_precision())
     for name, value in sorted(options._asdict().items()):
         say(f"{name} = {value}")
     say(f"examples count = {len(paths)}")
@@ -2571,7 +2677,7 @@ def create_outputs(inputs, options, per_picture=False, key=None):
     _, channels = picture_channels(options.lab_colorization, options.which_direction)
     with tf.variable_scope("generator", reuse=tf.AUTO_REUSE):
         return create_generator(
-            inputs, channels, options.ngf,
+            tf.cast(inputs, options.precision), channels, options.ngf,
             generator_rows(options.generator, options.crop_size, options.bottleneck_norm),
             choose_layers(options, per_picture), key if options.test_dropout else None)
 
@@ -3221,6 +3327,10 @@ def check_combinations(options, given):
          f"--{'resume' if options.resume else 'overwrite'} is for --mode train: leave it out"),
         (options.no_targets and options.mode != "test",
          "--no_targets is for --mode test: training needs pairs"),
+        (options.mode == "export" and options.precision != "float32"
+         and {"tflite", "pict"} & {*options.export_format},
+         f"--precision {options.precision} does not fit --export_format tflite and pict: leave one "
+         "out"),
         (options.mode == "export" and options.test_dropout
          and {"tflite", "pict"} & {*options.export_format},
          "--test_dropout does not fit --export_format tflite and pict: leave one out"),
@@ -3280,6 +3390,8 @@ def parse_args(argv=None):
         values["scale_size"] = round(values["crop_size"] * 286 / 256)  # the paper's share
     if values["seed"] is None:
         values["seed"] = random.randrange(2**31)
+    if values["precision"] == "auto" and not training:
+        values["precision"] = "float32"
     options = Options(**values)
     check_combinations(options, given)
     return options

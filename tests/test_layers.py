@@ -69,6 +69,52 @@ def test_deconv(height, width):
           expected + filled("conv2d_transpose/bias", [4]))
 
 
+@pytest.mark.parametrize("layer", ["convolve", "deconvolve"])
+@pytest.mark.parametrize("height, width", [(2, 2), (2, 4), (6, 4), (10, 14), (16, 16)])
+def test_a_product_is_the_convolution_with_its_gradients(monkeypatch, height, width, layer):
+    """In float64, where both are the same sums but for their order; and gradients of gradients."""
+    tf = pix2pix.tf
+    x = np.random.default_rng(1).standard_normal([3, height, width, 5])
+    weights = np.random.default_rng(2).standard_normal(
+        [4, 4, 5, 7] if layer == "convolve" else [4, 4, 7, 5])
+
+    def build():
+        results, before = [], set()
+        for most, kind in ((16 * 16, "MatMul"), (0, "Conv2D")):
+            monkeypatch.setattr(pix2pix, "SMALL_MAP", most)
+            inputs, kernel = tf.constant(x), tf.constant(weights)
+            more = [2, "SAME"] if layer == "convolve" else []
+            outputs = getattr(pix2pix, layer)(inputs, kernel, *more)
+            gradients = tf.gradients(tf.sin(outputs), [inputs, kernel])
+            results.append([outputs, *gradients, *tf.gradients(gradients[0] ** 2, kernel)])
+            operations = {*tf.get_default_graph().get_operations()} - before
+            assert {operation.type[:6] for operation in operations} & {"MatMul", "Conv2D"} == {kind}
+            before |= operations
+        return results
+    products, plain = run(build)
+    for got, expected in zip(products, plain):
+        assert got.shape == expected.shape
+        np.testing.assert_allclose(got, expected, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("layer", ["conv", "deconv", "resize_conv", "reflect_conv"])
+@pytest.mark.parametrize("size", [8, 40])  # as a product and as a convolution
+def test_layers_compute_in_the_type_of_their_inputs(layer, size):
+    x = draw(5, 1, size, size, 6)
+
+    def build():
+        tf = pix2pix.tf
+        with tf.variable_scope("a"):
+            exact = getattr(pix2pix, layer)(tf.constant(x), 5)
+        with tf.variable_scope("a", reuse=True):
+            rough = getattr(pix2pix, layer)(tf.cast(x, tf.bfloat16), 5)
+        assert rough.dtype == tf.bfloat16
+        assert {variable.dtype.base_dtype for variable in tf.global_variables()} == {tf.float32}
+        return exact, tf.cast(rough, tf.float32)
+    exact, rough = run(build, fill=True)
+    assert 0 < np.abs(rough - exact).max() < 0.02 * np.abs(exact).max()  # 8 bits of mantissa
+
+
 def separable_weights():
     return (filled("separable_conv2d/depthwise_kernel", [4, 4, 3, 1]),
             filled("separable_conv2d/pointwise_kernel", [1, 1, 3, 4]))
@@ -108,7 +154,7 @@ def test_upsampling_takes_sizes_unknown_beforehand(up):
         assert expected.shape.as_list()[1:] == [10, 14, 4]
         return outputs, expected
     outputs, expected = run(build, fill=True)
-    np.testing.assert_array_equal(outputs, expected)
+    np.testing.assert_allclose(outputs, expected, rtol=1e-5, atol=1e-6)
 
 
 def loop_norm(x):

@@ -107,6 +107,19 @@ def test_resume_is_exact_in_the_middle_of_an_epoch(whole, monkeypatch, how):
     assert [row.split(",")[0] for row in rows] == ["step", "2", "4", "6", "7"]
 
 
+def test_resume_is_exact_in_bfloat16(whole):
+    os.symlink(whole / "bars", "bars")
+    flags = ["--crop_size", 64, "--precision", "bfloat16", "--progress_freq", 1]
+    assert train_small("one", *flags, "--max_steps", 4) == 0
+    assert train_small("parts", *flags, "--max_steps", 2) == 0
+    assert resume("parts", "--max_steps", 4) == 0
+    assert_equal_runs("one", "parts")
+    assert json.loads(Path("parts/options.json").read_text())["precision"] == "bfloat16"
+    assert train_small("exact", "--crop_size", 64, "--max_steps", 4) == 0
+    assert any((value != read_variables("exact")[name]).any()
+               for name, value in read_variables("one").items())
+
+
 REAL_RUN_STEP = pix2pix.run_step
 
 

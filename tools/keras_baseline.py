@@ -1,0 +1,91 @@
+"""The model of TensorFlow's pix2pix tutorial, written plainly in Keras: what tools/benchmark.py
+compares with. No part of the program.
+
+The tutorial (tensorflow.org/tutorials/generative/pix2pix): U-Net of 8 levels without biases, norm
+on all encoder layers but the first, batch norm with running averages, leaky relu 0.3 in the
+encoder, PatchGAN 70x70 on both pictures, sum of cross entropies, 100 * L1, two Adam(2e-4, 0.5), one
+tf.function.
+"""
+
+import tensorflow as tf
+from tensorflow import keras
+
+WIDTHS = (1, 2, 4, 8, 8, 8, 8, 8)  # of the encoder, in units of ngf
+
+
+def initializer():
+    """N(0, 0.02)."""
+    return keras.initializers.RandomNormal(0.0, 0.02)
+
+
+def down(x, filters, norm=True):
+    """Half as high and wide."""
+    x = keras.layers.Conv2D(filters, 4, strides=2, padding="same", use_bias=False,
+                            kernel_initializer=initializer())(x)
+    x = keras.layers.BatchNormalization()(x) if norm else x
+    return keras.layers.LeakyReLU()(x)
+
+
+def up(x, filters, dropout=False):
+    """Twice as high and wide."""
+    x = keras.layers.Conv2DTranspose(filters, 4, strides=2, padding="same", use_bias=False,
+                                     kernel_initializer=initializer())(x)
+    x = keras.layers.BatchNormalization()(x)
+    x = keras.layers.Dropout(0.5)(x) if dropout else x
+    return keras.layers.ReLU()(x)
+
+
+def create_generator(size, ngf):
+    """U-Net: [batch, size, size, 3] -> the same, -1..1."""
+    inputs = x = keras.layers.Input([size, size, 3])
+    depth, skips = min(size.bit_length() - 1, len(WIDTHS)), []
+    for number, width in enumerate(WIDTHS[:depth]):
+        x = down(x, ngf * width, norm=number > 0)
+        skips.append(x)
+    for number, width in enumerate(WIDTHS[depth - 2::-1]):
+        x = up(x, ngf * width, dropout=number < 3)
+        x = keras.layers.Concatenate()([x, skips[depth - 2 - number]])
+    x = keras.layers.Conv2DTranspose(3, 4, strides=2, padding="same", activation="tanh",
+                                     kernel_initializer=initializer())(x)
+    return keras.Model(inputs, x)
+
+
+def create_discriminator(size, ndf):
+    """PatchGAN: two [batch, size, size, 3] -> logits."""
+    inputs, targets = (keras.layers.Input([size, size, 3]) for _ in range(2))
+    x = keras.layers.Concatenate()([inputs, targets])
+    for number, width in enumerate((1, 2, 4)):
+        x = down(x, ndf * width, norm=number > 0)
+    x = keras.layers.ZeroPadding2D()(x)
+    x = keras.layers.Conv2D(ndf * 8, 4, use_bias=False, kernel_initializer=initializer())(x)
+    x = keras.layers.LeakyReLU()(keras.layers.BatchNormalization()(x))
+    x = keras.layers.ZeroPadding2D()(x)
+    x = keras.layers.Conv2D(1, 4, kernel_initializer=initializer())(x)
+    return keras.Model([inputs, targets], x)
+
+
+def create_step(size, ngf, ndf):
+    """A function of inputs and targets [batch, size, size, 3] -1..1 that trains one step and
+    returns the generator's loss."""
+    generator, discriminator = create_generator(size, ngf), create_discriminator(size, ndf)
+    cross_entropy = keras.losses.BinaryCrossentropy(from_logits=True)
+    gen_optimizer, discrim_optimizer = (keras.optimizers.Adam(2e-4, beta_1=0.5) for _ in range(2))
+
+    @tf.function
+    def step(inputs, targets):
+        """As the tutorial's train_step, without its summaries."""
+        with tf.GradientTape() as gen_tape, tf.GradientTape() as discrim_tape:
+            outputs = generator(inputs, training=True)
+            real = discriminator([inputs, targets], training=True)
+            fake = discriminator([inputs, outputs], training=True)
+            gen_loss = cross_entropy(tf.ones_like(fake), fake) \
+                + 100 * tf.reduce_mean(tf.abs(targets - outputs))
+            discrim_loss = cross_entropy(tf.ones_like(real), real) \
+                + cross_entropy(tf.zeros_like(fake), fake)
+        for tape, loss, model, optimizer in (
+                (gen_tape, gen_loss, generator, gen_optimizer),
+                (discrim_tape, discrim_loss, discriminator, discrim_optimizer)):
+            gradients = tape.gradient(loss, model.trainable_variables)
+            optimizer.apply_gradients(zip(gradients, model.trainable_variables))
+        return gen_loss
+    return step
