@@ -973,6 +973,7 @@ def custom_gradient(function):
     """`tf.custom_gradient`; TensorFlow is imported only when the function is called."""
     @functools.wraps(function)
     def call(x):
+        """The function with its own gradient."""
         return tf.custom_gradient(function)(x)
     return call
 

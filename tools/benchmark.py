@@ -60,6 +60,7 @@ def create_session(build):
 def create_product(dtype):
     """A function that multiplies two large matrices."""
     def build():
+        """The product's op."""
         matrix = tf.get_variable(
             "matrix", initializer=tf.cast(tf.random.stateless_normal(
                 [MATRIX_SIZE, MATRIX_SIZE], seed=[1, 2]), dtype), use_resource=True)
@@ -86,6 +87,7 @@ def create_step(options):
     work = []
 
     def build():
+        """The step's op."""
         pictures = [tf.get_variable(f"pictures_{number}", initializer=batch, trainable=False,
                                     use_resource=True)
                     for number, batch in enumerate(draw_pair(options))]
