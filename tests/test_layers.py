@@ -97,6 +97,55 @@ def test_a_product_is_the_convolution_with_its_gradients(monkeypatch, height, wi
         np.testing.assert_allclose(got, expected, rtol=1e-10, atol=1e-10)
 
 
+def compare_tiles(monkeypatch, dtype, height, width):
+    """The outputs of a 4x4 convolution with stride 1 and the gradients of inputs and kernel, and
+    that of the first gradient: in tiles, and as a plain convolution in float64."""
+    tf = pix2pix.tf
+    x = np.random.default_rng(1).standard_normal([2, height, width, 12])
+    weights = np.random.default_rng(2).standard_normal([4, 4, 12, 7]) / 14  # outputs around 1
+
+    def build():
+        results = []
+        for least, kind, used in ((0, "BatchMatMulV2", dtype), (12 * 7 + 1, "Conv2D", "float64")):
+            monkeypatch.setattr(pix2pix, "MANY_CHANNELS", least)
+            with tf.name_scope(kind):
+                inputs, kernel = tf.constant(x, used), tf.constant(weights, used)
+                outputs = pix2pix.convolve(inputs, kernel, 1, "VALID")
+                gradients = tf.gradients(tf.sin(outputs), [inputs, kernel])
+            more = tf.gradients(gradients[0] ** 2, kernel) if dtype == "float64" else []
+            types = {operation.type for operation in tf.get_default_graph().get_operations()
+                     if operation.name.startswith(f"{kind}/")}
+            assert types & {"BatchMatMulV2", "Conv2D"} == {kind}
+            results.append([tf.cast(value, tf.float64) for value in (outputs, *gradients, *more)])
+        return results
+    return run(build)
+
+
+@pytest.mark.parametrize("height, width", [(4, 4), (5, 8), (9, 6), (11, 13)])
+def test_tiles_are_the_convolution_with_its_gradients(monkeypatch, height, width):
+    """In float64, where both are the same sums but for their order; and gradients of gradients."""
+    tiles, plain = compare_tiles(monkeypatch, "float64", height, width)
+    for got, expected in zip(tiles, plain):
+        assert got.shape == expected.shape
+        np.testing.assert_allclose(got, expected, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("dtype, most", [("float32", 2e-6), ("bfloat16", 0.02)])
+def test_tiles_round_little(monkeypatch, dtype, most):
+    for got, expected in zip(*compare_tiles(monkeypatch, dtype, 11, 8)):
+        assert 0 < np.linalg.norm(got - expected) < most * np.linalg.norm(expected)
+
+
+def test_tiles_are_for_many_channels_alone():
+    """The discriminator's layer_4 at 64 filters is the first that is worth it."""
+    tf = pix2pix.tf
+    for ndf, expected in ((63, 0), (64, 1)):
+        with tf.Graph().as_default() as graph:
+            pix2pix.create_discriminator(tf.zeros([1, 64, 64, 6]), ndf)
+            assert [operation.type for operation in graph.get_operations()].count(
+                "BatchMatMulV2") == expected
+
+
 @pytest.mark.parametrize("layer", ["conv", "deconv", "resize_conv", "reflect_conv"])
 @pytest.mark.parametrize("size", [8, 40])  # as a product and as a convolution
 def test_layers_compute_in_the_type_of_their_inputs(layer, size):
