@@ -638,18 +638,26 @@ def draw_augmentation(seed, number, crop_size, scale_size, kinds):
         noise_seed=[seed, 2 * number + 1] if "noise" in kinds else None)
 
 
+def reverse_where(condition, picture, axis):
+    """The picture, reversed along an axis where the condition [] bool is true, if there is one."""
+    if condition is None:
+        return picture
+    # not [::-1], a strided slice: 1 ms of 256x256 where tf.reverse takes 0.03 ms
+    return tf.cond(condition, lambda: tf.reverse(picture, [axis]), lambda: picture)
+
+
 def transform(picture, crop_size, augmentation):
-    """One half [height, width, channels] -> [crop_size, crop_size, channels]: scaled, cropped,
-    flipped, turned."""
-    size = augmentation.scale_size
-    picture = tf.image.resize(picture, [size, size], method="area")
+    """One half, uint8 or -1..1 [height, width, channels] -> -1..1 [crop_size, crop_size, channels]:
+    scaled, cropped, flipped, turned."""
+    size, is_uint8 = augmentation.scale_size, picture.dtype == tf.uint8
+    picture = tf.image.resize(picture, [size, size], method="area")  # float32, the range stays
     top, left = tf.unstack(augmentation.offset)
     picture = picture[top:top + crop_size, left:left + crop_size]
-    if augmentation.flip is not None:
-        picture = tf.cond(augmentation.flip, lambda: picture[:, ::-1], lambda: picture)
-    if augmentation.vflip is not None:
-        picture = tf.cond(augmentation.vflip, lambda: picture[::-1], lambda: picture)
-    return picture if augmentation.turns is None else tf.image.rot90(picture, augmentation.turns)
+    picture = reverse_where(augmentation.flip, picture, axis=1)
+    picture = reverse_where(augmentation.vflip, picture, axis=0)
+    if augmentation.turns is not None:
+        picture = tf.image.rot90(picture, augmentation.turns)
+    return picture / 127.5 - 1 if is_uint8 else picture
 
 
 def disturb(inputs, augmentation):
@@ -685,14 +693,15 @@ def to_model(pictures, lab_colorization, which_direction):
     return split_lab(pictures)[0 if which_direction == "AtoB" else 1]
 
 
-def split_pair(picture, lab_colorization, which_direction):
-    """sRGB 0..1 [height, width, 3] -> input and target -1..1: halves, or lightness and colour."""
+def split_pair(pixels, lab_colorization, which_direction):
+    """sRGB uint8 [height, width, 3] -> input and target: halves uint8, which `transform` takes as
+    they are, or lightness and colour -1..1."""
     if lab_colorization:
-        halves = split_lab(picture)
+        halves = split_lab(tf.image.convert_image_dtype(pixels, tf.float32))
     else:
-        middle = tf.shape(picture)[1] // 2
+        middle = tf.shape(pixels)[1] // 2
         # an odd width leaves its last column out: both halves are equally wide
-        halves = picture[:, :middle] * 2 - 1, picture[:, middle:2 * middle] * 2 - 1
+        halves = pixels[:, :middle], pixels[:, middle:2 * middle]
     return halves if which_direction == "AtoB" else halves[::-1]
 
 
@@ -720,12 +729,16 @@ def create_examples(paths, options, first_step=0):
     def load_pair(arguments):
         """One pair, augmented: input and target, or the input alone."""
         number, run = arguments
-        picture = decode_picture(tf.io.read_file(path_list[number]))
-        pair = (to_model(picture, *form),) if options.no_targets else split_pair(picture, *form)
+        pixels = decode_pixels(tf.io.read_file(path_list[number]))
+        if options.no_targets:
+            pair = (to_model(tf.image.convert_image_dtype(pixels, tf.float32), *form),)
+        else:
+            pair = split_pair(pixels, *form)
         draws = draw_augmentation(options.seed, run, crop_size, scale_size, kinds)
         inputs, *targets = (transform(half, crop_size, draws) for half in pair)
         return (disturb(inputs, draws), *targets)
 
+    @tf.autograph.experimental.do_not_convert  # it has no Python to convert; that takes 0.3 s
     def load_batch(numbers, runs):
         """One batch: numbers, inputs and targets."""
         types = (tf.float32,) * len(channels)

@@ -63,6 +63,22 @@ def test_crop_and_flip_are_where_they_were_drawn():
     np.testing.assert_allclose(got, picture[2:258, 4:260][:, ::-1], atol=1e-6)
 
 
+def test_halves_stay_uint8_until_they_are_scaled():
+    """As when they are -1..1 before, but for rounding; only the cropped pixels become float."""
+    pixels = np.random.default_rng(3).integers(0, 256, (61, 124, 3), np.uint8)
+    with tf.Graph().as_default() as graph, tf.Session() as sess:
+        fed = tf.placeholder(tf.uint8, [None, None, 3])
+        draws = pix2pix.Augmentation(72, tf.constant([5, 3]), tf.constant(True), tf.constant(True))
+        halves = pix2pix.split_pair(fed, False, "BtoA")
+        early = tf.cast(fed[:, 62:], tf.float32) / 127.5 - 1
+        got, expected = sess.run([pix2pix.transform(half, 64, draws)
+                                  for half in (halves[0], early)], {fed: pixels})
+        resized = [operation.inputs[0].dtype for operation in graph.get_operations()
+                   if operation.type == "ResizeArea"]
+    np.testing.assert_allclose(got, expected, atol=2e-5)  # of 2; a level is 8e-3
+    assert resized == [tf.uint8, tf.float32]
+
+
 def test_draws_cover_all_places_and_both_flips():
     with tf.Graph().as_default(), tf.Session() as sess:
         number = tf.placeholder(tf.int64, [])
