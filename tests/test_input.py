@@ -117,6 +117,15 @@ def test_every_picture_once_per_epoch_the_last_batch_smaller(tmp_path, batch_siz
         np.testing.assert_allclose(blue, 20 * batch.numbers, atol=0.01)
 
 
+def test_a_step_is_known_by_its_number_alone(tmp_path):
+    options = make_options(save_gradient_pairs(tmp_path, 7), "--batch_size", "3")
+    batches = take(options, 7)
+    with tf.Graph().as_default(), tf.Session() as sess:
+        got = sess.run([pix2pix.numbers_of_step(step, 7, options) for step in range(1, 8)])
+    for batch, numbers in zip(batches, got):
+        np.testing.assert_array_equal(numbers, batch.numbers)
+
+
 def test_order_is_a_function_of_seed_and_epoch():
     with tf.Graph().as_default(), tf.Session() as sess:
         order = sess.run([pix2pix.picture_order(50, seed, epoch)

@@ -719,6 +719,46 @@ def test_what_was_checked_is_remembered_until_it_changes(tmp_path, monkeypatch):
     assert pix2pix.check_folder(folder) == findings
 
 
+def test_checking_ends_in_time_and_goes_on_with_the_next_start(options, monkeypatch, capsys):
+    folder = draw_pairs(Path("bars/train"), 12)
+    options = options._replace(input_dir=str(folder))
+    monkeypatch.setattr(pix2pix, "CHECK_SECONDS", 0)  # for one file
+    for number in range(1, 12):
+        paths = pix2pix.list_pictures(options)
+        assert [path.stem for path in paths] == [str(number) for number in range(1, 13)]
+        findings = [*pix2pix.check_folder(folder).values()] if number == 11 else []
+        assert f"{number} of 12 pictures are checked, the others" in capsys.readouterr().out
+    assert pix2pix.UNCHECKED not in findings
+    (folder / "3.JPG").write_bytes(b"")  # the others are as they were
+    with pytest.raises(pix2pix.UserError, match="1 of 12 pictures"):
+        pix2pix.list_pictures(options)
+
+
+@pytest.mark.parametrize("on_bad_image", ["fail", "skip"])
+def test_a_bad_file_that_was_not_checked_is_named_in_its_step(tmp_path, monkeypatch, capsys,
+                                                              on_bad_image):
+    """And the step's own file alone is looked at."""
+    folder = draw_pairs(tmp_path / "bars/train", 23)
+    cut(folder / "6.png", 0.3)
+    Image.new("RGB", (1, 9)).save(folder / "8.png")
+    checked, real = [], pix2pix.check_file
+    monkeypatch.setattr(pix2pix, "check_file",
+                        lambda path, *more: checked.append(path.name) or real(path, *more))
+    real_check = pix2pix.check_files
+    monkeypatch.setattr(pix2pix, "check_files", lambda paths: real_check(paths[:1]))
+    code = train_small("run", "--max_steps", 23, "--progress_freq", 1, "--on_bad_image",
+                       on_bad_image)
+    error = capsys.readouterr().err
+    if on_bad_image == "fail":
+        assert code == 2 and "1 of 23 pictures cannot be used" in error and len(checked) == 2
+        assert checked[1] in ("6.png", "8.png")
+    else:
+        assert code == 0 and checked[0] == "1.JPG" and sorted(checked[1:]) == ["6.png", "8.png"]
+        assert "6.png cannot be used: cannot be decoded" in error
+        assert "8.png cannot be used: 1 pixel wide: no pair" in error
+        assert len(Path("run/log.csv").read_text().splitlines()) == 1 + 23 - 2
+
+
 def test_files_are_checked_in_parallel(tmp_path, monkeypatch):
     folder, real = draw_pairs(tmp_path / "bars/train", 4), pix2pix.check_file
     for name in ("cpu_count", "process_cpu_count"):  # of a machine with two cores
