@@ -153,6 +153,7 @@ class Options(NamedTuple):
     keep_checkpoints: int
     keep_every_epochs: int
     batch_size: int
+    cache: int
     crop_size: int
     scale_size: int
     flip: bool
@@ -258,6 +259,8 @@ def add_run_options(add):
 def add_picture_options(add):
     """Size, direction and augmentation."""
     add("--batch_size", type=number_type(int, 1, 65536), default=1, help="pictures in a step")
+    add("--cache", type=number_type(int, 0), default=0,
+        help="MiB of memory for decoded pictures, which later epochs then need not decode")
     add("--crop_size", type=number_type(int, 32, 4096), default=256,
         help="height and width of a picture in the network")
     add("--scale_size", type=number_type(int, 32, 8192), default=286,
@@ -689,6 +692,36 @@ def decode_pixels(contents):
     return pixels
 
 
+class PictureCache:
+    """Decoded pictures by number, the first that come, as many as the budget holds. A file that
+    changes is not read again."""
+
+    def __init__(self, budget):
+        """budget: bytes."""
+        self.room, self.pictures, self.lock = budget, {}, threading.Lock()
+
+    def get(self, number):
+        """The picture uint8 [height, width, 3]; [0, 0, 3] where it is not held."""
+        return self.pictures.get(int(number), np.zeros([0, 0, 3], np.uint8))
+
+    def put(self, number, pixels):
+        """Holds a copy of a picture where there is room, and returns it."""
+        with self.lock:
+            if int(number) not in self.pictures and pixels.nbytes <= self.room:
+                self.pictures[int(number)] = pixels.copy()
+                self.room -= pixels.nbytes
+        return pixels
+
+    def read(self, number, decode):
+        """The picture of a number [] int64, from memory or of `decode()`: uint8
+        [height, width, 3]."""
+        held = tf.numpy_function(self.get, [number], tf.uint8)
+        pixels = tf.cond(tf.size(held) > 0, lambda: held,
+                         lambda: tf.numpy_function(self.put, [number, decode()], tf.uint8))
+        pixels.set_shape([None, None, 3])
+        return pixels
+
+
 def decode_picture(contents):
     """Bytes of a JPEG or PNG file, told apart by content -> sRGB 0..1 [height, width, 3]."""
     return tf.image.convert_image_dtype(decode_pixels(contents), tf.float32)
@@ -740,6 +773,7 @@ def create_examples(paths, options, first_step=0):
     channels = picture_channels(*form)[:1 if options.no_targets else 2]
     first_epoch, steps_done = divmod(first_step, steps_in_epoch(count, step_size))
     read = create_path_reader(paths)
+    cache = PictureCache(options.cache * 2**20)
 
     def epoch_numbers(epoch):
         """The batches of an epoch: indices into the files and running numbers of the pairs."""
@@ -750,7 +784,10 @@ def create_examples(paths, options, first_step=0):
     def load_pair(arguments):
         """One pair, augmented: input and target, or the input alone."""
         number, run = arguments
-        pixels = decode_pixels(read(number))
+        def decode():
+            """The picture, from its file."""
+            return decode_pixels(read(number))
+        pixels = cache.read(number, decode) if options.cache else decode()
         if options.no_targets:
             pair = (to_model(tf.image.convert_image_dtype(pixels, tf.float32), *form),)
         else:
@@ -950,6 +987,13 @@ def refuse_bad(num_bad, num_all, options):
                         f"more than {MAX_BAD_SHARE:.0%}: repair them or take them out")
 
 
+def count_cached(findings, options):
+    """Number of these pictures that --cache holds. Those that are not checked count as the mean of
+    the others; which ones it is depends on the order in which they come."""
+    sizes = [3 * finding.width * finding.height for finding in findings if finding is not UNCHECKED]
+    return min(len(findings), int(options.cache * 2**20 / np.mean(sizes)))
+
+
 def list_pictures(options):
     """The pictures of --input_dir that can be used; names the others. Raises UserError where they
     are too many or all."""
@@ -965,7 +1009,13 @@ def list_pictures(options):
     if num_checked < len(findings):
         say(f"{num_checked} of {len(findings)} pictures are checked, "
             "the others are when their turn comes")
-    return [path for path in findings if path not in bad]
+    usable = {path: finding for path, finding in findings.items() if path not in bad}
+    if options.cache:
+        num_cached = count_cached([*usable.values()], options)
+        if num_cached < len(usable):
+            say(f"--cache {options.cache} holds about {num_cached} of {len(usable)} pictures, "
+                "the others are decoded every time")
+    return [*usable]
 
 
 # --------------------------------------------------------------------------------------------------
@@ -3450,6 +3500,9 @@ def check_combinations(options, given):
          "take a larger"),
         ((options.resume or options.overwrite) and options.mode != "train",
          f"--{'resume' if options.resume else 'overwrite'} is for --mode train: leave it out"),
+        (options.cache and options.mode != "train",
+         f"--cache {options.cache} is for --mode train, others take each picture once: "
+         "leave it out"),
         (options.no_targets and options.mode != "test",
          "--no_targets is for --mode test: training needs pairs"),
         (options.mode == "export" and options.precision != "float32"

@@ -126,6 +126,55 @@ def test_a_step_is_known_by_its_number_alone(tmp_path):
         np.testing.assert_array_equal(numbers, batch.numbers)
 
 
+@pytest.fixture
+def caches(monkeypatch):
+    """The caches that are made."""
+    made, real = [], pix2pix.PictureCache
+    monkeypatch.setattr(pix2pix, "PictureCache",
+                        lambda budget: made.append(real(budget)) or made[-1])
+    return made
+
+
+@pytest.mark.parametrize("flags", [[], ["--lab_colorization"], ["--batch_size", "3", "--augment",
+                                                                "rot90", "scale", "noise"]])
+@pytest.mark.parametrize("num_held", [3, 7])
+def test_the_cache_changes_nothing_and_keeps_to_its_budget(tmp_path, caches, flags, num_held):
+    size = 3 * 400 * 800  # bytes of a picture: one MiB holds one
+    folder = save_gradient_pairs(tmp_path, 7, size=400)
+    plain = make_options(folder, "--crop_size", "32", *flags)
+    cached = pix2pix.with_options(plain, cache=num_held)
+    for one, other in zip(take(plain, 16), take(cached, 16)):
+        for a, b in zip(one, other):
+            np.testing.assert_array_equal(a, b)
+    used, = (cache for cache in caches if cache.pictures)
+    assert len(used.pictures) == num_held and used.room == num_held * (2**20 - size) >= 0
+    for number, pixels in used.pictures.items():  # nothing has written into them
+        np.testing.assert_array_equal(pixels, np.asarray(Image.open(folder / f"{number}.png")))
+
+
+def test_a_cached_picture_is_not_read_again(tmp_path, monkeypatch):
+    options = make_options(save_gradient_pairs(tmp_path, 3), "--crop_size", "32", "--cache", "1")
+    paths = pix2pix.list_pictures(options)
+    with tf.Graph().as_default():
+        examples = pix2pix.create_examples(paths, options)
+        with tf.Session() as sess:
+            for _ in range(3):
+                sess.run(examples)
+            for path in paths:
+                path.unlink()
+            got = [int(sess.run(examples.numbers)[0]) for _ in range(30)]
+    assert all(sorted(got[start:start + 3]) == [0, 1, 2] for start in range(0, 30, 3))
+
+
+def test_how_many_pictures_the_cache_holds_is_said_where_it_is_not_all(tmp_path, capsys):
+    folder = save_gradient_pairs(tmp_path, 4, size=400)
+    pix2pix.list_pictures(make_options(folder, "--cache", "3"))
+    assert "--cache 3 holds about 3 of 4 pictures" in capsys.readouterr().out
+    pix2pix.list_pictures(make_options(folder, "--cache", "4"))
+    pix2pix.list_pictures(make_options(folder))
+    assert capsys.readouterr().out == ""
+
+
 def test_order_is_a_function_of_seed_and_epoch():
     with tf.Graph().as_default(), tf.Session() as sess:
         order = sess.run([pix2pix.picture_order(50, seed, epoch)

@@ -103,7 +103,7 @@ def test_with_options_copies(dataset):
     ("--ngf -1", "--ngf: -1"), ("--beta1 1", "--beta1: 1"), ("--scale_size 255", "255"),
     ("--aspect_ratio 0", "--aspect_ratio: 0"), ("--l1_weight inf", "inf"),
     ("--which_direction up", "up"), ("--max_steps 1.5", "1.5"), ("--seed -1", "-1"),
-    ("--nonsense", "--nonsense"), ("--max_epoch 3", "--max_epoch"),
+    ("--nonsense", "--nonsense"), ("--max_epoch 3", "--max_epoch"), ("--cache -1", "--cache: -1"),
     ("--resume --overwrite", "--resume"), ("--resume", "--resume finds no run"),
     ("--checkpoint gone", "gone is no folder")])
 def test_bad_values_are_one_line_and_exit_code_2(dataset, tmp_path, capsys, flags, part):
@@ -260,6 +260,7 @@ def test_a_discriminator_that_a_model_lacks_is_the_command_lines(dataset, tmp_pa
 
 @pytest.mark.parametrize("flags, part", [
     ("--mode test --resume --checkpoint old", "--resume is for --mode train"),
+    ("--mode test --cache 9 --checkpoint old", "--cache 9 is for --mode train"),
     ("--mode test --aspect_ratio 0.01 --checkpoint old", "less than 11 pixels"),
     ("--mode train --output_dir what?", "takes for a pattern"),
     ("--mode train --output_dir [1]", "takes for a pattern"),

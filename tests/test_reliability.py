@@ -107,6 +107,16 @@ def test_resume_is_exact_in_the_middle_of_an_epoch(whole, monkeypatch, how):
     assert [row.split(",")[0] for row in rows] == ["step", "2", "4", "6", "7"]
 
 
+def test_resume_is_exact_with_a_cache(whole, monkeypatch):
+    os.symlink(whole / "bars", "bars")
+    stop_at(monkeypatch, 5)
+    assert train_small("parts", *FLAGS, "--cache", 1) == 130
+    monkeypatch.setattr(pix2pix, "run_step", REAL_RUN_STEP)
+    assert resume("parts") == 0
+    assert_equal_runs(whole / "whole", "parts")
+    assert json.loads(Path("parts/options.json").read_text())["cache"] == 1
+
+
 def test_resume_is_exact_in_bfloat16(whole):
     os.symlink(whole / "bars", "bars")
     flags = ["--crop_size", 64, "--precision", "bfloat16", "--progress_freq", 1]
