@@ -1,50 +1,139 @@
 #!/usr/bin/env python3
-"""Measures the training step against the machine's own limits and TensorFlow's pix2pix tutorial.
+"""Measures the program against the machine's own limits and TensorFlow's pix2pix tutorial.
 
     python tools/benchmark.py
-    python tools/benchmark.py --sizes 128 256 --batch_sizes 1 4 --ngf 32 --output bench.jsonl
+    python tools/benchmark.py --what step train --sizes 128 256 --batch_sizes 1 4 --ngf 32
+    python tools/benchmark.py --what test memory --input_dir facades/val --output bench.jsonl
 
-All that is compared runs in one process by turns, round after round, so that what else the machine
-does meets all alike. A row is a JSON line; then comes a table.
+All that is compared has its turns in one run, round after round, so that what else the machine does
+meets all alike. A row is a JSON line; then comes a table of each group.
+
+Read from the top: contestants and rows, the machine, the step, what a step costs, input and files,
+programs, command line.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import importlib
+import io
 import json
 import math
+import os
+import shutil
 import signal
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
+from unittest import mock
 
 import numpy as np
+from PIL import Image
 
 sys.path[:0] = [str(Path(__file__).resolve().parent.parent), str(Path(__file__).resolve().parent)]
 
 import pix2pix  # noqa: E402
 from pix2pix import OneLineParser, UserError, number_type, tf, write_whole  # noqa: E402
 
-MATRIX_SIZE = 2048  # of the product that tells the machine's rate
-COPY_BYTES = 2**28
-ADAM_BYTES = 28  # per weight: weight, gradient and both moments are read, all but one written
-WARM_UP = 2  # rounds that are not counted
+ROOT = Path(__file__).resolve().parent.parent
+TOOLS = ROOT / "tools"
+PRECISIONS = ("float32", "bfloat16")
+
+# --------------------------------------------------------------------------------------------------
+# Contestants and rows
+# --------------------------------------------------------------------------------------------------
+
+SMALLER_IS_BETTER = ("s", "MB")
+
+
+class Work(NamedTuple):
+    """What one step or picture asks of the machine at least."""
+
+    precision: str  # of the operations
+    operations: int  # floating-point
+    num_bytes: int  # read and written
+
+
+class Contestant(NamedTuple):
+    """One of those that are compared."""
+
+    name: str
+    turn: Any  # function without arguments -> what it has measured, in `unit`
+    unit: str
+    baseline: str | None = None  # name of the contestant that it is compared with
+    work: Work | None = None  # of one unit
 
 
 class Row(NamedTuple):
-    """What was measured of one thing."""
+    """What was measured of one contestant. None: there is no such."""
 
+    what: str  # the group
     name: str
-    size: int
-    batch_size: int
+    size: int  # height and width of the pictures
+    batch_size: int  # of the training step
     ngf: int
-    steps_per_second: float  # median
+    median: float
+    unit: str
     spread: float  # half the distance between the quartiles, as a share of the median
-    to_keras: float  # times as fast as the tutorial's model
-    to_limit: float  # share of what the machine's rates allow in this type
+    to_baseline: float | None  # times as fast, or as small
+    to_limit: float | None  # share of what the machine's rates allow
+    to_step: float | None  # times as many pairs as a training step takes
+    operations: int | None  # those of Work
+    num_bytes: int | None
+
+
+def per_second(function, times=1, amount=1):
+    """A function that calls another so many times, each of which does so much, and returns the
+    amount per second."""
+    def timed():
+        """The amount per second."""
+        start = time.perf_counter()
+        for _ in range(times):
+            function()
+        return times * amount / (time.perf_counter() - start)
+    return timed
+
+
+def measure(contestants, num_rounds, warm_up):
+    """Name -> what each round has measured of contestants that have their turns one after the
+    other; the rounds of `warm_up` come first and are not counted."""
+    values = {contestant.name: [] for contestant in contestants}
+    for number in range(warm_up + num_rounds):
+        for contestant in contestants:
+            value = contestant.turn()
+            if number >= warm_up:
+                values[contestant.name].append(value)
+    return values
+
+
+def make_rows(what, contestants, values, model):
+    """The Rows of contestants by what `measure` has found of them. model: Options."""
+    medians = {name: statistics.median(found) for name, found in values.items()}
+    rows = []
+    for name, _, unit, baseline, work in contestants:
+        low, _, high = statistics.quantiles(values[name], n=4)
+        to_baseline = medians[name] / medians[baseline] if baseline else None
+        rows.append(Row(
+            what, name, model.crop_size, model.batch_size, model.ngf, medians[name], unit,
+            (high - low) / 2 / medians[name],
+            1 / to_baseline if baseline and unit in SMALLER_IS_BETTER else to_baseline,
+            medians[name] * least_seconds(work, medians) if work else None,
+            medians[name] / medians["step"] if unit == "pairs/s" else None,
+            *(work[1:] if work else (None, None))))
+    return rows
+
+
+# --------------------------------------------------------------------------------------------------
+# The machine
+# --------------------------------------------------------------------------------------------------
+
+MATRIX_SIZE = 2048  # of the product that tells the machine's rate
+COPY_BYTES = 2**28
 
 
 def create_session(build):
@@ -75,37 +164,119 @@ def create_copy():
     return lambda: np.copyto(target, source)
 
 
+def machine_contestants():
+    """The machine's rates, under the names that least_seconds looks for."""
+    product = 2 * MATRIX_SIZE**3 / 1e9
+    return [*(Contestant(f"product {name}", per_second(create_product(name), amount=product),
+                         "GFLOP/s") for name in PRECISIONS),
+            Contestant("copy", per_second(create_copy(), amount=2 * COPY_BYTES / 1e9), "GB/s")]
+
+
+def least_seconds(work, medians):
+    """What some Work takes at the machine's rates, which are among the medians."""
+    return work.operations / (medians[f"product {work.precision}"] * 1e9) \
+        + work.num_bytes / (medians["copy"] * 1e9)
+
+
+def keras_tutorial():
+    """keras_baseline.py, quietly at first use: TensorFlow takes seconds."""
+    with pix2pix.quiet_stderr():
+        return importlib.import_module("keras_baseline")
+
+
+# --------------------------------------------------------------------------------------------------
+# The step: from a fixed batch in memory
+# --------------------------------------------------------------------------------------------------
+
+ADAM_BYTES = 28  # per weight: weight, gradient and both moments are read, all but one written
+
+
 def draw_pair(options):
     """Inputs and targets [batch, size, size, 3] -1..1."""
     shape = [options.batch_size, options.crop_size, options.crop_size, 3]
     return [tf.random.stateless_uniform(shape, seed=[1, seed], minval=-1) for seed in (1, 2)]
 
 
-def create_step(options):
-    """A function that takes one training step of the program on a fixed batch; then its FLOP and
-    number of weights."""
-    work = []
+def keep_batch(options):
+    """Examples that are always the same batch."""
+    pictures = [tf.get_variable(f"pictures_{number}", initializer=batch, trainable=False,
+                                use_resource=True)
+                for number, batch in enumerate(draw_pair(options))]
+    return pix2pix.Examples(tf.range(options.batch_size), *pictures)
 
-    def build():
-        """The step's op."""
-        pictures = [tf.get_variable(f"pictures_{number}", initializer=batch, trainable=False,
-                                    use_resource=True)
-                    for number, batch in enumerate(draw_pair(options))]
-        examples = pix2pix.Examples(tf.range(options.batch_size), *pictures)
-        model = pix2pix.create_model(examples, options)
-        work.extend([count_operations(model.train),
-                     sum(math.prod(variable.shape.as_list())
-                         for variable in tf.trainable_variables())])
-        return model.train
-    return create_session(build), *work
+
+def create_step(options, create_examples=keep_batch):
+    """A function that takes one training step of the program on what create_examples(options)
+    gives."""
+    return create_session(lambda: pix2pix.create_model(create_examples(options), options).train)
+
+
+def find_work(options):
+    """The Work of one training step in float32: what its graph computes, and Adam's bytes."""
+    with tf.Graph().as_default():
+        step = pix2pix.create_model(keep_batch(options), options).train
+        num_weights = sum(math.prod(variable.shape.as_list())
+                          for variable in tf.trainable_variables())
+        return Work("float32", count_operations(step), ADAM_BYTES * num_weights)
+
+
+def create_tutorial(model):
+    """A function that takes one training step of the tutorial's model, on a fixed batch."""
+    import tensorflow
+    step = keras_tutorial().create_step(model.crop_size, model.ngf, model.ndf)
+    with tensorflow.init_scope():
+        pair = draw_pair(model)
+    return lambda: step(*pair).numpy()
+
+
+def compete(functions, times, work, unit):
+    """The machine's rates as contestants; then functions, each called so many times in a turn,
+    whose names are precisions or "keras", their baseline."""
+    return machine_contestants() + [
+        Contestant(name, per_second(function, times), unit, "keras",
+                   work._replace(precision=name if name in PRECISIONS else "float32"))
+        for name, function in functions.items()]
+
+
+def step_contestants(model, _files):
+    """A step in each precision, and the tutorial's."""
+    steps = {name: create_step(pix2pix.with_options(model, precision=name)) for name in PRECISIONS}
+    return compete({**steps, "keras": create_tutorial(model)}, 1, find_work(model), "steps/s")
+
+
+# --------------------------------------------------------------------------------------------------
+# What a step costs, counted in its graph
+# --------------------------------------------------------------------------------------------------
+
+# what hands on a tensor as it is or looks at its shape; calls, whose functions are looked into
+MOVES_NOTHING = {
+    "Const", "Identity", "IdentityN", "StopGradient", "PreventGradient", "Placeholder", "NoOp",
+    "Reshape", "Squeeze", "ExpandDims", "Shape", "ShapeN", "Size", "Rank", "ConcatOffset",
+    "BroadcastGradientArgs", "InvertPermutation", "VarHandleOp", "ReadVariableOp", "If",
+    "StatelessIf", "While", "StatelessWhile", "PartitionedCall", "StatefulPartitionedCall"}
+READS_A_PART = {"Slice", "StridedSlice", "Gather", "GatherV2"}  # of the input, as large as it gives
+# how often something as large as its last input passes when a variable is changed: that input is
+# read; Adam reads and writes the weights and both moments, 28 bytes for each weight
+PASSES = {"AssignVariableOp": 2, "AssignAddVariableOp": 3, "AssignSubVariableOp": 3,
+          "ResourceApplyAdam": 7}
+
+
+def inner_operations(operation):
+    """The operations of the functions that an operation calls: of both ways of a condition, of
+    which one is taken; of a loop's body once, however often it goes round."""
+    names = [value.func.name for value in operation.node_def.attr.values() if value.func.name]
+    # _get_function has no public name; the definitions that have one lack shapes
+    graphs = [operation.graph._get_function(name).graph for name in names]
+    return {inner for graph in graphs for inner in graph.get_operations()}
 
 
 def find_needed(operation):
-    """An operation and all that it needs, as session.run sees them."""
+    """An operation and all that it needs, as session.run sees them, inside of functions too."""
     needed, new = {operation}, [operation]
     while new:
         last = new.pop()
-        more = {tensor.op for tensor in last.inputs} | {*last.control_inputs}
+        more = {tensor.op for tensor in last.inputs} | {*last.control_inputs} \
+            | inner_operations(last)
         new += more - needed
         needed |= more
     return needed
@@ -131,60 +302,358 @@ def count_operations(operation):
     return total
 
 
-def create_tutorial(options):
-    """A function that takes one training step of the tutorial's model."""
-    import tensorflow
-    from keras_baseline import create_step as create_keras_step  # beside this file
-    step = create_keras_step(options.crop_size, options.ngf, options.ndf)
-    with tensorflow.init_scope():
-        pair = draw_pair(options)
-    return lambda: step(*pair).numpy()
+def bytes_of(tensors):
+    """Bytes of tensors; those of unknown shape, which norms hand to their gradients, have none."""
+    return sum(tensor.shape.num_elements() * tensor.dtype.size for tensor in tensors
+               if tensor.shape.is_fully_defined())
 
 
-def measure(functions, num_rounds):
-    """Name -> seconds of each round, of functions called by turns."""
-    seconds = {name: [] for name in functions}
-    for number in range(WARM_UP + num_rounds):
-        for name, function in functions.items():
-            start = time.perf_counter()
-            function()
-            if number >= WARM_UP:
-                seconds[name].append(time.perf_counter() - start)
-    return seconds
+def count_bytes(operation):
+    """Bytes that an operation and all that it needs read and write, as if each read its inputs from
+    memory and wrote its outputs there."""
+    total = 0
+    for operation in find_needed(operation):
+        if operation.type in PASSES:
+            total += PASSES[operation.type] * bytes_of([operation.inputs[-1]])
+        elif operation.type in READS_A_PART:
+            total += 2 * bytes_of(operation.outputs)
+        elif operation.type not in MOVES_NOTHING:
+            total += bytes_of([*operation.inputs, *operation.outputs])
+    return total
 
 
-def compare(options, num_rounds):
-    """Rows of the program in each type and of the tutorial, at one size; the rates as a dict."""
-    types = ["float32", "bfloat16"]
-    functions = {f"product {name}": create_product(name) for name in types}
-    functions["copy"] = create_copy()
-    for name in types:
-        step, num_operations, num_weights = create_step(
-            pix2pix.with_options(options, precision=name))
-        functions[name] = step
-    functions["keras"] = create_tutorial(options)
-    seconds = measure(functions, num_rounds)
-    medians = {name: statistics.median(values) for name, values in seconds.items()}
-    rates = {name: 2 * MATRIX_SIZE**3 / medians[f"product {name}"] for name in types}
-    rates["copy"] = 2 * COPY_BYTES / medians["copy"]
-    rows = []
-    for name in (*types, "keras"):
-        limit = num_operations / rates[name.replace("keras", "float32")] \
-            + ADAM_BYTES * num_weights / rates["copy"]
-        low, _, high = statistics.quantiles(seconds[name], n=4)
-        rows.append(Row(name, options.crop_size, options.batch_size, options.ngf,
-                        1 / medians[name], (high - low) / 2 / medians[name],
-                        medians["keras"] / medians[name], limit / medians[name]))
-    return rows, {"operations": num_operations, "weights": num_weights, **rates}
+# --------------------------------------------------------------------------------------------------
+# Input and files
+# --------------------------------------------------------------------------------------------------
+
+NUM_DRAWN = 16  # pictures
+STEPS_IN_TURN = 8  # from files: what is read ahead in the others' turns is soon used up
+PAIRS_IN_TURN = 256  # at least; whole epochs, as the tutorial's shuffle reads ahead in each
+NOISE = 8  # levels of drawn pictures: makes files of as many bytes as the facades'
+
+
+class Files(NamedTuple):
+    """The folders that contestants work with."""
+
+    pairs: Path
+    work: Path  # for all that is made, taken away in the end
+
+
+def draw_picture(path, width, height, seed):
+    """Writes a JPEG file with about as many bytes per pixel as the facades have."""
+    random = np.random.default_rng(seed)
+    coarse = Image.fromarray(random.integers(0, 256, [height // 16, width // 16, 3], np.uint8))
+    smooth = np.asarray(coarse.resize([width, height], Image.Resampling.BICUBIC))
+    noisy = smooth + random.normal(0, NOISE, smooth.shape)
+    Image.fromarray(noisy.clip(0, 255).astype(np.uint8)).save(path, quality=90)
+
+
+def draw_folder(folder, width, height, count):
+    """Draws so many pictures into a new folder and returns it."""
+    folder.mkdir()
+    for number in range(count):
+        draw_picture(folder / f"{number:04}.jpg", width, height, number)
+    return folder
+
+
+def fill_folder(folder, source, count):
+    """Copies the pictures of a folder into another, over and over, until there are so many; returns
+    the folder."""
+    if not folder.exists():
+        pictures = pix2pix.find_pictures(source)
+        folder.mkdir()
+        for number in range(count):
+            picture = pictures[number % len(pictures)]
+            shutil.copy(picture, folder / f"{number:04}{picture.suffix}")
+    return folder
+
+
+def read_examples(options):
+    """The program's examples from --input_dir."""
+    return pix2pix.create_examples(pix2pix.find_pictures(options.input_dir), options)
+
+
+def read_tutorial(model):
+    """The tutorial's batches from --input_dir, without end."""
+    return iter(keras_tutorial().create_input(model.input_dir, model.crop_size, model.batch_size))
+
+
+def train_contestants(model, _files):
+    """Steps from files in each precision, and the tutorial's."""
+    steps = {name: create_step(pix2pix.with_options(model, precision=name), read_examples)
+             for name in PRECISIONS}
+    batches = read_tutorial(model)
+    step = keras_tutorial().create_step(model.crop_size, model.ngf, model.ndf)
+    return compete({**steps, "keras": lambda: step(*next(batches)).numpy()}, STEPS_IN_TURN,
+                   find_work(model), "steps/s")
+
+
+def input_contestants(model, _files):
+    """The program's examples and the tutorial's, without a step; then the step, in pairs too."""
+    def build():
+        """The op of a batch."""
+        return tf.group(*read_examples(model))
+    num_pairs = len(pix2pix.find_pictures(model.input_dir))
+    times = math.ceil(PAIRS_IN_TURN / num_pairs) * num_pairs // model.batch_size
+    batches = read_tutorial(model)
+    step = create_step(pix2pix.with_options(model, precision=pix2pix.fast_precision()))
+    return [Contestant(name, per_second(function, times, model.batch_size), "pairs/s", "keras")
+            for name, function in (("create_examples", create_session(build)),
+                                   ("keras", lambda: next(batches)))] \
+        + [Contestant("step", per_second(step, amount=model.batch_size), "pairs/s")]
+
+
+# --------------------------------------------------------------------------------------------------
+# Programs
+# --------------------------------------------------------------------------------------------------
+
+NUM_TESTED = 32  # pictures in a turn of test mode
+NUM_PHOTOS = 512  # in a turn of process.py: its start is a small part of it
+NUM_PLAIN = 64  # of them in a turn of the plain loops
+WORKERS = 2
+STEPS_FOR_MEMORY = 3
+KERAS_PROGRAMS = {"train": "keras train", "test": "keras test", "keras train": "keras train",
+                  "keras test": "keras test"}  # name -> baseline
+TICK = 0.004  # seconds to which a disk may round its times
+# a process of its own, because a child's record begins with its parent's size
+PEAK = """import resource, subprocess, sys
+code = subprocess.run(sys.argv[1:], stdout=sys.stderr).returncode
+print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+sys.exit(code)"""
+
+
+def run_here(arguments):
+    """Runs the program in this process, unseen. Raises UserError where it fails."""
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+        code = pix2pix.main(arguments)
+    if code == 128 + signal.SIGINT:
+        raise KeyboardInterrupt
+    if code != 0:
+        raise UserError(f"pix2pix.py {' '.join(arguments)} ended with {code}: "
+                        f"{said.getvalue().strip()}")
+
+
+def run_command(command):
+    """Runs a command and returns what it says. Raises UserError where it fails."""
+    done = subprocess.run(command, capture_output=True, text=True, cwd=TOOLS)
+    if done.returncode != 0:
+        raise UserError(f"{' '.join(command)} ended with {done.returncode}: {done.stderr.strip()}")
+    return done.stdout
+
+
+def seconds_until(command, sign):
+    """Seconds from the start of a command to the line of its output that begins with `sign`, at
+    which it is killed. Raises UserError where none comes."""
+    start, lines = time.perf_counter(), []
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                          cwd=TOOLS) as process:
+        try:
+            for line in process.stdout:
+                lines.append(line)
+                if line.startswith(sign):
+                    return time.perf_counter() - start
+        finally:
+            process.kill()
+    raise UserError(f"{' '.join(command)} never said {sign}: {''.join(lines[-3:]).strip()}")
+
+
+def peak_megabytes(command):
+    """The most memory that a command has had resident, in MB. Raises UserError where it fails."""
+    peak = int(run_command([sys.executable, "-c", PEAK, *command]))
+    return peak / (2**20 if sys.platform == "darwin" else 2**10)  # bytes there, else kilobytes
+
+
+def train_flags(model, files, output_dir, num_steps):
+    """The program's command line for some steps of training, with a progress line for each."""
+    return [*map(str, (
+        "--mode", "train", "--input_dir", files.pairs, "--output_dir", output_dir, "--overwrite",
+        "--seed", 1, "--crop_size", model.crop_size, "--batch_size", model.batch_size, "--ngf",
+        model.ngf, "--ndf", model.ndf, "--max_steps", num_steps, "--progress_freq", 1,
+        "--summary_freq", 0))]
+
+
+def test_flags(model, files, input_dir, output_dir, precision="float32"):
+    """The program's command line for test mode; trains the model for two steps if that is not done
+    yet."""
+    checkpoint = files.work / f"model-{model.crop_size}"
+    if not checkpoint.exists():
+        run_here(train_flags(pix2pix.with_options(model, batch_size=1), files, checkpoint, 2))
+    return [*map(str, ("--mode", "test", "--input_dir", input_dir, "--output_dir", output_dir,
+                       "--checkpoint", checkpoint, "--precision", precision))]
+
+
+def create_test(arguments, output_dir):
+    """A function that runs test mode and returns its pictures per second, from the first result to
+    the last by the times of the files: what goes before is its start."""
+    def test():
+        """Pictures per second."""
+        run_here(arguments)
+        times = [path.stat().st_mtime for path in output_dir.glob("images/*-outputs.png")]
+        return (len(times) - 1) / max(max(times) - min(times), TICK)
+    return test
+
+
+def test_contestants(model, files):
+    """Test mode in each precision; the tutorial's generator with plain decoding and encoding."""
+    folder = fill_folder(files.work / "tested", files.pairs, NUM_TESTED)
+    generator = keras_tutorial().create_generator(model.crop_size, model.ngf)
+    paths = keras_tutorial().list_pictures(folder)
+    with tf.Graph().as_default():
+        inputs = tf.zeros([1, model.crop_size, model.crop_size, 3])
+        work = Work("float32", count_operations(pix2pix.create_outputs(inputs, model).op), 0)
+
+    def translate():
+        """The pictures through the tutorial's generator."""
+        for path in paths:
+            keras_tutorial().translate(generator, path, model.crop_size, files.work / "keras")
+
+    contestants = machine_contestants()
+    for name in PRECISIONS:
+        output_dir = files.work / f"test-{name}"
+        arguments = test_flags(model, files, folder, output_dir, name)
+        contestants.append(Contestant(name, create_test(arguments, output_dir), "pictures/s",
+                                      "keras", work._replace(precision=name)))
+    return [*contestants, Contestant("keras", per_second(translate, amount=len(paths)),
+                                     "pictures/s", "keras", work)]
+
+
+def resize_plainly(paths, size, output_dir):
+    """Crops the central squares of pictures, resizes them, writes PNG files."""
+    for path in paths:
+        with Image.open(path) as photo:
+            side = min(photo.size)
+            left, top = (photo.width - side) // 2, (photo.height - side) // 2
+            square = photo.crop([left, top, left + side, top + side])
+            square.resize([size, size]).save(output_dir / f"{path.stem}.png")
+
+
+def combine_plainly(paths, output_dir):
+    """Puts pictures beside themselves, writes PNG files."""
+    for path in paths:
+        with Image.open(path) as left, Image.open(path) as right:
+            pair = Image.new("RGB", [left.width + right.width, left.height])
+            pair.paste(left, [0, 0])
+            pair.paste(right, [left.width, 0])
+            pair.save(output_dir / path.name)
+
+
+def create_process(operation, input_dir, output_dir, *more):
+    """A function that runs process.py, start to end."""
+    command = [sys.executable, "process.py", "--operation", operation, "--workers", str(WORKERS),
+               "--input_dir", str(input_dir), "--output_dir", str(output_dir), "--force", *more]
+    return lambda: run_command(command)
+
+
+def process_contestants(model, files):
+    """process.py and a plain loop in one process, resizing photos and combining the results."""
+    size = model.crop_size
+    resized, combined, plain = (files.work / f"{name}-{size}"
+                                for name in ("resized", "combined", "plain"))
+    if not (files.work / "photos").exists():
+        draw_folder(files.work / "drawn", 640, 480, NUM_DRAWN)
+    photos = fill_folder(files.work / "photos", files.work / "drawn", NUM_PHOTOS)
+    resize = create_process("resize", photos, resized, "--size", str(size))
+    combine = create_process("combine", resized, combined, "--b_dir", str(resized))
+    resize()  # what combine takes
+    plain.mkdir(exist_ok=True)
+    some_photos, some_resized = (pix2pix.find_pictures(folder)[:NUM_PLAIN]
+                                 for folder in (photos, resized))
+    return [Contestant(name, per_second(function, amount=amount), "pictures/s", baseline)
+            for name, baseline, amount, function in (
+                ("resize", "plain resize", NUM_PHOTOS, resize),
+                ("plain resize", "plain resize", len(some_photos),
+                 lambda: resize_plainly(some_photos, size, plain)),
+                ("combine", "plain combine", NUM_PHOTOS, combine),
+                ("plain combine", "plain combine", len(some_resized),
+                 lambda: combine_plainly(some_resized, plain)))]
+
+
+def create_commands(model, files, num_pictures, num_steps):
+    """Name -> command of training and of test mode, the program's and the tutorial's."""
+    def pix2pix_command(arguments):
+        """The program's."""
+        return [sys.executable, str(ROOT / "pix2pix.py"), *arguments]
+
+    def keras_command(function, *values):
+        """Of a function of keras_baseline.py."""
+        code = f"import keras_baseline; keras_baseline.{function}(*{values!r})"
+        return [sys.executable, "-c", code]
+
+    folder = fill_folder(files.work / f"tested-{num_pictures}", files.pairs, num_pictures)
+    size, ngf = model.crop_size, model.ngf
+    return {
+        "--help": pix2pix_command(["--help"]),
+        "option error": pix2pix_command(["--mode", "train", "--lr", "none"]),
+        "train": pix2pix_command(train_flags(model, files, files.work / "train", num_steps)),
+        "test": pix2pix_command(test_flags(model, files, folder, files.work / "test")),
+        "keras train": keras_command("train", str(files.pairs), size, model.batch_size, ngf,
+                                     num_steps),
+        "keras test": keras_command("test", str(folder), size, ngf, str(files.work / "keras"))}
+
+
+SIGNS = {  # what a program says when its start is over
+    "--help": "usage", "option error": "pix2pix.py: error", "train": "progress  epoch",
+    "test": "wrote 1 ", "keras train": "step 1", "keras test": "picture 1"}
+
+
+def start_contestants(model, files):
+    """Programs until they have answered, taken the first step or translated the first picture."""
+    commands = create_commands(model, files, 1, 1)
+    return [Contestant(name, lambda name=name: seconds_until(commands[name], SIGNS[name]), "s",
+                       KERAS_PROGRAMS.get(name)) for name in commands]
+
+
+def memory_contestants(model, files):
+    """Training for a few steps and test mode of some pictures, to their ends."""
+    commands = create_commands(model, files, NUM_TESTED, STEPS_FOR_MEMORY)
+    return [Contestant(name, lambda name=name: peak_megabytes(commands[name]), "MB", baseline)
+            for name, baseline in KERAS_PROGRAMS.items()]
+
+
+# --------------------------------------------------------------------------------------------------
+# Command line
+# --------------------------------------------------------------------------------------------------
+
+
+class Group(NamedTuple):
+    """A group of contestants."""
+
+    create: Any  # function of Options and Files -> contestants
+    by_batch: bool  # whether the number of pictures in a step matters
+    warm_up: int  # rounds that are not counted
+
+
+GROUPS = {
+    "step": Group(step_contestants, True, 2),
+    "train": Group(train_contestants, True, 1),
+    "input": Group(input_contestants, True, 1),
+    "test": Group(test_contestants, False, 1),
+    "process": Group(process_contestants, False, 1),
+    "start": Group(start_contestants, False, 1),
+    "memory": Group(memory_contestants, True, 0),
+}
+COLUMNS = {  # of a table -> a Row's value as text
+    "name": lambda row: row.name,
+    "size": lambda row: row.size,
+    "batch": lambda row: row.batch_size,
+    "ngf": lambda row: row.ngf,
+    "median": lambda row: f"{row.median:.{0 if row.median >= 100 else 2}f}",
+    "unit": lambda row: row.unit,
+    "spread": lambda row: f"{row.spread:.0%}",
+    "to baseline": lambda row: row.to_baseline and f"{row.to_baseline:.2f}",
+    "to the limit": lambda row: row.to_limit and f"{row.to_limit:.0%}",
+    "to the step": lambda row: row.to_step and f"{row.to_step:.1f}",
+}
 
 
 def format_table(rows):
-    """The rows as a Markdown table."""
-    head = "| step | size | batch | ngf | steps/s | spread | to Keras | to the limit |"
-    lines = [head, "|" + "---|" * (head.count("|") - 1)]
-    lines += [f"| {row.name} | {row.size} | {row.batch_size} | {row.ngf} "
-              f"| {row.steps_per_second:.2f} | {row.spread:.0%} | {row.to_keras:.2f} "
-              f"| {row.to_limit:.0%} |" for row in rows]
+    """The rows as a Markdown table, without the columns that none of them has."""
+    cells = {title: [show(row) for row in rows] for title, show in COLUMNS.items()}
+    cells = {title: column for title, column in cells.items() if any(column)}
+    lines = ["| " + " | ".join(cells) + " |", "|" + "---|" * len(cells)]
+    lines += ["| " + " | ".join("" if cell is None else str(cell) for cell in line) + " |"
+              for line in zip(*cells.values())]
     return "\n".join(lines)
 
 
@@ -194,6 +663,8 @@ def create_parser():
     parser = OneLineParser(prog="benchmark.py", description=__doc__.split("\n\n", 1)[0],
                            formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     add = parser.add_argument
+    add("--what", nargs="+", choices=[*GROUPS], default=[*GROUPS], help="groups to measure")
+    add("--input_dir", help="folder of pairs; left out: some are drawn")
     add("--sizes", type=number_type(int, 32, 4096), nargs="+", default=[256],
         help="heights and widths of pictures")
     add("--batch_sizes", type=count, nargs="+", default=[1], help="pictures in a step")
@@ -203,23 +674,58 @@ def create_parser():
     return parser
 
 
+def list_models(options, files):
+    """pix2pix's Options of every size with every number of pictures in a step. Raises UserError."""
+    return [pix2pix.parse_args([
+        "--mode", "train", "--input_dir", str(files.pairs), "--output_dir",
+        str(files.work / "none"), "--seed", "1", "--crop_size", str(size), "--batch_size",
+        str(batch_size), "--ngf", str(options.ngf), "--ndf", str(options.ngf)])
+        for size in options.sizes for batch_size in options.batch_sizes]
+
+
+def run_group(what, models, options, files):
+    """Measures a group and prints its rows; returns them."""
+    group, rows = GROUPS[what], []
+    if not group.by_batch:
+        models = [pix2pix.with_options(model, batch_size=1)
+                  for model in models[::len(options.batch_sizes)]]
+    for model in models:
+        contestants = group.create(model, files)
+        values = measure(contestants, options.rounds, group.warm_up)
+        new = make_rows(what, contestants, values, model)
+        rows += new
+        for row in new:
+            print(json.dumps(row._asdict()), flush=True)
+    return rows
+
+
+def prepare_pairs(options, work):
+    """The folder of pairs, which are drawn where none is given. Raises UserError."""
+    if options.input_dir is None:
+        return draw_folder(work / "pairs", 512, 256, math.lcm(NUM_DRAWN, *options.batch_sizes))
+    pairs = Path(options.input_dir).resolve()
+    num_pairs = len(pix2pix.find_pictures(pairs)) if pairs.is_dir() else 0
+    if num_pairs == 0:
+        raise UserError(f"--input_dir {pairs} holds no JPEG or PNG pictures: check the path")
+    for batch_size in options.batch_sizes:
+        if num_pairs % batch_size:
+            raise UserError(f"--batch_sizes {batch_size} does not divide the {num_pairs} pairs of "
+                            "--input_dir, whose last step would be smaller: give another")
+    return pairs
+
+
 def run(options):
-    """Measures and prints; returns the exit code."""
-    rows, lines = [], []
-    with tempfile.TemporaryDirectory() as folder:  # parse_args wants one; nothing is written
-        for size in options.sizes:
-            for batch_size in options.batch_sizes:
-                model = pix2pix.parse_args([
-                    "--mode", "train", "--input_dir", folder, "--output_dir", f"{folder}/none",
-                    "--seed", "1", "--crop_size", str(size), "--batch_size", str(batch_size),
-                    "--ngf", str(options.ngf), "--ndf", str(options.ngf)])
-                new, rates = compare(model, options.rounds)
-                rows += new
-                lines += [json.dumps({**row._asdict(), **rates}) for row in new]
-                print("\n".join(lines[-len(new):]), flush=True)
+    """Measures and prints; returns the exit code. Raises UserError."""
+    with tempfile.TemporaryDirectory() as folder, \
+            mock.patch.dict(os.environ, XDG_CACHE_HOME=folder):  # no traces in the user's cache
+        files = Files(prepare_pairs(options, Path(folder)), Path(folder))
+        models = list_models(options, files)
+        groups = {what: run_group(what, models, options, files) for what in options.what}
     if options.output:
+        lines = [json.dumps(row._asdict()) for rows in groups.values() for row in rows]
         write_whole(options.output, ("\n".join(lines) + "\n").encode())
-    print(format_table(rows))
+    for what, rows in groups.items():
+        print(f"\n## {what}\n\n{format_table(rows)}")
     return 0
 
 
