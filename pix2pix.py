@@ -388,15 +388,19 @@ def unique_names(paths):
     return names
 
 
-def write_whole(path, contents):
-    """Writes bytes so that a reader finds the old file or the new one, never a part."""
+def write_whole(path, contents, sync=True):
+    """Writes bytes so that a reader finds the old file or the new one, never a part.
+
+    With `sync` so does who reads after a loss of power, for the time that the disk takes.
+    """
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with open(temporary, "wb") as file:
             file.write(contents)
-            file.flush()
-            os.fsync(file.fileno())
+            if sync:
+                file.flush()
+                os.fsync(file.fileno())
         os.replace(temporary, path)
     except BaseException:  # Ctrl-C too
         temporary.unlink(missing_ok=True)

@@ -45,7 +45,9 @@ from pix2pix import OneLineParser, UserError, number_type, printable  # noqa: E4
 OPERATIONS = ["resize", "grayscale", "blank", "combine", "edges"]
 ENDINGS = {".jpg", ".jpeg", ".png"}  # a file that has one of these must be a picture
 CHUNK = 8  # pictures that a worker takes at once
-COMPRESS_LEVEL = 1  # 256x256 photos: 5.1 ms and 104 kB each; level 6 takes 18 ms for 96 kB
+# of PNG files, by time and size (docs/benchmarks.md). Runs of one byte: as small as level 6 in a
+# quarter of its time; but what is there twice, as in pairs with their blanked copies, takes twice
+RUNS, REPEATS = {"compress_type": zlib.Z_RLE}, {"compress_level": 1}
 UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, LookupError, OverflowError, TypeError,
               MemoryError, struct.error, zlib.error, Image.DecompressionBombError,
               Image.DecompressionBombWarning)  # what Pillow raises on broken files
@@ -109,15 +111,13 @@ def sum_rows(rows, size):
     # result row i covers source rows i * height / size to (i + 1) * height / size
     start = np.arange(size) * (height / size)
     end = (np.arange(size) + 1) * (height / size)
-    sums = np.zeros([size, *rows.shape[1:]], np.float32)
-    parts = np.empty_like(sums)
+    flat = rows.reshape(height, -1)  # [height, width * 3]: a fifth faster than three axes
+    sums = np.zeros([size, flat.shape[1]], np.float32)
     for tap in range(math.ceil(height / size) + 1):
         index = np.arange(size) * height // size + tap
         share = np.clip(np.minimum(end, index + 1) - np.maximum(start, index), 0, 1)
-        np.multiply(rows[np.minimum(index, height - 1)], share[:, None, None], out=parts,
-                    dtype=np.float32, casting="same_kind")
-        sums += parts
-    return sums
+        sums += flat[np.minimum(index, height - 1)] * share.astype(np.float32)[:, None]
+    return sums.reshape(size, *rows.shape[1:])
 
 
 def scale_square(picture, size):
@@ -208,15 +208,16 @@ def read_picture(path):
         raise PictureError(f"{path} cannot be read ({reason}): repair it or take it out") from error
 
 
-def write_picture(path, picture):
-    """Writes uint8 [height, width, 3] or [height, width] as a PNG file, whole.
+def write_picture(path, picture, compression):
+    """Writes uint8 [height, width, 3] or [height, width] as a PNG file, whole. compression: RUNS or
+    REPEATS.
 
     Raises PictureError where this name cannot be written, OSError where no other could either.
     """
     contents = io.BytesIO()
-    Image.fromarray(picture).save(contents, "PNG", compress_level=COMPRESS_LEVEL)
+    Image.fromarray(picture).save(contents, "PNG", **compression)
     try:
-        pix2pix.write_whole(path, contents.getvalue())
+        pix2pix.write_whole(path, contents.getvalue(), sync=False)
     except OSError as error:
         if error.errno in ONE_NAME:
             raise PictureError(f"{path} cannot be written ({error.strerror}): change the name or "
@@ -243,7 +244,7 @@ def process_file(job, options):
         except ValueError as error:
             raise PictureError(f"{job.input_path} and {job.b_path}: {error}: resize both") \
                 from error
-    write_picture(job.output_path, result)
+    write_picture(job.output_path, result, REPEATS if job.b_path else RUNS)
 
 
 def try_file(job, options):

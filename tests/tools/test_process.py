@@ -1,6 +1,7 @@
 """process.py: arithmetic on small pictures, and what happens to folders with bad files in them."""
 
 import importlib
+import io
 import os
 import signal
 import struct
@@ -195,6 +196,50 @@ def test_broken_files_are_named(tmp_path, data):
     (tmp_path / "a.png").write_bytes(data)
     with pytest.raises(process.PictureError, match=r"a\.png cannot be read \(.+\): repair it"):
         process.read_picture(tmp_path / "a.png")
+
+
+# Writing
+
+
+def photo(height, width):
+    """Smooth colours under a little noise, as of a camera: uint8 [height, width, 3]."""
+    rows, columns = np.mgrid[:height, :width]
+    smooth = [110 + 80 * np.sin(rows / 31), 120 + 70 * np.cos(columns / 23),
+              90 + 60 * np.sin((rows + columns) / 41)]
+    return (np.stack(smooth, axis=2) + noise(1, height, width) % 5).astype(np.uint8)
+
+
+def size_by_pillow(picture, level):
+    """Bytes of Pillow's PNG file, at a level of zlib."""
+    file = io.BytesIO()
+    Image.fromarray(picture).save(file, "PNG", compress_level=level)
+    return len(file.getvalue())
+
+
+def test_png_files_are_small(tmp_path):
+    picture = photo(200, 240)
+    write(tmp_path / "in" / "a.png", picture)
+    write(tmp_path / "b" / "a.png", process.blank(picture))
+    assert run(tmp_path, "blank") == 0
+    size = (tmp_path / "out" / "a.png").stat().st_size
+    assert size < 1.02 * size_by_pillow(process.blank(picture), 6)
+    assert run(tmp_path, "combine", "--b_dir", tmp_path / "b", output="pairs") == 0
+    size = (tmp_path / "pairs" / "a.png").stat().st_size  # a half is found again in the other
+    assert size < 1.4 * size_by_pillow(picture, 6)
+
+
+def test_results_appear_whole_without_waiting_for_the_disk(tmp_path, monkeypatch):
+    write(tmp_path / "in" / "a.png", noise(1, 5, 7))
+
+    def fail(*_):
+        """A call that must not be, or that the disk refuses."""
+        raise OSError(5, "failed")
+    monkeypatch.setattr(os, "fsync", fail)
+    assert run(tmp_path, "blank") == 0
+    assert set(contents(tmp_path / "out")) == {"a.png"}
+    monkeypatch.setattr(os, "replace", fail)
+    assert run(tmp_path, "blank", output="none") == 1
+    assert not contents(tmp_path / "none")
 
 
 # Folders
