@@ -2686,6 +2686,23 @@ def prepare_run(options):
     write_run_options(options)
 
 
+def create_fetches(examples, model, options):
+    """The Fetches of a step at which all is due."""
+    pictures = create_pictures(examples, model.outputs, options)
+    summary = create_summaries(model, pictures, options.summary_histograms)
+    return Fetches(model.train, model.losses, model.norms, examples.numbers, model.averages,
+                   model.lr, create_signs(examples, model), summary, encode_pictures(pictures))
+
+
+def due_fetches(show, due):
+    """Of the Fetches of everything what is due: nothing else is computed."""
+    return show._replace(averages=show.averages if due.progress else [],
+                         lr=show.lr if due.progress else [],
+                         signs=show.signs if due.watch else [],
+                         summary=show.summary if due.summary else [],
+                         pictures=show.pictures if due.display else [])
+
+
 def train(options):
     """Trains a model from pairs; returns the exit code.
 
@@ -2731,10 +2748,7 @@ def train_from(options, paths):
         tf.set_random_seed(options.seed)
         examples = create_examples(paths, options, first_step=start_step)
         model = create_model(examples, options, (options.decay_from, stop_step))
-        pictures = create_pictures(examples, model.outputs, options)
-        summary = create_summaries(model, pictures, options.summary_histograms)
-        show = Fetches(model.train, model.losses, model.norms, examples.numbers, model.averages,
-                       model.lr, create_signs(examples, model), summary, encode_pictures(pictures))
+        show = create_fetches(examples, model, options)
         skip = tf.assign_add(tf.train.get_global_step(), 1).op
         initialize = tf.global_variables_initializer()
         weights = sum(math.prod(variable.shape.as_list()) for variable in tf.trainable_variables())
@@ -2807,12 +2821,7 @@ def run_training(sess, ops, keeper, log, paths, options, steps):
 def run_step(sess, show, due, step, skip, guard, log):
     """Takes one training step and returns what is due as Fetches; None where its pictures cannot
     be read and it is only counted."""
-    fetches = Fetches(show.train, show.losses, show.norms, show.numbers,
-                      averages=show.averages if due.progress else [],
-                      lr=show.lr if due.progress else [],
-                      signs=show.signs if due.watch else [],
-                      summary=show.summary if due.summary else [],
-                      pictures=show.pictures if due.display else [])
+    fetches = due_fetches(show, due)
     try:
         return run_traced(sess, fetches, step, log) if due.trace else sess.run(fetches)
     except reading_errors() as error:

@@ -212,8 +212,9 @@ def create_step(options, create_examples=keep_batch):
 
 
 def find_work(options):
-    """The Work of one training step in float32: what its graph computes, and Adam's bytes."""
-    with tf.Graph().as_default():
+    """The Work of one training step in float32: plain convolutions' operations, and Adam's bytes.
+    """
+    with tf.Graph().as_default(), mock.patch.object(pix2pix, "MANY_CHANNELS", math.inf):
         step = pix2pix.create_model(keep_batch(options), options).train
         num_weights = sum(math.prod(variable.shape.as_list())
                           for variable in tf.trainable_variables())
@@ -287,9 +288,9 @@ def count_operations(operation):
     all others together have a hundredth of them. 2 for a multiplication and an addition."""
     total = 0
     for operation in find_needed(operation):
-        if operation.type == "MatMul":
-            one, other = (tensor.shape.as_list() for tensor in operation.inputs)
-            inner = one[0] if operation.get_attr("transpose_a") else one[1]
+        if operation.type in ("MatMul", "BatchMatMulV2"):
+            flag = "transpose_a" if operation.type == "MatMul" else "adj_x"
+            inner = operation.inputs[0].shape[-2 if operation.get_attr(flag) else -1]
             total += 2 * inner * math.prod(operation.outputs[0].shape.as_list())
         elif operation.type.startswith("Conv2D"):
             # where the kernel is, and the smaller of the two pictures: each of its pixels meets
