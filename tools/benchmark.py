@@ -9,13 +9,14 @@ All that is compared has its turns in one run, round after round, so that what e
 meets all alike. A row is a JSON line; then comes a table of each group.
 
 Read from the top: contestants and rows, the machine, the step, what a step costs, input and files,
-programs, command line.
+extras, programs, command line.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import importlib
 import io
 import json
@@ -120,7 +121,7 @@ def make_rows(what, contestants, values, model):
         to_baseline = medians[name] / medians[baseline] if baseline else None
         rows.append(Row(
             what, name, model.crop_size, model.batch_size, model.ngf, medians[name], unit,
-            (high - low) / 2 / medians[name],
+            (high - low) / 2 / abs(medians[name]),
             1 / to_baseline if baseline and unit in SMALLER_IS_BETTER else to_baseline,
             medians[name] * least_seconds(work, medians) if work else None,
             medians[name] / medians["step"] if unit == "pairs/s" else None,
@@ -405,6 +406,69 @@ def input_contestants(model, _files):
 
 
 # --------------------------------------------------------------------------------------------------
+# Extras: what is shown, watched, saved and checked beside training
+# --------------------------------------------------------------------------------------------------
+
+
+def create_shown_step(options, paths):
+    """A function that takes a training step, on a fixed batch, and does all that a run does after a
+    step at which `kind` is due: a field of pix2pix.Due; None: nothing is."""
+    pix2pix.prepare_run(options)
+    with tf.Graph().as_default() as graph:
+        examples = keep_batch(options)
+        model = pix2pix.create_model(examples, options)
+        show = pix2pix.create_fetches(examples, model, options)
+        sess = tf.Session(graph=graph, config=pix2pix.session_config())
+        sess.run(tf.global_variables_initializer())
+        keeper, watch = pix2pix.Keeper(sess, options, 0), pix2pix.Watch(options)
+        log = pix2pix.RunLog(options, paths, 0, 1, pix2pix.present(model.losses), graph)
+        graph.finalize()
+    nothing = pix2pix.Due(*[False] * len(pix2pix.Due._fields))
+
+    def step(kind=None):
+        """One step."""
+        due = nothing._replace(**{kind: True}) if kind else nothing
+        with graph.as_default(), contextlib.redirect_stdout(io.StringIO()):
+            results = sess.run(pix2pix.due_fetches(show, due))
+            log.show(1, due, results, pix2pix.Progress(1, 1, 1.0, 1.0))
+            if due.watch:
+                watch.look(results.signs)
+            if due.save:
+                keeper.save(1)
+    return step
+
+
+def share(plain, other, freq=1):
+    """A function that times two functions and returns what the second takes more, spread over
+    `freq` calls: in percent of the first."""
+    def timed():
+        """Percent."""
+        start = time.perf_counter()
+        plain()
+        middle = time.perf_counter()
+        other()
+        seconds = middle - start
+        return 100 * (time.perf_counter() - middle - seconds) / seconds / freq
+    return timed
+
+
+def extras_contestants(model, files):
+    """What each extra takes at its default frequency; the check that all is finite, in every
+    step."""
+    options = pix2pix.with_options(model, precision=pix2pix.fast_precision(), overwrite=True,
+                                   output_dir=str(files.work / "extras"))
+    step = create_shown_step(options, pix2pix.find_pictures(files.pairs))
+    with mock.patch.object(tf.linalg, "global_norm", lambda _: tf.constant(0.0)):
+        unchecked = create_step(options)
+    freqs = {"progress": options.progress_freq, "summary": options.summary_freq,
+             "watch": pix2pix.WATCH_FREQ, "save": options.save_freq}
+    shares = {kind: share(step, functools.partial(step, kind), freq)
+              for kind, freq in freqs.items()}
+    shares["check"] = share(unchecked, create_step(options))
+    return [Contestant(name, turn, "% of a step") for name, turn in shares.items()]
+
+
+# --------------------------------------------------------------------------------------------------
 # Programs
 # --------------------------------------------------------------------------------------------------
 
@@ -629,6 +693,7 @@ GROUPS = {
     "step": Group(step_contestants, True, 2),
     "train": Group(train_contestants, True, 1),
     "input": Group(input_contestants, True, 1),
+    "extras": Group(extras_contestants, True, 1),
     "test": Group(test_contestants, False, 1),
     "process": Group(process_contestants, False, 1),
     "start": Group(start_contestants, False, 1),

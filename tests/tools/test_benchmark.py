@@ -232,6 +232,23 @@ def test_rows_come(small, tmp_path, capsys, what, names, unit, columns):
     assert shown.split(f"## {what}\n")[1].count("| 32 | 1 | 1 |") == len(names)
 
 
+def test_extras_come(small, tmp_path, capsys):
+    out = tmp_path / "bench.jsonl"
+    assert benchmark.main(["--what", "extras", "--sizes", "32", "--ngf", "1", "--rounds", "2",
+                           "--output", str(out)]) == 0
+    rows = [json.loads(line) for line in out.read_text().splitlines()]
+    assert [row["name"] for row in rows] == ["progress", "summary", "watch", "save", "check"]
+    assert {row["unit"] for row in rows} == {"% of a step"}
+    assert rows[3]["median"] > 0  # a checkpoint takes longer than the tiny step
+    assert "progress  epoch" not in capsys.readouterr().out
+
+
+def test_a_share_is_what_the_second_takes_more(monkeypatch):
+    clock = iter([10.0, 14.0, 19.0])  # 4 seconds, then 5
+    monkeypatch.setattr(benchmark.time, "perf_counter", lambda: next(clock))
+    assert benchmark.share(lambda: None, lambda: None, 50)() == 100 / 4 / 50
+
+
 def test_groups_sizes_and_batches_are_chosen(monkeypatch, tmp_path, capsys):
     seen = []
 
