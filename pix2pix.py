@@ -3604,6 +3604,8 @@ def main(argv=None):
         return 2
     except TrainingError as error:
         text = str(error)
+    except SystemExit:  # of --help: past this, TensorFlow is imported for the names of its errors
+        raise
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
     except OSError as error:

@@ -2,6 +2,8 @@
 
 import json
 import re
+import subprocess
+import sys
 
 import pytest
 
@@ -214,14 +216,20 @@ def test_broken_options_file_is_named(dataset, tmp_path, capsys):
     assert "options.json" in capsys.readouterr().err
 
 
-def test_importing_and_help_do_not_load_tensorflow():
-    import subprocess
-    import sys
-    code = ("import sys, pix2pix; pix2pix.main(['--mode', 'train', '--input_dir', 'gone']); "
-            "sys.exit('tensorflow' in sys.modules)")
+@pytest.mark.parametrize("flags, expected", [
+    (["--help"], 0), (["--mode", "train", "--input_dir", "gone"], 2),
+    (["--mode", "test", "--ngf", "x"], 2)])
+def test_help_and_option_errors_import_nothing_slow(flags, expected):
+    code = ("import sys, pix2pix\n"
+            "try: code = pix2pix.main(sys.argv[1:])\n"
+            "except SystemExit as end: code = end.code\n"
+            "slow = {'tensorflow', 'tqdm', 'PIL', 'skimage', 'scipy'} & sys.modules.keys()\n"
+            "sys.exit(f'imported {slow}' if slow else code)")
     folder = str(pix2pix.Path(pix2pix.__file__).parent)
-    done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True)
-    assert done.returncode == 0
+    done = subprocess.run([sys.executable, "-c", code, *flags], cwd=folder, capture_output=True,
+                          text=True)
+    assert done.returncode == expected, done.stderr
+    assert ("--mode" in done.stdout) == (expected == 0)
 
 
 @pytest.mark.parametrize("stored", [
