@@ -1,6 +1,10 @@
 """Pictures and summaries: what a person looks at, the metrics and the page."""
 
+import io
+
 import numpy as np
+import pytest
+from PIL import Image
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 import pix2pix
@@ -59,8 +63,35 @@ def test_metrics_agree_with_scikit_image():
         _, whole = structural_similarity(a, b, channel_axis=2, gaussian_weights=True, sigma=1.5,
                                          use_sample_covariance=False, full=True)
         # scikit-image pads; the inner part is what both compute
-        assert abs(got.ssim[index] - whole[5:-5, 5:-5].mean()) < 1e-3
+        assert abs(got.ssim[index] - whole[5:-5, 5:-5].mean()) < 1e-5
     assert got.l1[0] != got.l1[1]
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_ssim_is_tensorflows(channels):
+    rng = np.random.default_rng(channels)
+    pictures = rng.uniform(size=(3, 31, 43, channels)).astype(np.float32)
+    changed = np.clip(pictures + 0.3 * rng.standard_normal(pictures.shape), 0, 1).astype(np.float32)
+    changed[2] = pictures[2]
+    with tf.Graph().as_default(), tf.Session() as sess:
+        got, expected = sess.run([pix2pix.structural_similarity(pictures, changed),
+                                  tf.image.ssim(pictures, changed, max_val=1.0)])
+    np.testing.assert_allclose(got, expected, atol=1e-5)
+    assert got[2] == pytest.approx(1, abs=1e-6) and 0.1 < got[0] < 0.95 and got[0] != got[1]
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_png_files_hold_the_pixels_packed_fast(channels):
+    pixels = np.random.default_rng(8).integers(0, 256, (2, 7, 9, channels), np.uint8)
+    with tf.Graph().as_default(), tf.Session() as sess:
+        got = sess.run(pix2pix.encode_pictures(pix2pix.Pictures(pixels, pixels[::-1])))
+    assert isinstance(got.targets, list) and not got.targets
+    for index in (0, 1):
+        for contents, expected in ((got.inputs[index], pixels[index]),
+                                   (got.outputs[index], pixels[1 - index])):
+            decoded = np.asarray(Image.open(io.BytesIO(contents)))
+            np.testing.assert_array_equal(decoded.reshape(expected.shape), expected)
+            assert contents.split(b"IDAT", 1)[1][1] >> 6 == 0  # RFC 1950: the fastest packing
 
 
 def test_page_escapes_names_and_is_written_whole(tmp_path):
