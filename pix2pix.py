@@ -2888,6 +2888,8 @@ def show_progress(bar, progress, averages):
 # Mode test
 # --------------------------------------------------------------------------------------------------
 
+PIXELS_AT_ONCE = 2**21  # of pictures being translated: their layers take a gigabyte at ngf 64
+
 
 def create_outputs(inputs, options, per_picture=False, key=None):
     """The generator as test and export use it: [batch, height, width, channels] ->
@@ -2909,8 +2911,19 @@ def prepare_test(options):
     write_json(output_dir / "options.json", options._asdict())
 
 
+def kernels_in(precision):
+    """A custom getter for `tf.variable_scope`: the kernels are of the type that the layers compute
+    in. What all pictures share is converted once, at loading: 1.2 times as many pictures/s in
+    bfloat16."""
+    def get(getter, name, *arguments, dtype=None, **more):
+        """The variable."""
+        dtype = precision if name.endswith("kernel") else dtype
+        return getter(name, *arguments, dtype=dtype, **more)
+    return get
+
+
 def test(options):
-    """Translates every picture of --input_dir once, in order; returns the exit code.
+    """Translates every picture of --input_dir once; returns the exit code.
 
     Pictures pass through the network one at a time, whatever --batch_size is: the norm sees that
     picture alone, and rounding, which depends on the batch, is always the same.
@@ -2921,36 +2934,63 @@ def test(options):
     say(f"loading model from {stored.path}")
     with tf.Graph().as_default() as graph:
         examples = create_examples(paths, options)
-        outputs = create_outputs(examples.inputs, options,
-                                 key=DrawKey(options.seed, examples.numbers[0]))
+        with tf.variable_scope("", custom_getter=kernels_in(options.precision)):
+            outputs = create_outputs(examples.inputs, options,
+                                     key=DrawKey(options.seed, examples.numbers[0]))
         pictures = create_pictures(examples, outputs, options)
         metrics = [] if options.no_targets else create_metrics(pictures)
         fetches = (examples.numbers, encode_pictures(pictures), metrics)
         with tf.Session(graph=graph, config=session_config()) as sess:
             restore(sess, stored, tf.global_variables(), options)
+            stored = None  # its arrays are as large as the model
             graph.finalize()
             with hold_folder(Path(options.output_dir)):
                 prepare_test(options)
-                return run_test(sess, fetches, options, paths)
+                return run_test(sess.make_callable(fetches), options, paths)
 
 
-def run_test(sess, fetches, options, paths):
-    """The test loop; returns the exit code."""
-    output_dir = Path(options.output_dir)
-    all_names, names, metrics, start = unique_names(paths), [], [], time.time()
-    guard = Guard(options, paths)
-    with create_bar(len(paths), 0, "picture") as bar:
-        for _ in paths:
-            try:
-                (number,), pictures, batch_metrics = sess.run(fetches)
-            except reading_errors() as error:
-                guard.name_unreadable(error)
+def translate_pictures(translate, names, options):
+    """Translates and saves every picture; yields its number and metrics as it is done, or the error
+    of reading it.
+
+    translate: function that gives the next picture's number, encoded Pictures and Metrics. While
+    one picture's files are packed and written another is in the network. No more of them are in
+    memory than are worked on.
+    """
+    def do_next(_):
+        """One picture."""
+        try:
+            (number,), pictures, metrics = translate()
+        except reading_errors() as error:
+            return error
+        save_pictures(Path(options.output_dir), [names[number]], pictures)
+        return number, [float(value) for value, in metrics]
+
+    at_once = max(1, min(os.cpu_count() or 1, PIXELS_AT_ONCE // options.crop_size**2))
+    pool = multiprocessing.pool.ThreadPool(at_once)
+    try:
+        yield from pool.imap_unordered(do_next, names)
+    finally:  # those at work finish: the session outlives them
+        pool.terminate()
+        pool.join()
+
+
+def run_test(translate, options, paths):
+    """The test loop; returns the exit code. translate: of `translate_pictures`."""
+    output_dir, guard, start = Path(options.output_dir), Guard(options, paths), time.time()
+    all_names, rows = unique_names(paths), {}
+    with create_bar(len(paths), 0, "picture") as bar, \
+            contextlib.closing(translate_pictures(translate, all_names, options)) as results:
+        for result in results:
+            if isinstance(result, tf.errors.OpError):
+                guard.name_unreadable(result)
                 continue
-            names.append(all_names[number])
-            save_pictures(output_dir, names[-1:], pictures)
-            metrics += zip(*batch_metrics)
+            number, metrics = result
+            rows[number] = metrics
             bar.update()
     seconds = time.time() - start
+    numbers = sorted(rows)  # they are done in any order
+    names, metrics = [all_names[number] for number in numbers], [rows[number] for number in numbers]
     shown, kinds = "", Pictures._fields
     if options.no_targets:
         kinds = kinds[:2]

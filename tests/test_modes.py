@@ -5,10 +5,12 @@ import math
 import os
 import re
 import signal
+import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import smooth_pictures, start_session
 from PIL import Image
 
 import pix2pix
@@ -149,6 +151,103 @@ def test_same_bytes_whatever_the_batch_and_run(trained, tmp_path):
                    "--batch_size", batch_size) == 0
         results.append(read_images(tmp_path / f"out{number}"))
     assert results[0] == results[1] == results[2] == results[3]
+
+
+def test_pictures_done_out_of_order_are_listed_in_order(trained, tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "cpu_count", lambda: 3)
+    lock, second, at_once, most = threading.Lock(), threading.Event(), 0, 0
+    real = pix2pix.save_pictures
+
+    def save(output_dir, names, pictures):
+        """Holds the first picture back until the second is there: they are in work together."""
+        nonlocal at_once, most
+        with lock:
+            at_once += 1
+            most = max(most, at_once)
+        assert names != ["1"] or second.wait(60), "no other picture is worked on meanwhile"
+        real(output_dir, names, pictures)
+        with lock:
+            at_once -= 1
+        if names == ["2"]:
+            second.set()
+    monkeypatch.setattr(pix2pix, "save_pictures", save)
+    assert run("--mode", "test", "--input_dir", trained / "bars/val", "--checkpoint",
+               trained / "bars_train", "--output_dir", "out") == 0
+    assert most in (2, 3)
+    page = Path("out/index.html").read_text()
+    assert re.findall(r"<th>(\d)</th>", page) == list("1234567")
+    rows = Path("out/metrics.csv").read_text().splitlines()
+    assert [row.split(",")[0] for row in rows] == ["name", *"1234567"]
+
+
+@pytest.mark.parametrize("crop_size, cores, expected", [
+    (256, 1, 1), (256, 5, 5), (512, 64, 8), (4096, 64, 1)])
+def test_no_more_pictures_at_once_than_cores_and_memory_allow(monkeypatch, crop_size, cores,
+                                                              expected):
+    monkeypatch.setattr(os, "cpu_count", lambda: cores)
+    monkeypatch.setattr(pix2pix, "save_pictures", lambda *_: None)
+    lock, all_there, at_once, most = threading.Lock(), threading.Barrier(expected), 0, 0
+
+    def translate():
+        """Passes when as many as expected have come."""
+        nonlocal at_once, most
+        with lock:
+            at_once += 1
+            most = max(most, at_once)
+        all_there.wait(60)
+        with lock:
+            at_once -= 1
+        return [0], (), ()
+    results = pix2pix.translate_pictures(translate, ["name"] * 40, options_with(
+        crop_size=crop_size, output_dir="out"))
+    assert len([*results]) == 40
+    assert most == expected
+
+
+def no_space():
+    """A full disk."""
+    raise OSError(28, "No space left on device")
+
+
+def ctrl_c():
+    """Ctrl-C, which Python hears in its main thread."""
+    signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+
+
+@pytest.mark.parametrize("happen, code, said", [
+    (no_space, 1, "No space left"), (ctrl_c, 130, "")])
+def test_a_test_that_cannot_go_on_ends_with_all_its_threads(trained, capsys, monkeypatch, happen,
+                                                            code, said):
+    monkeypatch.setattr(pix2pix, "save_pictures",
+                        lambda _, names, __: names == ["1"] and happen())
+    assert run("--mode", "test", "--input_dir", trained / "bars/val", "--checkpoint",
+               trained / "bars_train", "--output_dir", "out") == code
+    assert said in capsys.readouterr().err
+    assert not Path("out/index.html").exists()
+    assert not [thread for thread in threading.enumerate() if "(worker)" in thread.name]
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_kernels_are_converted_once_and_give_the_same_bits(options, precision):
+    inputs = smooth_pictures(4, 1, size=64)
+    options = pix2pix.with_options(options, crop_size=64, precision=precision)
+
+    def outputs(getter):
+        """The generator's outputs, and the types of its kernels."""
+        with tf.Graph().as_default() as graph:
+            with tf.variable_scope("", custom_getter=getter):
+                fetch = pix2pix.create_outputs(tf.constant(inputs), options)
+            with start_session(graph, fill=True) as sess:
+                types = {variable.op.name: variable.dtype.base_dtype.name
+                         for variable in tf.global_variables()}
+                return sess.run(fetch), types
+    expected, before = outputs(None)
+    got, after = outputs(pix2pix.kernels_in(precision))
+    np.testing.assert_array_equal(got, expected)
+    assert before.keys() == after.keys() and set(before.values()) == {"float32"}
+    assert {name for name, dtype in after.items() if dtype == precision} >= {
+        name for name in after if name.endswith("/kernel")}
+    assert after["generator/decoder_1/conv2d_transpose/bias"] == "float32"
 
 
 def test_test_replaces_earlier_results(trained, tmp_path):
