@@ -2382,21 +2382,23 @@ class Guard:
             warn(f"{text}; it is not applied")
         return not what
 
-    def name_unreadable(self, error, step=None):
-        """Looks for the pictures that made a training step fail and names them; without the step
-        all are looked at. Raises UserError where they end the run, TrainingError where it was
-        something else."""
+    def find_numbers(self, step):
+        """The pictures of a training step, as [batch] int64 indices into the paths."""
+        with tf.Graph().as_default() as graph:
+            numbers = numbers_of_step(step, len(self.paths), self.options)
+            with tf.Session(graph=graph, config=session_config()) as sess:
+                return sess.run(numbers)
+
+    def name_unreadable(self, error, numbers):
+        """Looks at the pictures of these numbers, among which are those that the error is of, and
+        names them. Raises UserError where they end the run, TrainingError where it was something
+        else."""
         try:
             os.listdir(self.options.input_dir)
         except OSError as reason:
             raise UserError(f"--input_dir {self.options.input_dir} cannot be read any more "
                             f"({reason.strerror}): bring it back") from None
-        suspects, decode = self.paths, create_decoder()
-        if step is not None:  # not all of a hundred thousand
-            with tf.Graph().as_default() as graph:
-                numbers = numbers_of_step(step, len(self.paths), self.options)
-                with tf.Session(graph=graph, config=session_config()) as sess:
-                    suspects = [self.paths[number] for number in sess.run(numbers)]
+        suspects, decode = [self.paths[number] for number in numbers], create_decoder()
         # decoded again, whatever size and time say: the medium may have changed
         findings = check_shapes({path: check_file(path, decode) for path in suspects}, self.options)
         bad = {path: finding.reason for path, finding in findings.items() if finding.reason}
@@ -2855,7 +2857,7 @@ def run_step(sess, show, due, step, skip, guard, log):
     try:
         return run_traced(sess, fetches, step, log) if due.trace else sess.run(fetches)
     except reading_errors() as error:
-        guard.name_unreadable(error, step)
+        guard.name_unreadable(error, guard.find_numbers(step))
         sess.run(skip)
         return None
 
@@ -2978,17 +2980,23 @@ def translate_pictures(translate, names, options):
 def run_test(translate, options, paths):
     """The test loop; returns the exit code. translate: of `translate_pictures`."""
     output_dir, guard, start = Path(options.output_dir), Guard(options, paths), time.time()
-    all_names, rows = unique_names(paths), {}
+    all_names, rows, failure = unique_names(paths), {}, None
     with create_bar(len(paths), 0, "picture") as bar, \
             contextlib.closing(translate_pictures(translate, all_names, options)) as results:
         for result in results:
             if isinstance(result, tf.errors.OpError):
-                guard.name_unreadable(result)
+                failure = result
+                if options.on_bad_image == "fail":
+                    break
                 continue
             number, metrics = result
             rows[number] = metrics
             bar.update()
     seconds = time.time() - start
+    if failure:  # they come nearly in order: an early end need not look at a hundred thousand
+        missing = [number for number in range(len(paths)) if number not in rows]
+        guard.name_unreadable(failure,
+                              missing[:1000] if options.on_bad_image == "fail" else missing)
     numbers = sorted(rows)  # they are done in any order
     names, metrics = [all_names[number] for number in numbers], [rows[number] for number in numbers]
     shown, kinds = "", Pictures._fields
