@@ -1279,8 +1279,9 @@ def separable_conv(inputs, out_channels, kernel_size=KERNEL_SIZE, stride=2):
         depthwise = get_weights("depthwise_kernel", [kernel_size, kernel_size, channels, 1])
         pointwise = get_weights("pointwise_kernel", [1, 1, channels, out_channels])
         outputs = tf.nn.separable_conv2d(
-            inputs, depthwise, pointwise, strides=[1, stride, stride, 1], padding="SAME")
-        return tf.nn.bias_add(outputs, get_bias(out_channels))
+            inputs, tf.cast(depthwise, inputs.dtype), tf.cast(pointwise, inputs.dtype),
+            strides=[1, stride, stride, 1], padding="SAME")
+        return add_bias(outputs, out_channels)
 
 
 def separable_deconv(inputs, out_channels, kernel_size=KERNEL_SIZE):

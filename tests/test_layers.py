@@ -146,7 +146,8 @@ def test_tiles_are_for_many_channels_alone():
                 "BatchMatMulV2") == expected
 
 
-@pytest.mark.parametrize("layer", ["conv", "deconv", "resize_conv", "reflect_conv"])
+@pytest.mark.parametrize("layer", ["conv", "deconv", "resize_conv", "reflect_conv",
+                                   "separable_conv", "separable_deconv"])
 @pytest.mark.parametrize("size", [8, 40])  # as a product and as a convolution
 def test_layers_compute_in_the_type_of_their_inputs(layer, size):
     x = draw(5, 1, size, size, 6)
