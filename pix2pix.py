@@ -1171,7 +1171,7 @@ def convolve_tiles(inputs, kernel):
     2x2 results, where it takes 64 (Winograd; Lavin and Gray, arXiv 1509.09308, section 4.1).
 
     It pays where there are many channels: layer_4 of the discriminator has a third of a step's
-    arithmetic; the step takes 0.94 times as long in bfloat16, 0.92 in float32
+    arithmetic; the step takes 0.93 times as long in bfloat16, 0.92 in float32
     (docs/benchmarks.md). Equal to 1e-6 in float32, in bfloat16 to 1%, as oneDNN's gradients are.
     """
     to_outputs, to_kernel, to_inputs = (tf.constant(matrix, inputs.dtype)
