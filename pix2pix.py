@@ -322,7 +322,7 @@ def add_training_options(add):
     add("--decay_from_epoch", type=whole, help="the same, in epochs")
     add("--grad_accumulation", type=number_type(int, 1, 65536), default=1,
         help="batches whose gradients make one step")
-    add("--precision", default="float32", choices=["auto", "float32", "bfloat16"],
+    add("--precision", default="auto", choices=["auto", "float32", "bfloat16"],
         help="of the layers; weights, statistics, losses and Adam stay float32")
     add("--ema_generator", type=number_type(float, 0, 0.999999), default=0.0,
         help="decay of the averaged generator that test and export use; 0: none")
@@ -3270,7 +3270,8 @@ def load_pict(path):
     """load_export of a .pict file: the network is built from what its variables tell."""
     stored = open_variables(str(path))
     defaults = vars(create_parser().parse_args(["--mode", "export"]))
-    options = Options(**{**defaults, **MODEL_OPTIONS, **infer_options(stored.shapes)})
+    options = Options(**{**defaults, **MODEL_OPTIONS, **infer_options(stored.shapes),
+                         "precision": "float32"})
     with tf.Graph().as_default() as graph:
         contents = tf.placeholder(tf.string, [])
         result = translate_encoded(contents, options)
@@ -3643,7 +3644,7 @@ def parse_args(argv=None):
     check_folders(Options(**values), given)
 
     if training and resume:
-        stored = read_options(values["output_dir"])
+        stored = {"precision": "float32", **read_options(values["output_dir"])}  # older runs' own
         now = given - {*MODEL_OPTIONS, "seed"} | {"mode", "output_dir", "resume", "overwrite"}
         for together in ({"max_steps", "max_epochs"}, {"decay_from", "decay_from_epoch"}):
             now |= together if given & together else set()  # a new one takes the old one's place

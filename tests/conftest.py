@@ -76,7 +76,7 @@ def options(tmp_path):
     """Options of a small model's training; what a test needs otherwise it changes."""
     parsed = pix2pix.parse_args(["--mode", "train", "--input_dir", str(tmp_path), "--output_dir",
                                  str(tmp_path / "run"), "--seed", "11"])
-    return pix2pix.with_options(parsed, ngf=2, ndf=3)
+    return pix2pix.with_options(parsed, ngf=2, ndf=3, precision="float32")
 
 
 @pytest.fixture

@@ -178,7 +178,7 @@ def test_sizes_of_one_table_explain_nothing(options):
     "--lab_colorization", "--lab_colorization --which_direction BtoA", "--ngf 5 --ndf 3"])
 def test_options_are_told_by_variables(tmp_path, flags):
     given = ["--mode", "train", "--input_dir", str(tmp_path), "--ngf", "2", "--ndf", "4",
-             "--output_dir", str(tmp_path / "run"), *flags.split()]
+             "--output_dir", str(tmp_path / "run"), "--precision", "float32", *flags.split()]
     options = pix2pix.parse_args(given)
     size = options.crop_size
     depths = pix2pix.picture_channels(options.lab_colorization, options.which_direction)

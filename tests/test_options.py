@@ -89,6 +89,18 @@ def test_resume_of_affinelayers_run_keeps_its_model(dataset, tmp_path):
     assert (options.max_steps, options.max_epochs) == (None, 9)
 
 
+def test_precision_is_the_machines_in_training_alone_and_the_runs_own(dataset, tmp_path):
+    write_run(tmp_path / "old", ngf=4)
+    for mode, expected in (("train", "auto"), ("test", "float32")):
+        more = "--checkpoint old --output_dir new" if mode == "test" else ""
+        assert parse(f"--mode {mode} {more} --input_dir", dataset / "train").precision == expected
+    write_run(tmp_path / "old_run", ngf=4)  # of a time when there was no other
+    resume = "--mode train --resume --max_epochs 9 --output_dir {} --input_dir"
+    assert parse(resume.format("old_run"), dataset / "train").precision == "float32"
+    write_run(tmp_path / "run", ngf=4, precision="bfloat16")
+    assert parse(resume.format("run"), dataset / "train").precision == "bfloat16"
+
+
 def test_a_seed_is_drawn_and_then_fixed(dataset):
     drawn = {parse("--mode train --input_dir", dataset / "train").seed for _ in range(5)}
     assert len(drawn) > 1

@@ -125,7 +125,7 @@ def test_resume_is_exact_in_bfloat16(whole):
     assert resume("parts", "--max_steps", 4) == 0
     assert_equal_runs("one", "parts")
     assert json.loads(Path("parts/options.json").read_text())["precision"] == "bfloat16"
-    assert train_small("exact", "--crop_size", 64, "--max_steps", 4) == 0
+    assert train_small("exact", *flags, "--precision", "float32", "--max_steps", 4) == 0
     assert any((value != read_variables("exact")[name]).any()
                for name, value in read_variables("one").items())
 

@@ -59,7 +59,7 @@ def make(tmp_path_factory):
     folder = tmp_path_factory.mktemp("pictures")
     options = pix2pix.with_options(pix2pix.parse_args(
         ["--mode", "train", "--input_dir", str(folder), "--output_dir", str(folder / "run"),
-         "--seed", "11"]), ngf=2, ndf=3, lr=0.03)
+         "--seed", "11", "--precision", "float32"]), ngf=2, ndf=3, lr=0.03)
     graphs = {}
 
     def build(batch=1, fill=True, **changes):
@@ -321,7 +321,8 @@ def small(make, tmp_path_factory):
     def build(batch=1, **changes):
         options = pix2pix.with_options(pix2pix.parse_args(
             ["--mode", "train", "--input_dir", str(tmp_path_factory.getbasetemp()), "--output_dir",
-             str(tmp_path_factory.getbasetemp() / "none"), "--seed", "11"]),
+             str(tmp_path_factory.getbasetemp() / "none"), "--seed", "11",
+             "--precision", "float32"]),
             **{**SMALL, "ngf": 2, "ndf": 3, "lr": 0.03, **changes})
         with tf.Graph().as_default() as graph:
             tf.set_random_seed(7)

@@ -745,7 +745,8 @@ def list_models(options, files):
     return [pix2pix.parse_args([
         "--mode", "train", "--input_dir", str(files.pairs), "--output_dir",
         str(files.work / "none"), "--seed", "1", "--crop_size", str(size), "--batch_size",
-        str(batch_size), "--ngf", str(options.ngf), "--ndf", str(options.ngf)])
+        str(batch_size), "--ngf", str(options.ngf), "--ndf", str(options.ngf), "--precision",
+        "float32"])
         for size in options.sizes for batch_size in options.batch_sizes]
 
 
