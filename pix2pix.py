@@ -716,12 +716,12 @@ class PictureCache:
                 self.room -= pixels.nbytes
         return pixels
 
-    def read(self, number, decode):
-        """The picture of a number [] int64, from memory or of `decode()`: uint8
+    def read(self, number, load):
+        """The picture of a number [] int64, from memory or of `load(number)`: uint8
         [height, width, 3]."""
         held = tf.numpy_function(self.get, [number], tf.uint8)
         pixels = tf.cond(tf.size(held) > 0, lambda: held,
-                         lambda: tf.numpy_function(self.put, [number, decode()], tf.uint8))
+                         lambda: tf.numpy_function(self.put, [number, load(number)], tf.uint8))
         pixels.set_shape([None, None, 3])
         return pixels
 
@@ -785,13 +785,14 @@ def create_examples(paths, options, first_step=0):
         runs = tf.range(tf.cast(count, tf.int64)) + epoch * count  # a draw's key: pairs seen so far
         return tf.data.Dataset.from_tensor_slices((order, runs)).batch(step_size)
 
+    def load_pixels(number):
+        """The picture of a number, from its file: uint8 [height, width, 3]."""
+        return decode_pixels(read(number))
+
     def load_pair(arguments):
         """One pair, augmented: input and target, or the input alone."""
         number, run = arguments
-        def decode():
-            """The picture, from its file."""
-            return decode_pixels(read(number))
-        pixels = cache.read(number, decode) if options.cache else decode()
+        pixels = cache.read(number, load_pixels) if options.cache else load_pixels(number)
         if options.no_targets:
             pair = (to_model(tf.image.convert_image_dtype(pixels, tf.float32), *form),)
         else:

@@ -329,7 +329,7 @@ def count_bytes(operation):
 # --------------------------------------------------------------------------------------------------
 
 NUM_DRAWN = 16  # pictures
-STEPS_IN_TURN = 8  # from files: what is read ahead in the others' turns is soon used up
+STEPS_IN_TURN = 8  # what is read ahead, in the others' turns or of theirs, is soon over
 PAIRS_IN_TURN = 256  # at least; whole epochs, as the tutorial's shuffle reads ahead in each
 NOISE = 8  # levels of drawn pictures: makes files of as many bytes as the facades'
 
@@ -402,7 +402,7 @@ def input_contestants(model, _files):
     return [Contestant(name, per_second(function, times, model.batch_size), "pairs/s", "keras")
             for name, function in (("create_examples", create_session(build)),
                                    ("keras", lambda: next(batches)))] \
-        + [Contestant("step", per_second(step, amount=model.batch_size), "pairs/s")]
+        + [Contestant("step", per_second(step, STEPS_IN_TURN, model.batch_size), "pairs/s")]
 
 
 # --------------------------------------------------------------------------------------------------
