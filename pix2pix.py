@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""pix2pix on today's TensorFlow: learns to translate pictures from pairs, then does it.
+"""pix2pix on today's TensorFlow: learns to translate images from pairs, then does it.
 
 Isola, Zhu, Zhou, Efros, "Image-to-Image Translation with Conditional Adversarial Networks",
 arXiv 1611.07004 ("the paper" below). A TF1-style static graph on `tf.compat.v1` with hand-written
@@ -8,8 +8,8 @@ layers; command line, data and checkpoints are those of affinelayer/pix2pix-tens
     python pix2pix.py --mode train --input_dir facades/train --which_direction BtoA
     python pix2pix.py --mode test --input_dir facades/val
 
-Read from the top: options, files, colour, input, checking pictures, layers, networks, losses and
-training step, pictures and summaries, checkpoints, watching over a run, modes, command line.
+Read from the top: options, files, colour, input, checking images, layers, networks, losses and
+training step, images and summaries, checkpoints, watching over a run, modes, command line.
 Importing does nothing.
 """
 
@@ -228,24 +228,24 @@ def add_run_options(add):
     """What to do, for how long, and what to show."""
     whole, count = number_type(int, 0), number_type(int, 1)
     add("--mode", required=True, choices=["train", "test", "export"], help="what to do")
-    add("--input_dir", help="folder of JPEG and PNG pictures, each a pair side by side")
+    add("--input_dir", help="folder of JPEG and PNG images, each a pair side by side")
     add("--output_dir", help="where results go; left out: DATASET_MODE")
     add("--checkpoint", help="folder or .pict to start from; left out in test: DATASET_train")
     add("--resume", action="store_true", help="go on with the run in output_dir; counts are totals")
     add("--overwrite", action="store_true", help="replace the run in output_dir")
-    add("--no_targets", action="store_true", help="test: pictures are inputs alone, not pairs")
+    add("--no_targets", action="store_true", help="test: images are inputs alone, not pairs")
     add("--seed", type=number_type(int, 0, 2**31 - 1), help="left out: drawn, and written down")
     add("--max_steps", type=count, help="number of training steps")
-    add("--max_epochs", type=count, help="number of passes over the pictures")
+    add("--max_epochs", type=count, help="number of passes over the images")
     add("--deterministic", action="store_true", help="the same bits on every run on a GPU too")
     add("--on_bad_image", default="fail", choices=["fail", "skip"],
-        help="what a picture that cannot be read does to the run")
+        help="what an image that cannot be read does to the run")
     add("--max_bad_steps", type=count, default=5,
         help="steps in a row that may not be finite; they are not applied")
     add("--progress_freq", type=whole, default=50, help="steps between progress lines, 0: none")
     add("--summary_freq", type=whole, default=100, help="steps between TensorBoard summaries")
     add("--summary_histograms", action="store_true", help="summaries of all weights and gradients")
-    add("--display_freq", type=whole, default=0, help="steps between pictures on the run's page")
+    add("--display_freq", type=whole, default=0, help="steps between images on the run's page")
     add("--trace_freq", type=whole, default=0, help="steps between timelines of one step")
     add("--save_freq", type=whole, default=5000, help="steps between checkpoints, 0: at the end")
     add("--keep_checkpoints", type=count, default=3, help="number kept, the newest")
@@ -256,24 +256,24 @@ def add_run_options(add):
     add("--output_filetype", default="png", choices=["png", "jpeg"], help="what export gives out")
 
 
-def add_picture_options(add):
+def add_image_options(add):
     """Size, direction and augmentation."""
-    add("--batch_size", type=number_type(int, 1, 65536), default=1, help="pictures in a step")
+    add("--batch_size", type=number_type(int, 1, 65536), default=1, help="images in a step")
     add("--cache", type=number_type(int, 0), default=0,
-        help="MiB of memory for decoded pictures, which later epochs then need not decode")
+        help="MiB of memory for decoded images, which later epochs then need not decode")
     add("--crop_size", type=number_type(int, 32, 4096), default=256,
-        help="height and width of a picture in the network")
+        help="height and width of an image in the network")
     add("--scale_size", type=number_type(int, 32, 8192), default=286,
-        help="scale pictures to this size before cropping")
-    add("--flip", dest="flip", action="store_true", default=True, help="flip pictures at random")
+        help="scale images to this size before cropping")
+    add("--flip", dest="flip", action="store_true", default=True, help="flip images at random")
     add("--no_flip", dest="flip", action="store_false", help="don't")
     add("--augment", nargs="+", default=["none"], choices=["none", *AUGMENTATIONS],
         help="more changes at random; the last three of the input alone")
     add("--aspect_ratio", type=number_type(float, 0, 100, open_low=True), default=1.0,
-        help="width / height of the pictures that test and export write")
+        help="width / height of the images that test and export write")
     add("--which_direction", default="AtoB", choices=["AtoB", "BtoA"], help="A is the left half")
     add("--lab_colorization", action="store_true",
-        help="pictures are single; learn colour (B) from lightness (A) in Lab space")
+        help="images are single; learn colour (B) from lightness (A) in Lab space")
 
 
 def add_network_options(add):
@@ -334,7 +334,7 @@ def create_parser():
         prog="pix2pix.py", allow_abbrev=False, description=__doc__.split("\n\n", 1)[0],
         formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     for title, add_options in (("what to do, on what", add_run_options),
-                               ("pictures", add_picture_options),
+                               ("images", add_image_options),
                                ("generator and discriminator", add_network_options),
                                ("losses and learning rate", add_training_options)):
         add_options(parser.add_argument_group(title).add_argument)
@@ -348,7 +348,7 @@ def create_parser():
 SIGNATURES = {"jpeg": b"\xff\xd8\xff", "png": b"\x89PNG\r\n\x1a\n"}
 
 
-def picture_format(path):
+def image_format(path):
     """Format of a file by its first bytes: "jpeg", "png" or None, whatever its ending says."""
     with open(path, "rb") as file:
         start = file.read(8)
@@ -364,15 +364,15 @@ def sorted_by_name(paths):
     return sorted(paths, key=lambda path: path.name)
 
 
-def find_pictures(folder):
+def find_images(folder):
     """The JPEG and PNG files directly in a folder, found by content, sorted by name; hidden files
     (another program's, or half written) are none of them."""
     return sorted_by_name(entry for entry in Path(folder).iterdir()
-                          if entry.name[0] != "." and entry.is_file() and picture_format(entry))
+                          if entry.name[0] != "." and entry.is_file() and image_format(entry))
 
 
 def unique_names(paths):
-    """A name per picture for its results: the stem, the whole name where stems are shared (as some
+    """A name per image for its results: the stem, the whole name where stems are shared (as some
     file systems see it: in any case), a number where that is taken; at most 200 bytes long."""
     counts = collections.Counter(path.stem.casefold() for path in paths)
     names, taken = [], set()
@@ -388,7 +388,7 @@ def unique_names(paths):
     return names
 
 
-def write_whole(path, contents, sync=True):
+def write_atomic(path, contents, sync=True):
     """Writes bytes so that a reader finds the old file or the new one, never a part.
 
     With `sync` so does who reads after a loss of power, for the time that the disk takes.
@@ -412,7 +412,7 @@ def printable(text):
     return "".join(char if char.isprintable() else repr(char)[1:-1] for char in str(text))
 
 
-def reason_of(error):
+def describe_error(error):
     """What an error says, in one line: of TensorFlow's long texts the line above the node's."""
     lines = str(getattr(error, "message", error)).strip().splitlines() or [type(error).__name__]
     ends = [number for number, line in enumerate(lines) if line.strip().startswith("[[{{node")]
@@ -448,11 +448,11 @@ def warn(text):
 
 def write_json(path, value):
     """Writes a value as sorted, indented JSON, whole."""
-    write_whole(path, (json.dumps(value, sort_keys=True, indent=4) + "\n").encode())
+    write_atomic(path, (json.dumps(value, sort_keys=True, indent=4) + "\n").encode())
 
 
 @contextlib.contextmanager
-def hold_folder(folder):
+def lock_folder(folder):
     """Makes a folder, and no other process's inside. Raises UserError where one works in it."""
     folder.mkdir(parents=True, exist_ok=True)
     try:
@@ -474,7 +474,7 @@ def hold_folder(folder):
 
 
 # what a mode writes; what is there of an earlier one is replaced
-RESULTS = {
+RESULT_PATTERNS = {
     "train": ("checkpoint", "model-[0-9]*", "epoch-[0-9]*", "events.out.tfevents.*",
               "trace-*.json", "log.csv", "index.html", "images/*-inputs.png",
               "images/*-outputs.png", "images/*-targets.png"),
@@ -486,10 +486,11 @@ RESULTS = {
 
 def find_results(folder, mode):
     """The files and folders in a folder that have the names of a mode's results."""
-    return [path for pattern in RESULTS[mode] for path in sorted(Path(folder).glob(pattern))]
+    return [path for pattern in RESULT_PATTERNS[mode]
+            for path in sorted(Path(folder).glob(pattern))]
 
 
-def create_bar(total, initial, unit, stream=None):
+def create_progress_bar(total, initial, unit, stream=None):
     """A progress bar on a terminal, nothing elsewhere. stream: in place of stderr."""
     from tqdm import tqdm  # kept out of the way of --help
     stream = stream or sys.stderr
@@ -602,34 +603,34 @@ class Examples(NamedTuple):
     targets: Any = []  # [batch, crop_size, crop_size, channels] -1..1; [] with --no_targets
 
 
-def pictures_in_step(options):
-    """Number of pictures that a step takes together."""
+def examples_per_step(options):
+    """Number of images that a step takes together."""
     return options.batch_size * options.grad_accumulation
 
 
-def steps_in_epoch(count, step_size):
-    """Every picture once; the last step of an epoch may be smaller."""
+def steps_per_epoch(count, step_size):
+    """Every image once; the last step of an epoch may be smaller."""
     return math.ceil(count / step_size)
 
 
-def picture_channels(lab_colorization, which_direction):
+def pair_channels(lab_colorization, which_direction):
     """Number of channels of inputs and of targets."""
     if not lab_colorization:
         return 3, 3
     return (1, 2) if which_direction == "AtoB" else (2, 1)
 
 
-def picture_order(count, seed, epoch):
+def epoch_order(count, seed, epoch):
     """The order of an epoch: a permutation [count] int64, a pure function of (seed, epoch)."""
     draws = tf.random.stateless_uniform([count], seed=[seed, epoch])
     return tf.cast(tf.argsort(draws, stable=True), tf.int64)
 
 
-def numbers_of_step(step, count, options):
-    """The pictures of a training step, counted from 1: [batch] int64 indices into the files."""
-    step_size = pictures_in_step(options)
-    epoch, place = divmod(step - 1, steps_in_epoch(count, step_size))
-    return picture_order(count, options.seed, epoch)[place * step_size:][:step_size]
+def indices_of_step(step, count, options):
+    """The images of a training step, counted from 1: [batch] int64 indices into the files."""
+    step_size = examples_per_step(options)
+    epoch, place = divmod(step - 1, steps_per_epoch(count, step_size))
+    return epoch_order(count, options.seed, epoch)[place * step_size:][:step_size]
 
 
 def draw_augmentation(seed, number, crop_size, scale_size, kinds):
@@ -653,30 +654,30 @@ def draw_augmentation(seed, number, crop_size, scale_size, kinds):
         noise_seed=[seed, 2 * number + 1] if "noise" in kinds else None)
 
 
-def reverse_where(condition, picture, axis):
-    """The picture, reversed along an axis where the condition [] bool is true, if there is one."""
+def flip_where(condition, image, axis):
+    """The image, reversed along an axis where the condition [] bool is true, if there is one."""
     if condition is None:
-        return picture
+        return image
     # not [::-1], a strided slice: 1 ms of 256x256 where tf.reverse takes 0.03 ms
-    return tf.cond(condition, lambda: tf.reverse(picture, [axis]), lambda: picture)
+    return tf.cond(condition, lambda: tf.reverse(image, [axis]), lambda: image)
 
 
-def transform(picture, crop_size, augmentation):
+def transform(image, crop_size, augmentation):
     """One half, uint8 or -1..1 [height, width, channels] -> -1..1 [crop_size, crop_size, channels]:
     scaled, cropped, flipped, turned."""
-    size, is_uint8 = augmentation.scale_size, picture.dtype == tf.uint8
-    picture = tf.image.resize(picture, [size, size], method="area")  # float32, the range stays
+    size, is_uint8 = augmentation.scale_size, image.dtype == tf.uint8
+    image = tf.image.resize(image, [size, size], method="area")  # float32, the range stays
     top, left = tf.unstack(augmentation.offset)
-    picture = picture[top:top + crop_size, left:left + crop_size]
-    picture = reverse_where(augmentation.flip, picture, axis=1)
-    picture = reverse_where(augmentation.vflip, picture, axis=0)
+    image = image[top:top + crop_size, left:left + crop_size]
+    image = flip_where(augmentation.flip, image, axis=1)
+    image = flip_where(augmentation.vflip, image, axis=0)
     if augmentation.turns is not None:
-        picture = tf.image.rot90(picture, augmentation.turns)
-    return picture / 127.5 - 1 if is_uint8 else picture
+        image = tf.image.rot90(image, augmentation.turns)
+    return image / 127.5 - 1 if is_uint8 else image
 
 
-def disturb(inputs, augmentation):
-    """An input picture [height, width, channels] -1..1, its contrast, brightness and noise
+def jitter_input(inputs, augmentation):
+    """An input image [height, width, channels] -1..1, its contrast, brightness and noise
     changed; the shape and the range stay."""
     changed = inputs
     if augmentation.contrast is not None:
@@ -696,28 +697,28 @@ def decode_pixels(contents):
     return pixels
 
 
-class PictureCache:
-    """Decoded pictures by number, the first that come, as many as the budget holds. A file that
+class ImageCache:
+    """Decoded images by number, the first that come, as many as the budget holds. A file that
     changes is not read again."""
 
     def __init__(self, budget):
         """budget: bytes."""
-        self.room, self.pictures, self.lock = budget, {}, threading.Lock()
+        self.room, self.images, self.lock = budget, {}, threading.Lock()
 
     def get(self, number):
-        """The picture uint8 [height, width, 3]; [0, 0, 3] where it is not held."""
-        return self.pictures.get(int(number), np.zeros([0, 0, 3], np.uint8))
+        """The image uint8 [height, width, 3]; [0, 0, 3] where it is not held."""
+        return self.images.get(int(number), np.zeros([0, 0, 3], np.uint8))
 
     def put(self, number, pixels):
-        """Holds a copy of a picture where there is room, and returns it."""
+        """Holds a copy of an image where there is room, and returns it."""
         with self.lock:
-            if int(number) not in self.pictures and pixels.nbytes <= self.room:
-                self.pictures[int(number)] = pixels.copy()
+            if int(number) not in self.images and pixels.nbytes <= self.room:
+                self.images[int(number)] = pixels.copy()
                 self.room -= pixels.nbytes
         return pixels
 
     def read(self, number, load):
-        """The picture of a number [] int64, from memory or of `load(number)`: uint8
+        """The image of a number [] int64, from memory or of `load(number)`: uint8
         [height, width, 3]."""
         held = tf.numpy_function(self.get, [number], tf.uint8)
         pixels = tf.cond(tf.size(held) > 0, lambda: held,
@@ -726,16 +727,16 @@ class PictureCache:
         return pixels
 
 
-def decode_picture(contents):
+def decode_image(contents):
     """Bytes of a JPEG or PNG file, told apart by content -> sRGB 0..1 [height, width, 3]."""
     return tf.image.convert_image_dtype(decode_pixels(contents), tf.float32)
 
 
-def to_model(pictures, lab_colorization, which_direction):
+def to_model(images, lab_colorization, which_direction):
     """sRGB 0..1 [..., 3] -> a network's inputs -1..1 [..., channels]."""
     if not lab_colorization:
-        return pictures * 2 - 1
-    return split_lab(pictures)[0 if which_direction == "AtoB" else 1]
+        return images * 2 - 1
+    return split_lab(images)[0 if which_direction == "AtoB" else 1]
 
 
 def split_pair(pixels, lab_colorization, which_direction):
@@ -751,7 +752,7 @@ def split_pair(pixels, lab_colorization, which_direction):
 
 
 def create_path_reader(paths):
-    """A function from a picture's number [] int64 to the bytes of its file.
+    """A function from an image's number [] int64 to the bytes of its file.
 
     The paths are one string: 137,000 of them took 1.2 s more to start and 180 MB.
     """
@@ -764,29 +765,29 @@ def create_path_reader(paths):
 
 
 def create_examples(paths, options, first_step=0):
-    """Batches from the picture files, as Examples.
+    """Batches from the image files, as Examples.
 
     Training: endless shuffled epochs, beginning as if `first_step` steps had been taken.
-    Otherwise: each picture once, in order, scaled to crop_size and not changed at random.
+    Otherwise: each image once, in order, scaled to crop_size and not changed at random.
     """
     training = options.mode == "train"
-    count, step_size, crop_size = len(paths), pictures_in_step(options), options.crop_size
+    count, step_size, crop_size = len(paths), examples_per_step(options), options.crop_size
     scale_size = options.scale_size if training else crop_size
     kinds = ("flip",) * options.flip + tuple(options.augment) if training else ()
     form = options.lab_colorization, options.which_direction
-    channels = picture_channels(*form)[:1 if options.no_targets else 2]
-    first_epoch, steps_done = divmod(first_step, steps_in_epoch(count, step_size))
+    channels = pair_channels(*form)[:1 if options.no_targets else 2]
+    first_epoch, steps_done = divmod(first_step, steps_per_epoch(count, step_size))
     read = create_path_reader(paths)
-    cache = PictureCache(options.cache * 2**20)
+    cache = ImageCache(options.cache * 2**20)
 
     def epoch_numbers(epoch):
         """The batches of an epoch: indices into the files and running numbers of the pairs."""
-        order = picture_order(count, options.seed, epoch) if training else np.arange(count)
+        order = epoch_order(count, options.seed, epoch) if training else np.arange(count)
         runs = tf.range(tf.cast(count, tf.int64)) + epoch * count  # a draw's key: pairs seen so far
         return tf.data.Dataset.from_tensor_slices((order, runs)).batch(step_size)
 
     def load_pixels(number):
-        """The picture of a number, from its file: uint8 [height, width, 3]."""
+        """The image of a number, from its file: uint8 [height, width, 3]."""
         return decode_pixels(read(number))
 
     def load_pair(arguments):
@@ -799,7 +800,7 @@ def create_examples(paths, options, first_step=0):
             pair = split_pair(pixels, *form)
         draws = draw_augmentation(options.seed, run, crop_size, scale_size, kinds)
         inputs, *targets = (transform(half, crop_size, draws) for half in pair)
-        return (disturb(inputs, draws), *targets)
+        return (jitter_input(inputs, draws), *targets)
 
     @tf.autograph.experimental.do_not_convert  # it has no Python to convert; that takes 0.3 s
     def load_batch(numbers, runs):
@@ -810,25 +811,25 @@ def create_examples(paths, options, first_step=0):
     epochs = tf.data.Dataset.range(first_epoch, 2**31 if training else 1)
     batches = epochs.flat_map(epoch_numbers).skip(steps_done)
     batches = batches.map(load_batch, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-    numbers, *pictures = tf.data.make_one_shot_iterator(
+    numbers, *images = tf.data.make_one_shot_iterator(
         batches.prefetch(tf.data.AUTOTUNE)).get_next()
-    for tensor, depth in zip(pictures, channels):
+    for tensor, depth in zip(images, channels):
         tensor.set_shape([None, crop_size, crop_size, depth])
-    return Examples(numbers, *pictures)
+    return Examples(numbers, *images)
 
 
 # --------------------------------------------------------------------------------------------------
-# Checking pictures, before the first step
+# Checking images, before the first step
 # --------------------------------------------------------------------------------------------------
 
-ENDINGS = (".jpg", ".jpeg", ".png")  # of files that must be pictures; others may be
-MAX_PIXELS = 89_478_485  # of a picture: a quarter of a gigabyte in RGB, which is Pillow's limit too
+ENDINGS = (".jpg", ".jpeg", ".png")  # of files that must be images; others may be
+MAX_PIXELS = 89_478_485  # of an image: a quarter of a gigabyte in RGB, which is Pillow's limit too
 MAX_BYTES = 2**30  # of a file
-MAX_BAD_SHARE = 0.1  # of the pictures, with --on_bad_image skip
+MAX_BAD_SHARE = 0.1  # of the images, with --on_bad_image skip
 CHECK_SECONDS = 10  # that checking takes before the first step
 
 
-class Finding(NamedTuple):
+class ImageCheck(NamedTuple):
     """What checking a file has found."""
 
     size: int = 0  # bytes
@@ -838,7 +839,7 @@ class Finding(NamedTuple):
     reason: str = ""  # why it cannot be used, "" where it can
 
 
-UNCHECKED = Finding()
+UNCHECKED = ImageCheck()
 
 
 def create_decoder():
@@ -853,7 +854,7 @@ def create_decoder():
                                    for end in (jpeg_shape, shape))
 
     def run(file_bytes):
-        """The header first: a small file can hold a picture larger than memory."""
+        """The header first: a small file can hold an image larger than memory."""
         is_png = file_bytes.startswith(SIGNATURES["png"])
         if is_png and len(file_bytes) < 24:
             raise ValueError("cut in its header")
@@ -864,7 +865,7 @@ def create_decoder():
                 raise ValueError(f"{width}x{height} pixels are more than {MAX_PIXELS}")
             return decode(file_bytes)
         except tf.errors.OpError as error:
-            raise ValueError(f"cannot be decoded: {reason_of(error)}") from None
+            raise ValueError(f"cannot be decoded: {describe_error(error)}") from None
     return run
 
 
@@ -878,147 +879,147 @@ def read_stamp(path):
 
 
 def check_file(path, decode):
-    """The Finding of one file, read whole. decode: of `create_decoder`."""
+    """The ImageCheck of one file, read whole. decode: of `create_decoder`."""
     try:
         state = os.stat(path)
         if not stat.S_ISREG(state.st_mode):
-            return Finding(reason="a folder" if path.is_dir() else "not a file")
+            return ImageCheck(reason="a folder" if path.is_dir() else "not a file")
         if state.st_size > MAX_BYTES:
-            return Finding(reason=f"{state.st_size} bytes are more than {MAX_BYTES}")
+            return ImageCheck(reason=f"{state.st_size} bytes are more than {MAX_BYTES}")
         contents = path.read_bytes()
         if not contents.startswith(tuple(SIGNATURES.values())):
-            return Finding(reason="neither JPEG nor PNG inside" if contents else "empty")
+            return ImageCheck(reason="neither JPEG nor PNG inside" if contents else "empty")
         height, width = decode(contents)
-        return Finding(state.st_size, state.st_mtime_ns, int(width), int(height))
+        return ImageCheck(state.st_size, state.st_mtime_ns, int(width), int(height))
     except OSError as error:
         reason = "a broken link" if path.is_symlink() and not path.exists() else error.strerror
-        return Finding(reason=reason)
+        return ImageCheck(reason=reason)
     except ValueError as error:
-        return Finding(reason=str(error))
+        return ImageCheck(reason=str(error))
 
 
 def is_candidate(path):
-    """Whether a file is to be checked: its ending or its first bytes are a picture's."""
+    """Whether a file is to be checked: its ending or its first bytes are an image's."""
     if path.name.startswith("."):  # another program's, or half written
         return False
     try:
-        return path.suffix.lower() in ENDINGS or bool(path.is_file() and picture_format(path))
+        return path.suffix.lower() in ENDINGS or bool(path.is_file() and image_format(path))
     except OSError:
         return False
 
 
-def findings_path(folder):
+def checks_path(folder):
     """Where what was found in a folder is remembered: in the user's cache."""
     cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
     name = hashlib.sha256(os.fsencode(os.path.abspath(folder))).hexdigest()[:16]
     return Path(cache, "pix2pix", f"{name}.json")
 
 
-def read_findings(folder):
-    """Name -> Finding of the good files of a folder, as they were; {} where nothing is known."""
+def read_checks(folder):
+    """Name -> ImageCheck of the good files of a folder, as they were; {} where nothing is known."""
     try:
-        stored = json.loads(findings_path(folder).read_text(encoding="utf-8"))
-        return {name: Finding(*finding) for name, finding in stored.items()}
+        stored = json.loads(checks_path(folder).read_text(encoding="utf-8"))
+        return {name: ImageCheck(*check) for name, check in stored.items()}
     except (OSError, ValueError, TypeError, AttributeError, RecursionError):
         return {}
 
 
 def check_files(paths):
-    """Path -> Finding of the first of these files: of as many as are decoded in CHECK_SECONDS, in
-    parallel, but of one at least."""
-    decode, findings, end = create_decoder(), {}, time.monotonic() + CHECK_SECONDS
+    """Path -> ImageCheck of the first of these files: of as many as are decoded in CHECK_SECONDS,
+    in parallel, but of one at least."""
+    decode, checks, end = create_decoder(), {}, time.monotonic() + CHECK_SECONDS
     with quiet_stderr() as stderr, multiprocessing.pool.ThreadPool() as pool, \
-            create_bar(len(paths), 0, "picture checked", stderr) as bar:
-        for path, finding in zip(paths, pool.imap(lambda path: check_file(path, decode), paths)):
-            findings[path] = finding
+            create_progress_bar(len(paths), 0, "image checked", stderr) as bar:
+        for path, check in zip(paths, pool.imap(lambda path: check_file(path, decode), paths)):
+            checks[path] = check
             bar.update()
             if time.monotonic() >= end:
                 break
-    return findings
+    return checks
 
 
 def check_folder(folder):
-    """Path -> Finding of what in a folder is a picture or should be one, in the order of the names.
+    """Path -> ImageCheck of what in a folder is an image or should be one, ordered by name.
 
     A good one whose size and time are as they were is taken as read; of the others as many are
     checked as time allows, and the next start goes on from there. The rest is UNCHECKED.
     """
-    known, findings = read_findings(folder), {}
+    known, checks = read_checks(folder), {}
     for path in Path(folder).iterdir():
         if path.name in known and read_stamp(path) == known[path.name][:2]:
-            findings[path] = known[path.name]
+            checks[path] = known[path.name]
         elif is_candidate(path):
-            findings[path] = UNCHECKED
-    findings = {path: findings[path] for path in sorted_by_name(findings)}
-    new = [path for path, finding in findings.items() if finding is UNCHECKED]
+            checks[path] = UNCHECKED
+    checks = {path: checks[path] for path in sorted_by_name(checks)}
+    new = [path for path, check in checks.items() if check is UNCHECKED]
     if new:
-        findings.update(check_files(new))
-        good = {path.name: finding for path, finding in findings.items()
-                if finding is not UNCHECKED and not finding.reason}
+        checks.update(check_files(new))
+        good = {path.name: check for path, check in checks.items()
+                if check is not UNCHECKED and not check.reason}
         with contextlib.suppress(OSError):  # then the next start checks again
-            findings_path(folder).parent.mkdir(parents=True, exist_ok=True)
-            write_whole(findings_path(folder), json.dumps(good).encode())
-    return findings
+            checks_path(folder).parent.mkdir(parents=True, exist_ok=True)
+            write_atomic(checks_path(folder), json.dumps(good).encode())
+    return checks
 
 
-def check_shapes(findings, options):
-    """The findings, and where pictures are pairs those refused that can be none: too narrow for two
-    halves, or of another shape than nine tenths of all, as a single picture among pairs is."""
+def check_shapes(checks, options):
+    """The checks, and where images are pairs those refused that can be none: too narrow for two
+    halves, or of another shape than nine tenths of all, as a single image among pairs is."""
     if options.no_targets or options.lab_colorization:
-        return findings
-    ratios = {path: finding.width / finding.height for path, finding in findings.items()
-              if finding is not UNCHECKED and not finding.reason}
+        return checks
+    ratios = {path: check.width / check.height for path, check in checks.items()
+              if check is not UNCHECKED and not check.reason}
     usual = float(np.median([*ratios.values()])) if ratios else 1.0
     alike = sum(abs(ratio / usual - 1) < 0.01 for ratio in ratios.values())
-    checked = dict(findings)
+    checked = dict(checks)
     for path, ratio in ratios.items():
-        finding = findings[path]
-        if finding.width < 2:
-            checked[path] = finding._replace(reason="1 pixel wide: no pair")
+        check = checks[path]
+        if check.width < 2:
+            checked[path] = check._replace(reason="1 pixel wide: no pair")
         elif alike >= 0.9 * len(ratios) and not 1 / 1.5 < ratio / usual < 1.5:
-            checked[path] = finding._replace(
-                reason=f"{finding.width}x{finding.height} pixels, but nearly all others are "
+            checked[path] = check._replace(
+                reason=f"{check.width}x{check.height} pixels, but nearly all others are "
                        f"{usual:.3g} times as wide as high: no pair")
     return checked
 
 
 def refuse_bad(num_bad, num_all, options):
-    """Raises UserError where so many pictures of --input_dir cannot be used."""
+    """Raises UserError where so many images of --input_dir cannot be used."""
     if num_bad and options.on_bad_image == "fail":
-        raise UserError(f"{num_bad} of {num_all} pictures cannot be used: repair them, take them "
+        raise UserError(f"{num_bad} of {num_all} images cannot be used: repair them, take them "
                         "out, or give --on_bad_image skip")
     if num_bad > MAX_BAD_SHARE * num_all:
-        raise UserError(f"{num_bad} of {num_all} pictures cannot be used, "
+        raise UserError(f"{num_bad} of {num_all} images cannot be used, "
                         f"more than {MAX_BAD_SHARE:.0%}: repair them or take them out")
 
 
-def count_cached(findings, options):
-    """Number of these pictures that --cache holds. Those that are not checked count as the mean of
+def count_cached(checks, options):
+    """Number of these images that --cache holds. Those that are not checked count as the mean of
     the others; which ones it is depends on the order in which they come."""
-    sizes = [3 * finding.width * finding.height for finding in findings if finding is not UNCHECKED]
-    return min(len(findings), int(options.cache * 2**20 / np.mean(sizes)))
+    sizes = [3 * check.width * check.height for check in checks if check is not UNCHECKED]
+    return min(len(checks), int(options.cache * 2**20 / np.mean(sizes)))
 
 
-def list_pictures(options):
-    """The pictures of --input_dir that can be used; names the others. Raises UserError where they
+def list_images(options):
+    """The images of --input_dir that can be used; names the others. Raises UserError where they
     are too many or all."""
-    findings = check_shapes(check_folder(options.input_dir), options)
-    if not findings:
-        raise UserError(f"--input_dir {options.input_dir} holds no JPEG or PNG pictures: "
+    checks = check_shapes(check_folder(options.input_dir), options)
+    if not checks:
+        raise UserError(f"--input_dir {options.input_dir} holds no JPEG or PNG images: "
                         "check the path")
-    bad = {path: finding.reason for path, finding in findings.items() if finding.reason}
+    bad = {path: check.reason for path, check in checks.items() if check.reason}
     for path, reason in bad.items():
         warn(f"{printable(path)} cannot be used: {reason}")
-    num_checked = sum(finding is not UNCHECKED for finding in findings.values())
+    num_checked = sum(check is not UNCHECKED for check in checks.values())
     refuse_bad(len(bad), num_checked, options)
-    if num_checked < len(findings):
-        say(f"{num_checked} of {len(findings)} pictures are checked, "
+    if num_checked < len(checks):
+        say(f"{num_checked} of {len(checks)} images are checked, "
             "the others are when their turn comes")
-    usable = {path: finding for path, finding in findings.items() if path not in bad}
+    usable = {path: check for path, check in checks.items() if path not in bad}
     if options.cache:
         num_cached = count_cached([*usable.values()], options)
         if num_cached < len(usable):
-            say(f"--cache {options.cache} holds about {num_cached} of {len(usable)} pictures, "
+            say(f"--cache {options.cache} holds about {num_cached} of {len(usable)} images, "
                 "the others are decoded every time")
     return [*usable]
 
@@ -1029,9 +1030,9 @@ def list_pictures(options):
 
 KERNEL_SIZE = 4
 NORM_EPSILON = 1e-5
-SMALL_MAP = 16 * 16  # pixels, up to which a matrix product is faster than a convolution
-MANY_CHANNELS = 256 * 512  # in * out, from which tiles are faster than a convolution
-TILE_POINTS = (0.5, -0.5, 1.5, -1.5)  # and infinity: their polynomials have few bits
+IM2COL_MAX_PIXELS = 16 * 16  # pixels, up to which a matrix product is faster than a convolution
+WINOGRAD_MIN_CHANNELS = 256 * 512  # in * out, from which tiles are faster than a convolution
+WINOGRAD_POINTS = (0.5, -0.5, 1.5, -1.5)  # and infinity: their polynomials have few bits
 
 
 class DrawKey(NamedTuple):
@@ -1039,7 +1040,7 @@ class DrawKey(NamedTuple):
 
     seed: Any  # [] int64
     step: Any  # [] int64: steps taken
-    first: Any = 0  # [] int32: place in the step of the batch's first picture; None: all draw alike
+    first: Any = 0  # [] int32: place in the step of the batch's first image; None: all draw alike
 
 
 class Layers(NamedTuple):
@@ -1091,7 +1092,7 @@ def custom_gradient(function):
 
 
 @custom_gradient
-def gather_patches(x):
+def im2col(x):
     """What each pixel of a 4x4 convolution with stride 2 sees: [batch, 2height, 2width, channels]
     -> [batch, height, width, 16 * channels], in the order of a kernel's rows and columns.
 
@@ -1106,12 +1107,12 @@ def gather_patches(x):
                             [-1, height * width, 2, 2 * channels]) for c in (0, 1)]
         rows.append(tf.reshape(tf.stack(parts, axis=3), [-1, height * width, 8 * channels]))
     patches = tf.stack(rows, axis=2)
-    return tf.reshape(patches, [-1, height, width, 16 * channels]), add_patches
+    return tf.reshape(patches, [-1, height, width, 16 * channels]), col2im
 
 
 @custom_gradient
-def add_patches(patches):
-    """The transpose of `gather_patches`, and its gradient: adds patches where they overlap,
+def col2im(patches):
+    """The transpose of `im2col`, and its gradient: adds patches where they overlap,
     [batch, height, width, 16 * channels] -> [batch, 2height, 2width, channels]."""
     height, width, channels = patches.shape[1], patches.shape[2], patches.shape[3] // 16
     rows, blocks = tf.reshape(patches, [-1, height * width, 2, 8 * channels]), []
@@ -1119,55 +1120,55 @@ def add_patches(patches):
         parts = tf.reshape(rows[:, :, a], [-1, height * width, 2, 2, 2 * channels])
         blocks += [tf.pad(tf.reshape(parts[:, :, :, c], [-1, height, width, 4 * channels]),
                           [[0, 0], [a, 1 - a], [c, 1 - c], [0, 0]]) for c in (0, 1)]
-    return tf.nn.depth_to_space(tf.add_n(blocks), 2)[:, 1:-1, 1:-1], gather_patches
+    return tf.nn.depth_to_space(tf.add_n(blocks), 2)[:, 1:-1, 1:-1], im2col
 
 
-def is_small(height, width):
-    """Whether a map is known to have at most SMALL_MAP pixels.
+def fits_im2col(height, width):
+    """Whether a map is known to have at most IM2COL_MAX_PIXELS pixels.
 
     Its layer has few pixels and many weights. oneDNN spends its time there on reordering the
     kernel, in the forward pass and for both gradients; a matrix product takes it as it lies:
     a training step takes 0.83 times as long in float32, 0.82 in bfloat16 (docs/benchmarks.md).
     """
-    return None not in (height, width) and height * width <= SMALL_MAP
+    return None not in (height, width) and height * width <= IM2COL_MAX_PIXELS
 
 
-def tile_matrices():
-    """The matrices of `convolve_tiles` for rows and columns together: of outputs [4, 25], of the
+def winograd_matrices():
+    """The matrices of `winograd_conv2d` for rows and columns together: of outputs [4, 25], of the
     kernel [25, 16], of inputs [25, 25]. The 25 lie by columns, everything else by rows.
 
     Along one side, 2 results of a filter of 4 from 5 inputs are the transpose of multiplying
     polynomials of degree 1 and 3: their values at 5 points, 5 products, and back (Toom and Cook).
     """
     outputs, kernel, inputs = np.zeros([2, 5]), np.zeros([5, 4]), np.zeros([5, 5])
-    for row, point in enumerate(TILE_POINTS):
-        others = [other for other in TILE_POINTS if other != point]
+    for row, point in enumerate(WINOGRAD_POINTS):
+        others = [other for other in WINOGRAD_POINTS if other != point]
         inputs[row, :4] = np.poly(others)[::-1]
         kernel[row] = np.power(point, range(4))
         outputs[:, row] = np.array([1, point]) / np.prod([point - other for other in others])
-    inputs[4], kernel[4], outputs[:, 4] = np.poly(TILE_POINTS)[::-1], [0, 0, 0, 1], [0, 1]
+    inputs[4], kernel[4], outputs[:, 4] = np.poly(WINOGRAD_POINTS)[::-1], [0, 0, 0, 1], [0, 1]
     return (np.einsum("iu,jv->ijvu", outputs, outputs).reshape(4, 25),
             np.einsum("ui,vj->vuij", kernel, kernel).reshape(25, 16), np.kron(inputs, inputs))
 
 
 @custom_gradient
-def split_tiles(x):
+def extract_tiles(x):
     """Pieces of 5 that begin at every second place: [rest, 2n + 4, inner] ->
     [5, rest, n, inner]."""
     n, pairs = x.shape[1] // 2 - 2, tf.reshape(x, [-1, x.shape[1] // 2, 2, x.shape[2]])
-    return tf.stack([pairs[:, i // 2:i // 2 + n, i % 2] for i in range(5)]), join_tiles
+    return tf.stack([pairs[:, i // 2:i // 2 + n, i % 2] for i in range(5)]), overlap_add_tiles
 
 
 @custom_gradient
-def join_tiles(tiles):
-    """The transpose of `split_tiles`, and its gradient: adds pieces where they overlap."""
+def overlap_add_tiles(tiles):
+    """The transpose of `extract_tiles`, and its gradient: adds pieces where they overlap."""
     n, inner = tiles.shape[2:]
     padded = [tf.pad(tiles[i], [[0, 0], [i // 2, 2 - i // 2], [0, 0]]) for i in range(5)]
     pairs = tf.stack([tf.add_n(padded[::2]), tf.add_n(padded[1::2])], axis=2)
-    return tf.reshape(pairs, [-1, 2 * n + 4, inner]), split_tiles
+    return tf.reshape(pairs, [-1, 2 * n + 4, inner]), extract_tiles
 
 
-def convolve_tiles(inputs, kernel):
+def winograd_conv2d(inputs, kernel):
     """`tf.nn.conv2d` of a 4x4 kernel with stride 1 and no padding; 25 matrix products for every
     2x2 results, where it takes 64 (Winograd; Lavin and Gray, arXiv 1509.09308, section 4.1).
 
@@ -1176,12 +1177,12 @@ def convolve_tiles(inputs, kernel):
     (docs/benchmarks.md). Equal to 1e-6 in float32, in bfloat16 to 1%, as oneDNN's gradients are.
     """
     to_outputs, to_kernel, to_inputs = (tf.constant(matrix, inputs.dtype)
-                                        for matrix in tile_matrices())
+                                        for matrix in winograd_matrices())
     height, width, channels = inputs.shape[1] - 3, inputs.shape[2] - 3, inputs.shape[3]
     rows, columns, out_channels = (height + 1) // 2, (width + 1) // 2, kernel.shape[3]  # of tiles
     x = tf.pad(inputs, [[0, 0], [0, height % 2 + 1], [0, width % 2 + 1], [0, 0]])  # whole tiles
-    x = split_tiles(tf.reshape(x, [-1, 2 * rows + 4, (2 * columns + 4) * channels]))
-    x = split_tiles(tf.reshape(x, [-1, 2 * columns + 4, channels]))
+    x = extract_tiles(tf.reshape(x, [-1, 2 * rows + 4, (2 * columns + 4) * channels]))
+    x = extract_tiles(tf.reshape(x, [-1, 2 * columns + 4, channels]))
     x = tf.matmul(to_inputs, tf.reshape(x, [25, -1]))
     k = tf.matmul(to_kernel, tf.reshape(kernel, [16, channels * out_channels]))
     x = tf.matmul(tf.reshape(x, [25, -1, channels]), tf.reshape(k, [25, channels, out_channels]))
@@ -1191,33 +1192,33 @@ def convolve_tiles(inputs, kernel):
     return tf.slice(x, [0, 0, 0, 0], [-1, height, width, -1])  # [:, ...] has a slow gradient
 
 
-def convolve(inputs, kernel, stride, padding):
+def conv2d(inputs, kernel, stride, padding):
     """`tf.nn.conv2d`; with a small map as result, one matrix product: patches x kernel; with many
-    channels and stride 1 `convolve_tiles`."""
+    channels and stride 1 `winograd_conv2d`."""
     (size, _, _, channels), (height, width) = kernel.shape, inputs.shape.as_list()[1:3]
     if (size, stride, padding) == (4, 1, "VALID") and None not in (height, width) \
-            and kernel.shape[2] * channels >= MANY_CHANNELS:
-        return convolve_tiles(inputs, kernel)
+            and kernel.shape[2] * channels >= WINOGRAD_MIN_CHANNELS:
+        return winograd_conv2d(inputs, kernel)
     in_blocks = None not in (height, width) and height % 2 == width % 2 == 0
     if (size, stride, padding, in_blocks) != (4, 2, "SAME", True) \
-            or not is_small(height // 2, width // 2):
+            or not fits_im2col(height // 2, width // 2):
         return tf.nn.conv2d(inputs, kernel, strides=stride, padding=padding)
-    patches = gather_patches(inputs)
+    patches = im2col(inputs)
     outputs = tf.matmul(tf.reshape(patches, [-1, patches.shape[3]]),
                         tf.reshape(kernel, [patches.shape[3], channels]))
     return tf.reshape(outputs, [-1, height // 2, width // 2, channels])
 
 
-def deconvolve(inputs, kernel):
+def conv2d_transpose(inputs, kernel):
     """`tf.nn.conv2d_transpose` that doubles height and width, kernel [height, width, out, in]; of a
     small map one matrix product, whose results are added where they overlap."""
     size, _, out_channels, channels = kernel.shape.as_list()
     height, width = inputs.shape.as_list()[1:3]
-    if size == 4 and is_small(height, width):
+    if size == 4 and fits_im2col(height, width):
         # in this order: 1.04 times as fast a step in float32 as pixels x kernel
         patches = tf.matmul(tf.reshape(kernel, [16 * out_channels, channels]),
                             tf.reshape(inputs, [-1, channels]), transpose_b=True)
-        return add_patches(tf.reshape(tf.transpose(patches),
+        return col2im(tf.reshape(tf.transpose(patches),
                                       [-1, height, width, 16 * out_channels]))
     batch, height, width, _ = tf.unstack(tf.shape(inputs))
     outputs = tf.nn.conv2d_transpose(
@@ -1230,7 +1231,7 @@ def conv(inputs, out_channels, kernel_size=KERNEL_SIZE, stride=2, padding="SAME"
     """Convolution: [batch, height, width, in] -> [batch, height/stride, width/stride, out]."""
     with tf.variable_scope("conv2d"):
         kernel = get_weights("kernel", [kernel_size, kernel_size, inputs.shape[3], out_channels])
-        outputs = convolve(inputs, tf.cast(kernel, inputs.dtype), stride, padding)
+        outputs = conv2d(inputs, tf.cast(kernel, inputs.dtype), stride, padding)
         return add_bias(outputs, out_channels)
 
 
@@ -1256,7 +1257,7 @@ def deconv(inputs, out_channels, kernel_size=KERNEL_SIZE):
     """Transposed convolution: [batch, height, width, in] -> [batch, 2height, 2width, out]."""
     with tf.variable_scope("conv2d_transpose"):
         kernel = get_weights("kernel", [kernel_size, kernel_size, out_channels, inputs.shape[3]])
-        return add_bias(deconvolve(inputs, tf.cast(kernel, inputs.dtype)), out_channels)
+        return add_bias(conv2d_transpose(inputs, tf.cast(kernel, inputs.dtype)), out_channels)
 
 
 def enlarge(inputs):
@@ -1290,39 +1291,39 @@ def separable_deconv(inputs, out_channels, kernel_size=KERNEL_SIZE):
     return separable_conv(enlarge(inputs), out_channels, kernel_size, stride=1)
 
 
-def normalize_pictures(inputs, gamma, beta):
-    """Zero mean and unit variance per picture and channel, then scale and shift."""
+def normalize_per_image(inputs, gamma, beta):
+    """Zero mean and unit variance per image and channel, then scale and shift."""
     x = tf.cast(inputs, tf.float32)
     mean, variance = tf.nn.moments(x, axes=[1, 2], keepdims=True)
     x = tf.nn.batch_normalization(x, mean, variance, beta, gamma, NORM_EPSILON)
     return tf.cast(x, inputs.dtype)
 
 
-def batchnorm(inputs, per_picture=False):
+def batchnorm(inputs, per_image=False):
     """Zero mean and unit variance per channel, then scale and shift; the shape stays.
 
-    Statistics are those of the batch at hand, or of each picture, never running averages.
+    Statistics are those of the batch at hand, or of each image, never running averages.
     """
     with tf.variable_scope("batch_normalization"):
         channels = inputs.shape[3]
         beta, gamma = get_bias(channels, "beta"), get_weights("gamma", [channels], mean=1.0)
-        if per_picture:
-            return normalize_pictures(inputs, gamma, beta)
+        if per_image:
+            return normalize_per_image(inputs, gamma, beta)
         # the fused operation makes a training step a fifth faster than moments and arithmetic
         return tf.nn.fused_batch_norm(inputs, gamma, beta, epsilon=NORM_EPSILON)[0]
 
 
 def instancenorm(inputs):
-    """Zero mean and unit variance per picture and channel, then scale and shift; the shape stays
+    """Zero mean and unit variance per image and channel, then scale and shift; the shape stays
     (Ulyanov, Vedaldi, Lempitsky, arXiv 1607.08022)."""
     with tf.variable_scope("instance_normalization"):
         channels = inputs.shape[3]
         beta, gamma = get_bias(channels, "beta"), get_weights("gamma", [channels], mean=1.0)
-        return normalize_pictures(inputs, gamma, beta)
+        return normalize_per_image(inputs, gamma, beta)
 
 
 def draw_uniform(key, number, batch, shape):
-    """Uniform 0..1 [batch, *shape], a picture's a function of seed, step, its place in the step and
+    """Uniform 0..1 [batch, *shape], an image's a function of seed, step, its place in the step and
     `number` (0..15): a step in one batch or in parts draws alike."""
     first, count = (0, 1) if key.first is None else (key.first, key.first + batch)
     draws = tf.random.stateless_uniform(
@@ -1337,15 +1338,15 @@ def dropout(inputs, rate, key, number):
     return tf.where(draws >= rate, inputs / (1 - rate), tf.zeros_like(inputs))
 
 
-def choose_norm(norm, per_picture=False):
+def choose_norm(norm, per_image=False):
     """The layer function of --norm."""
-    return {"batch": functools.partial(batchnorm, per_picture=per_picture),
+    return {"batch": functools.partial(batchnorm, per_image=per_image),
             "instance": instancenorm, "none": identity}[norm]
 
 
-def choose_layers(options, per_picture=False):
-    """The generator's Layers. per_picture: batch norm sees each picture alone."""
-    norm = choose_norm(options.norm, per_picture)
+def choose_layers(options, per_image=False):
+    """The generator's Layers. per_image: batch norm sees each image alone."""
+    norm = choose_norm(options.norm, per_image)
     if options.separable_conv:
         return Layers(separable_conv, separable_deconv, norm)
     plain = {"zero": conv, "reflect": reflect_conv}[options.padding]
@@ -1361,7 +1362,7 @@ def choose_layers(options, per_picture=False):
 class GeneratorRow(NamedTuple):
     """A layer of a generator: activation, convolution, norm, dropout."""
 
-    width: int | None  # filters, in units of ngf; None: the picture's channels
+    width: int | None  # filters, in units of ngf; None: the image's channels
     activation: Any
     kernel_size: int = KERNEL_SIZE
     stride: int = 2  # how many times smaller, in the decoder larger
@@ -1388,14 +1389,14 @@ class DiscriminatorRow(NamedTuple):
     norm: bool = True
 
 
-class Judgement(NamedTuple):
+class DiscriminatorOutput(NamedTuple):
     """What a discriminator says of a batch of pairs."""
 
     logits: Any  # [batch, height, width, 1]: above 0 for real, below for generated
     features: tuple  # its hidden layers
 
 
-UNET_ENCODER = (  # for 256x256 pictures ->
+UNET_ENCODER = (  # for 256x256 images ->
     GeneratorRow(1, identity, norm=False),  # encoder_1 [batch, 128, 128, ngf]
     GeneratorRow(2, lrelu),  # encoder_2 [batch, 64, 64, ngf * 2]
     GeneratorRow(4, lrelu),  # encoder_3 [batch, 32, 32, ngf * 4]
@@ -1446,7 +1447,7 @@ PATCH_WIDTHS = {16: (1, 2), 34: (1, 2, 4), 70: (1, 2, 4, 8), 142: (1, 2, 4, 8, 8
 
 
 def num_halvings(generator, crop_size):
-    """How often a generator halves its picture: a U-Net as often as it can."""
+    """How often a generator halves its image: a U-Net as often as it can."""
     return 2 if generator == "resnet" else (crop_size & -crop_size).bit_length() - 1
 
 
@@ -1472,7 +1473,7 @@ def discriminator_rows(patch_size):
 
 
 def map_size(size, rows):
-    """Height of a discriminator's logits for pictures of a height; below 1 there are none."""
+    """Height of a discriminator's logits for images of a height; below 1 there are none."""
     for row in (*rows, rows[-1]._replace(stride=1)):
         size = (size + 2 * ((row.kernel_size - 1) // 2) - row.kernel_size) // row.stride + 1
     return size
@@ -1521,9 +1522,9 @@ def create_generator(inputs, out_channels, ngf, rows, layers, dropout_key=None):
 
 
 def create_discriminator(pairs, ndf, rows=DISCRIMINATOR, norm=batchnorm):
-    """PatchGAN: [batch, height, width, channels] -> Judgement; each logit judges a part.
+    """PatchGAN: [batch, height, width, channels] -> DiscriminatorOutput; each logit judges a part.
 
-    pairs: inputs and targets as one picture, or targets alone.
+    pairs: inputs and targets as one image, or targets alone.
     """
     def padded_conv(x, channels, kernel_size, stride):
         """Convolution with one pixel of padding on every side, as the authors' code."""
@@ -1538,7 +1539,7 @@ def create_discriminator(pairs, ndf, rows=DISCRIMINATOR, norm=batchnorm):
         features.append(x)
     with tf.variable_scope(f"layer_{len(rows) + 1}"):
         logits = padded_conv(x, 1, rows[-1].kernel_size, stride=1)
-    return Judgement(tf.cast(logits, tf.float32), tuple(features))
+    return DiscriminatorOutput(tf.cast(logits, tf.float32), tuple(features))
 
 
 # --------------------------------------------------------------------------------------------------
@@ -1551,7 +1552,7 @@ AVERAGE_NAMES = (  # in checkpoints, in the order of Losses
     "generator_loss/Mean/ExponentialMovingAverage",
     "generator_loss/Mean_1/ExponentialMovingAverage",
     "generator_loss/Mean_2/ExponentialMovingAverage")
-CUTOUT_SIZE = 0.5  # of the picture's side (Zhao et al. 2020)
+CUTOUT_SIZE = 0.5  # of the image's side (Zhao et al. 2020)
 TRANSLATION = 0.125
 
 
@@ -1565,7 +1566,7 @@ class Losses(NamedTuple):
     gen_loss_feature: Any = []
 
 
-class Pass(NamedTuple):
+class Tower(NamedTuple):
     """One batch's way forward and back."""
 
     outputs: Any  # [batch, crop_size, crop_size, channels] -1..1
@@ -1575,7 +1576,7 @@ class Pass(NamedTuple):
     gradients: tuple  # of the trainable variables, in their order
 
 
-class Norms(NamedTuple):
+class GradientNorms(NamedTuple):
     """L2 norms of the networks' gradients, each [] float32, or [] without that network."""
 
     discrim: Any = []
@@ -1585,11 +1586,11 @@ class Norms(NamedTuple):
 class Model(NamedTuple):
     """What training runs and shows."""
 
-    outputs: Any  # as in Pass
+    outputs: Any  # as in Tower
     predict_real: Any
     predict_fake: Any
     losses: Losses  # this step's
-    norms: Norms
+    norms: GradientNorms
     averages: Losses  # over about the last 100 steps
     lr: Any  # [] float32: this step's learning rate
     gradients: list  # (gradient, variable) of both networks
@@ -1601,7 +1602,7 @@ def present(values):
     return {name: value for name, value in values._asdict().items() if not isinstance(value, list)}
 
 
-def gan_distance(logits, label, gan_loss):
+def logits_loss(logits, label, gan_loss):
     """How far logits are from a label 0..1 (1 real, 0 generated), one value per logit."""
     if gan_loss == "lsgan":  # Mao et al., arXiv 1611.04076
         return tf.square(logits - label)
@@ -1614,15 +1615,15 @@ def gan_distance(logits, label, gan_loss):
 def discriminator_loss(real_logits, fake_logits, gan_loss="vanilla", label_smoothing=0.0):
     """Mean distance of real pairs from 1 and generated ones from 0; smoothing is one-sided
     (Salimans et al., arXiv 1606.03498)."""
-    return tf.reduce_mean(gan_distance(real_logits, 1 - label_smoothing, gan_loss)
-                          + gan_distance(fake_logits, 0.0, gan_loss))
+    return tf.reduce_mean(logits_loss(real_logits, 1 - label_smoothing, gan_loss)
+                          + logits_loss(fake_logits, 0.0, gan_loss))
 
 
 def generator_gan_loss(fake_logits, gan_loss="vanilla"):
     """Mean distance of generated pairs from 1; with hinge the mean of -logits."""
     if gan_loss == "hinge":
         return -tf.reduce_mean(fake_logits)
-    return tf.reduce_mean(gan_distance(fake_logits, 1.0, gan_loss))
+    return tf.reduce_mean(logits_loss(fake_logits, 1.0, gan_loss))
 
 
 def l1_loss(targets, outputs):
@@ -1636,32 +1637,32 @@ def feature_loss(real_features, fake_features):
     return tf.add_n(losses) / len(losses)
 
 
-def change_colour(pictures, brightness, saturation, contrast):
+def jitter_colour(images, brightness, saturation, contrast):
     """Adds brightness [batch]; multiplies the distance from a pixel's grey by saturation [batch],
-    from a picture's mean by contrast [batch]."""
+    from an image's mean by contrast [batch]."""
     brightness, saturation, contrast = (draws[:, tf.newaxis, tf.newaxis, tf.newaxis]
                                         for draws in (brightness, saturation, contrast))
-    x = pictures + brightness
+    x = images + brightness
     grey = tf.reduce_mean(x, axis=3, keepdims=True)
     x = (x - grey) * saturation + grey
     mean = tf.reduce_mean(x, axis=[1, 2, 3], keepdims=True)
     return (x - mean) * contrast + mean
 
 
-def shift_pictures(pictures, offsets):
-    """Moves each picture [batch, height, width, channels] by offsets [batch, 2] int32: down and
+def translate_images(images, offsets):
+    """Moves each image [batch, height, width, channels] by offsets [batch, 2] int32: down and
     right; what comes in is 0."""
     for axis in (1, 2):
-        size = tf.shape(pictures)[axis]
+        size = tf.shape(images)[axis]
         sources = tf.range(size) - offsets[:, axis - 1, tf.newaxis]  # [batch, size]
-        inside = tf.cast((sources >= 0) & (sources < size), pictures.dtype)
-        pictures = tf.gather(pictures, tf.clip_by_value(sources, 0, size - 1), axis=axis,
+        inside = tf.cast((sources >= 0) & (sources < size), images.dtype)
+        images = tf.gather(images, tf.clip_by_value(sources, 0, size - 1), axis=axis,
                              batch_dims=1)
-        pictures *= tf.expand_dims(inside[..., tf.newaxis], 3 - axis)
-    return pictures
+        images *= tf.expand_dims(inside[..., tf.newaxis], 3 - axis)
+    return images
 
 
-def hole_mask(centres, size):
+def cutout_mask(centres, size):
     """[batch, height, width, 1]: 0 in a square hole around centres [batch, 2] 0..1, which may lie
     at the edge; 1 elsewhere. size: [2] height and width."""
     outside = []
@@ -1676,17 +1677,17 @@ def hole_mask(centres, size):
 def diffaugment(pair, key):
     """Colour, translation and cutout (Zhao et al., arXiv 2006.10738, "DiffAugment").
 
-    pair: pictures that belong together, each [batch, height, width, channels] -1..1: all get the
+    pair: images that belong together, each [batch, height, width, channels] -1..1: all get the
     same draws. Differs from the paper: real and generated pairs of a step draw alike.
     """
     shape = tf.shape(pair[0])
     draws = draw_uniform(key, 0, shape[0], [7])  # [batch, 7]
     furthest = tf.round(TRANSLATION * tf.cast(shape[1:3], tf.float32))
     offsets = tf.cast(tf.floor(draws[:, 3:5] * (2 * furthest + 1)) - furthest, tf.int32)
-    mask = hole_mask(draws[:, 5:7], shape[1:3])
-    return [mask * shift_pictures(
-        change_colour(pictures, draws[:, 0] - 0.5, 2 * draws[:, 1], draws[:, 2] + 0.5), offsets)
-            for pictures in pair]
+    mask = cutout_mask(draws[:, 5:7], shape[1:3])
+    return [mask * translate_images(
+        jitter_colour(images, draws[:, 0] - 0.5, 2 * draws[:, 1], draws[:, 2] + 0.5), offsets)
+            for images in pair]
 
 
 def learning_rate(options, step, decay_steps):
@@ -1727,8 +1728,8 @@ def apply_gradients(network, gradients, lr, beta1):
         return tf.train.AdamOptimizer(lr, beta1).apply_gradients(pairs)
 
 
-def judge(examples, targets, options, key):
-    """The discriminator's Judgement of pairs of examples' inputs and some targets."""
+def discriminate(examples, targets, options, key):
+    """The discriminator's DiscriminatorOutput of pairs of examples' inputs and some targets."""
     pair = [targets] if options.unconditional else [examples.inputs, targets]
     pair = diffaugment(pair, key) if options.diffaugment else pair
     with tf.variable_scope("discriminator", reuse=tf.AUTO_REUSE):
@@ -1738,8 +1739,8 @@ def judge(examples, targets, options, key):
                                     choose_norm(options.norm))
 
 
-def create_pass(examples, options, key):
-    """The way of a batch forward through both networks and back, as Pass.
+def create_tower(examples, options, key):
+    """The way of a batch forward through both networks and back, as Tower.
 
     With --gan_weight 0 there is no discriminator.
     """
@@ -1752,12 +1753,12 @@ def create_pass(examples, options, key):
     gen_loss = options.l1_weight * losses.gen_loss_L1
     if options.gan_weight == 0:
         gradients = tf.gradients(gen_loss, tf.trainable_variables("generator/"))
-        return Pass(outputs, [], [], losses, tuple(gradients))
+        return Tower(outputs, [], [], losses, tuple(gradients))
 
     with tf.name_scope("real_discriminator"):
-        real = judge(examples, examples.targets, options, key)
+        real = discriminate(examples, examples.targets, options, key)
     with tf.name_scope("fake_discriminator"):
-        fake = judge(examples, outputs, options, key)
+        fake = discriminate(examples, outputs, options, key)
     losses = losses._replace(
         discrim_loss=discriminator_loss(real.logits, fake.logits, options.gan_loss,
                                         options.label_smoothing),
@@ -1769,37 +1770,37 @@ def create_pass(examples, options, key):
     gradients = (*tf.gradients(options.discrim_weight * losses.discrim_loss,
                                tf.trainable_variables("discriminator/")),
                  *tf.gradients(gen_loss, tf.trainable_variables("generator/")))
-    return Pass(outputs, tf.sigmoid(real.logits), tf.sigmoid(fake.logits), losses, gradients)
+    return Tower(outputs, tf.sigmoid(real.logits), tf.sigmoid(fake.logits), losses, gradients)
 
 
-def accumulate(examples, options, key):
-    """`create_pass` of a batch in parts of batch_size, one after the other: only one part's layers
-    are in memory at a time. Losses and gradients are the means over all pictures."""
+def accumulate_gradients(examples, options, key):
+    """`create_tower` of a batch in parts of batch_size, one after the other: only one part's layers
+    are in memory at a time. Losses and gradients are the means over all images."""
     size, total = options.batch_size, tf.shape(examples.numbers)[0]
 
     def one_part(first):
-        """Pictures from `first` on: their Pass, what it has per picture, its share of the means."""
+        """Images from `first` on: their Tower, what it has per image, its share of the means."""
         part = Examples(*(tensor[first:first + size] for tensor in examples))
-        done = create_pass(part, options, key._replace(first=first))
+        done = create_tower(part, options, key._replace(first=first))
         share = tf.cast(tf.shape(part.numbers)[0], tf.float32) / tf.cast(total, tf.float32)
         means = [share * mean for mean in tf.nest.flatten((done.losses, done.gradients))]
         return done, tf.nest.flatten(done[:3]), means
 
     def next_part(first, arrays, sums):
         """Loop body: writes and adds a part's."""
-        _, pictures, means = one_part(first)
-        arrays = [array.write(first // size, value) for array, value in zip(arrays, pictures)]
+        _, images, means = one_part(first)
+        arrays = [array.write(first // size, value) for array, value in zip(arrays, images)]
         return first + size, arrays, [one + other for one, other in zip(sums, means)]
 
-    done, pictures, sums = one_part(0)  # the first by itself: it makes the variables
+    done, images, sums = one_part(0)  # the first by itself: it makes the variables
     arrays = [tf.TensorArray(tf.float32, (total + size - 1) // size, infer_shape=False,
                              element_shape=[None, *value.shape[1:]]).write(0, value)
-              for value in pictures]
+              for value in images]
     _, arrays, sums = tf.while_loop(lambda first, *_: first < total, next_part,
                                     [tf.constant(size), arrays, sums], parallel_iterations=1)
     losses, gradients = tf.nest.pack_sequence_as((done.losses, done.gradients), sums)
     outputs = tf.nest.pack_sequence_as(done[:3], [array.concat() for array in arrays])
-    return Pass(*outputs, losses, gradients)
+    return Tower(*outputs, losses, gradients)
 
 
 def create_model(examples, options, decay_steps=None):
@@ -1811,12 +1812,12 @@ def create_model(examples, options, decay_steps=None):
     """
     global_step = tf.train.get_or_create_global_step()
     steps_taken = tf.identity(global_step)  # read once: nothing can see it half way
-    build = accumulate if options.grad_accumulation > 1 else create_pass
+    build = accumulate_gradients if options.grad_accumulation > 1 else create_tower
     done = build(examples, options, DrawKey(options.seed, steps_taken))
     networks = ["discriminator"] * (options.gan_weight > 0) + ["generator"]
     variables = [variable for name in networks for variable in tf.trainable_variables(f"{name}/")]
     gradients = list(zip(done.gradients, variables))
-    norms = Norms(*([] if name not in networks else tf.linalg.global_norm(
+    norms = GradientNorms(*([] if name not in networks else tf.linalg.global_norm(
         [gradient for gradient, variable in gradients if variable.op.name.startswith(f"{name}/")])
                     for name in ("discriminator", "generator")))
     # a norm is finite where all of its gradients are: one pass over them, which Adam's dwarfs
@@ -1843,7 +1844,7 @@ def create_model(examples, options, decay_steps=None):
 
 
 # --------------------------------------------------------------------------------------------------
-# Pictures and summaries
+# Images and summaries
 # --------------------------------------------------------------------------------------------------
 
 PNG_LEVEL = 1  # of zlib: a quarter of 6's time for files a tenth larger (docs/benchmarks.md)
@@ -1851,49 +1852,49 @@ SSIM_SIZE = 11  # pixels; with its sigma the window of Wang et al. 2004
 SSIM_SIGMA = 1.5
 
 
-class Pictures(NamedTuple):
-    """What a person looks at, for each picture of a batch."""
+class DisplayImages(NamedTuple):
+    """What a person looks at, for each image of a batch."""
 
     inputs: Any
     outputs: Any
     targets: Any = []  # [] where there are none
 
 
-class Signs(NamedTuple):
+class HealthStats(NamedTuple):
     """What tells after a step whether training is alive."""
 
     discrim_loss: Any  # [] float32, averaged; [] without a discriminator
     gen_norm: Any  # [] float32: L2 norm of the generator's gradients
-    output_contrast: Any  # [] float32: standard deviation within a picture, of -1..1
+    output_contrast: Any  # [] float32: standard deviation within an image, of -1..1
     target_contrast: Any
     outputs: Any  # [batch, 8, 8, channels] -1..1
     targets: Any
 
 
 class Metrics(NamedTuple):
-    """How close outputs are to targets, for each picture of a batch: [batch] float32."""
+    """How close outputs are to targets, for each image of a batch: [batch] float32."""
 
-    l1: Any  # mean absolute difference, pictures in 0..1
+    l1: Any  # mean absolute difference, images in 0..1
     psnr: Any  # dB
     ssim: Any  # Wang et al. 2004: RGB, Gaussian 11x11 window, sigma 1.5
 
 
-def to_rgb(pictures, partners, lab_colorization, is_lightness):
-    """A network's pictures -1..1 [..., channels] -> 0..1 [..., 1 or 3]. Lab: colour is shown with
+def to_rgb(images, partners, lab_colorization, is_lightness):
+    """A network's images -1..1 [..., channels] -> 0..1 [..., 1 or 3]. Lab: colour is shown with
     its partner's lightness, lightness in grey."""
     if lab_colorization and not is_lightness:
-        return join_lab(partners, pictures)
-    return (pictures + 1) / 2
+        return join_lab(partners, images)
+    return (images + 1) / 2
 
 
-def scale_back(pictures, size):
+def scale_back(images, size):
     """[..., height, width, channels] -> [..., *size, channels]; the same point stays in the middle,
     which it does not with v1's bicubic interpolation."""
-    return tf.compat.v2.image.resize(pictures, size, method="bicubic", antialias=True)
+    return tf.compat.v2.image.resize(images, size, method="bicubic", antialias=True)
 
 
-def create_pictures(examples, outputs, options):
-    """-1..1 in the model's channels -> Pictures of uint8 [batch, height, width, 1 or 3]."""
+def create_images(examples, outputs, options):
+    """-1..1 in the model's channels -> DisplayImages of uint8 [batch, height, width, 1 or 3]."""
     inputs, targets, lab = examples.inputs, examples.targets, options.lab_colorization
     forward = options.which_direction == "AtoB"
     # without targets there is no lightness to show a colour input with: the middle of the range
@@ -1905,18 +1906,18 @@ def create_pictures(examples, outputs, options):
     if options.aspect_ratio != 1.0:
         size = [options.crop_size, round(options.crop_size * options.aspect_ratio)]
         shown = [scale_back(batch, size) for batch in shown]
-    return Pictures(*(tf.image.convert_image_dtype(picture, tf.uint8, saturate=True)
-                      for picture in shown))
+    return DisplayImages(*(tf.image.convert_image_dtype(image, tf.uint8, saturate=True)
+                      for image in shown))
 
 
-def encode_pictures(pictures):
-    """Pictures of uint8 -> Pictures of PNG files, each [batch] bytes."""
+def encode_images(images):
+    """DisplayImages of uint8 -> DisplayImages of PNG files, each [batch] bytes."""
     encode = functools.partial(tf.image.encode_png, compression=PNG_LEVEL)
-    return Pictures(*(tf.map_fn(encode, batch, fn_output_signature=tf.string)
-                      for batch in pictures if not isinstance(batch, list)))
+    return DisplayImages(*(tf.map_fn(encode, batch, fn_output_signature=tf.string)
+                      for batch in images if not isinstance(batch, list)))
 
 
-def blur(pictures):
+def blur(images):
     """Means under SSIM's window: [batch, height, width, channels] -> 10 less high and wide.
 
     The window exp(-(x**2 + y**2) / (2 sigma**2)) is a product of one in x and one in y: 22
@@ -1925,13 +1926,13 @@ def blur(pictures):
     window = np.exp(-((np.arange(SSIM_SIZE) - SSIM_SIZE // 2) / SSIM_SIGMA) ** 2 / 2)
     window = (window / window.sum()).astype(np.float32)
     for shape in ([SSIM_SIZE, 1, 1, 1], [1, SSIM_SIZE, 1, 1]):
-        kernel = np.tile(window.reshape(shape), [1, 1, pictures.shape[3], 1])
-        pictures = tf.nn.depthwise_conv2d(pictures, kernel, [1, 1, 1, 1], "VALID")
-    return pictures
+        kernel = np.tile(window.reshape(shape), [1, 1, images.shape[3], 1])
+        images = tf.nn.depthwise_conv2d(images, kernel, [1, 1, 1, 1], "VALID")
+    return images
 
 
 def structural_similarity(x, y):
-    """SSIM [batch] of pictures 0..1 [batch, height, width, channels] (Wang et al. 2004)."""
+    """SSIM [batch] of images 0..1 [batch, height, width, channels] (Wang et al. 2004)."""
     means_x, means_y, means_xy, means_squares = tf.split(
         blur(tf.concat([x, y, x * y, x * x + y * y], axis=0)), 4)
     product, squares = means_x * means_y, means_x**2 + means_y**2
@@ -1941,26 +1942,26 @@ def structural_similarity(x, y):
     return tf.reduce_mean(luminance * structure, axis=[1, 2, 3])
 
 
-def create_metrics(pictures):
+def create_metrics(images):
     """Metrics of uint8 outputs against targets."""
     outputs, targets = (tf.cast(batch, tf.float32) / 255
-                        for batch in (pictures.outputs, pictures.targets))
+                        for batch in (images.outputs, images.targets))
     return Metrics(tf.reduce_mean(tf.abs(outputs - targets), axis=[1, 2, 3]),
                    tf.image.psnr(outputs, targets, max_val=1.0),
                    structural_similarity(outputs, targets))
 
 
-def create_signs(examples, model):
-    """The Signs of a step."""
+def create_health_stats(examples, model):
+    """The HealthStats of a step."""
     pairs = model.outputs, examples.targets
     contrasts = (tf.reduce_mean(tf.math.reduce_std(batch, axis=[1, 2])) for batch in pairs)
     thumbnails = (tf.image.resize(batch, [8, 8], method="area") for batch in pairs)
-    return Signs(model.averages.discrim_loss, model.norms.gen, *contrasts, *thumbnails)
+    return HealthStats(model.averages.discrim_loss, model.norms.gen, *contrasts, *thumbnails)
 
 
-def create_summaries(model, pictures, histograms):
+def create_summaries(model, images, histograms):
     """TensorBoard's summary of a step, [] bytes; histograms of all weights only if asked for."""
-    for name, batch in zip(Pictures._fields, pictures):
+    for name, batch in zip(DisplayImages._fields, images):
         tf.summary.image(name, batch)
     if "discrim_loss" in present(model.losses):
         for name in ("predict_real", "predict_fake"):
@@ -1977,15 +1978,15 @@ def create_summaries(model, pictures, histograms):
     return tf.summary.merge_all()
 
 
-def save_pictures(output_dir, names, pictures):
-    """Writes images/NAME-{inputs,outputs,targets}.png for a batch of encoded Pictures."""
-    for kind, batch in zip(Pictures._fields, pictures):
+def save_images(output_dir, names, images):
+    """Writes images/NAME-{inputs,outputs,targets}.png for a batch of encoded DisplayImages."""
+    for kind, batch in zip(DisplayImages._fields, images):
         for name, contents in zip(names, batch):
             (output_dir / "images" / f"{name}-{kind}.png").write_bytes(contents)
 
 
-def write_page(output_dir, title, summary, names, kinds=Pictures._fields, notes=()):
-    """Writes index.html: a summary, notes and a row per name with its pictures from images/."""
+def write_page(output_dir, title, summary, names, kinds=DisplayImages._fields, notes=()):
+    """Writes index.html: a summary, notes and a row per name with its images from images/."""
     template = Path(__file__).with_name("tools") / "page.html"
     heads = "".join(f"<th>{kind.removesuffix('s')}</th>" for kind in ("names", *kinds))
     rows = []
@@ -1996,7 +1997,7 @@ def write_page(output_dir, title, summary, names, kinds=Pictures._fields, notes=
     page = string.Template(template.read_text(encoding="utf-8")).substitute(
         title=html.escape(title), summary=html.escape(summary), heads=heads, rows="\n".join(rows),
         notes="".join(f'<p class="note">{html.escape(note)}</p>\n' for note in notes))
-    write_whole(output_dir / "index.html", os.fsencode(page))
+    write_atomic(output_dir / "index.html", os.fsencode(page))
 
 
 # --------------------------------------------------------------------------------------------------
@@ -2062,7 +2063,7 @@ def encode_pict(arrays):
     return b"".join(struct.pack(">I", len(chunk)) + chunk for chunk in chunks)
 
 
-def step_of(path):
+def checkpoint_step(path):
     """Step of a checkpoint by the name of one of its files: model-12.index -> 12; else -1."""
     match = re.fullmatch(r"model-(\d+)([._].*)?", Path(path).name)
     return int(match[1]) if match else -1
@@ -2078,7 +2079,7 @@ def list_checkpoints(folder):
     named = [*state.all_model_checkpoint_paths, state.model_checkpoint_path] if state else []
     names = [Path(path).name for path in reversed(named)]
     files = [*Path(folder).glob("model-*.index"), *Path(folder).glob("model-*.data-*")]
-    steps = {step_of(path) for path in files} - {-1}
+    steps = {checkpoint_step(path) for path in files} - {-1}
     names += [f"model-{step}" for step in sorted(steps, reverse=True)]
     return [str(Path(folder, name)) for name in dict.fromkeys(names)]
 
@@ -2093,7 +2094,7 @@ def open_variables(path):
         arrays = {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
     except (tf.errors.OpError, ValueError, RuntimeError, IndexError) as error:
         raise UserError(f"{path} is not a whole checkpoint "
-                        f"({reason_of(error)}): name another") from None
+                        f"({describe_error(error)}): name another") from None
     for old, new in OLD_NAMES.items():
         arrays = {name.replace(old, new): array for name, array in arrays.items()}
     return StoredVariables(path, arrays)
@@ -2141,46 +2142,46 @@ def infer_options(shapes):
     depth = next(number for number in range(1, 99) if not kernel(f"generator/encoder_{number + 1}"))
     norms = [name for name in ("batch", "instance")
              if f"generator/encoder_2/{name}_normalization/gamma" in shapes]
-    told = {"ngf": first[3], "norm": (*norms, "none")[0], "lab_colorization": first[2] != 3,
+    inferred = {"ngf": first[3], "norm": (*norms, "none")[0], "lab_colorization": first[2] != 3,
             "separable_conv": "generator/encoder_1/separable_conv2d/depthwise_kernel" in shapes,
             "upsample": "resize" if "generator/decoder_2/conv2d/kernel" in shapes else "deconv"}
     if first[2] != 3:
-        told["which_direction"] = "AtoB" if first[2] == 1 else "BtoA"
+        inferred["which_direction"] = "AtoB" if first[2] == 1 else "BtoA"
     if kernel("generator/block_1/layer_1"):
         blocks = 9 if kernel("generator/block_9/layer_1") else 6
-        told.update(generator="resnet", crop_size=256 if blocks == 9 else 128,
+        inferred.update(generator="resnet", crop_size=256 if blocks == 9 else 128,
                     bottleneck_norm=False)
     else:
         innermost = f"generator/encoder_{depth}/batch_normalization/gamma"
-        told.update(generator="unet" if last[2] == 2 * first[3] else "encoder_decoder",
+        inferred.update(generator="unet" if last[2] == 2 * first[3] else "encoder_decoder",
                     crop_size=2**depth, bottleneck_norm=innermost in shapes)
     layer = kernel("discriminator/layer_1")
     if layer:
         count = next(number for number in range(2, 99)
                      if not kernel(f"discriminator/layer_{number + 1}"))
         patches = {len(widths): size for size, widths in PATCH_WIDTHS.items()}
-        told.update(ndf=layer[3], unconditional=layer[2] == last[3],
+        inferred.update(ndf=layer[3], unconditional=layer[2] == last[3],
                     patch_size=1 if layer[0] == 1 else patches.get(count - 1))
-    return told
+    return inferred
 
 
-def explain(shapes, options):
+def explain_mismatch(shapes, options):
     """What in the options does not fit a file's variables, such as "--ngf 32?"."""
-    told = infer_options(shapes)
-    if told and generator_rows(told["generator"], told["crop_size"]) == generator_rows(
-            told["generator"], options.crop_size):
-        told["crop_size"] = options.crop_size  # several sizes have one table
-    unlike = [name for name, value in told.items() if getattr(options, name) != value]
+    inferred = infer_options(shapes)
+    if inferred and generator_rows(inferred["generator"], inferred["crop_size"]) == generator_rows(
+            inferred["generator"], options.crop_size):
+        inferred["crop_size"] = options.crop_size  # several sizes have one table
+    unlike = [name for name, value in inferred.items() if getattr(options, name) != value]
     if not unlike:
         return "it is another model's"
-    name, value = unlike[0], told[unlike[0]]
+    name, value = unlike[0], inferred[unlike[0]]
     text = f"--{name} {value}"
     if isinstance(value, bool):
         text = f"--{name}" if value else f"no --{name}"
     return f"{text}? its options say {getattr(options, name)}"
 
 
-def fold_names(names):
+def summarize_names(names):
     """Names of variables in one line; those that others carry along are counted."""
     along = ("Adam", "Adam_1", "moving_mean", "moving_variance", EMA_SUFFIX[1:])
     ends = [name.rsplit("/", 1)[-1] for name in names]
@@ -2206,13 +2207,14 @@ def load_variables(sess, stored, variables, options):
         if source in shapes:
             if shapes[source] != shape:
                 raise UserError(f"--checkpoint {stored.path} has {name} of shape {shapes[source]}, "
-                                f"the model {shape}: {explain(shapes, options)}")
+                                f"the model {shape}: {explain_mismatch(shapes, options)}")
             values[variable] = stored.arrays[source]
             used |= {name, source}
         elif name.endswith("/bias") and not has_biases:
             values[variable] = np.zeros(shape, np.float32)
         elif name.startswith("generator/") and variable in tf.trainable_variables():
-            raise UserError(f"--checkpoint {stored.path} lacks {name}: {explain(shapes, options)}")
+            raise UserError(f"--checkpoint {stored.path} lacks {name}: "
+                            f"{explain_mismatch(shapes, options)}")
         else:
             missing.append(name)
     # in one run: each new set of fetches has TensorFlow go through the whole graph
@@ -2224,14 +2226,14 @@ def load_variables(sess, stored, variables, options):
     return missing, left
 
 
-class Keeper:
+class CheckpointManager:
     """The checkpoints of a training folder: model-STEP, the newest of them, and epoch-N."""
 
     def __init__(self, sess, options, start_step):
         """Makes the ops. Those before start_step are taken over."""
         self.sess, self.options, self.output_dir = sess, options, Path(options.output_dir)
         self.saver = tf.train.Saver(max_to_keep=0)  # which ones are kept is decided here
-        steps = (step_of(path) for path in self.output_dir.glob("model-*.index"))
+        steps = (checkpoint_step(path) for path in self.output_dir.glob("model-*.index"))
         self.steps = sorted(step for step in steps if 0 <= step <= start_step)
 
     def write(self, name):
@@ -2242,7 +2244,7 @@ class Keeper:
         except (OSError, ValueError, tf.errors.OpError) as error:
             for path in [*self.output_dir.glob(f"{name}.*"), *self.output_dir.glob(f"{name}_*")]:
                 remove(path)
-            reason = reason_of(error)
+            reason = describe_error(error)
             kept = f"model-{self.steps[-1]} is whole" if self.steps else "none is there"
             raise TrainingError(f"cannot save {name} in {self.output_dir} ({reason}); {kept}: "
                                 "make room and go on with --resume") from None
@@ -2257,7 +2259,7 @@ class Keeper:
         names = [f"model-{step}" for step in self.steps]
         tf.train.update_checkpoint_state(os.path.abspath(self.output_dir), names[-1], names)
         for path in self.output_dir.glob("model-*"):  # also what a killed process left half done
-            if step_of(path) not in (-1, *self.steps):
+            if checkpoint_step(path) not in (-1, *self.steps):
                 remove(path)
         if epoch is not None:
             self.write(f"epoch-{epoch}")
@@ -2269,18 +2271,18 @@ def restore(sess, stored, variables, options):
     for text, names in (("not in the checkpoint, starts anew", missing),
                         ("in the checkpoint, not used", left)):
         if names:
-            say(f"{text}: {fold_names(names)}")
+            say(f"{text}: {summarize_names(names)}")
 
 
 # --------------------------------------------------------------------------------------------------
 # Watching over a run
 # --------------------------------------------------------------------------------------------------
 
-WATCH_FREQ = 50  # steps between two Signs
-WATCH_LENGTH = 20  # Signs that must agree: a thousand steps
+MONITOR_FREQ = 50  # steps between two HealthStats
+MONITOR_WINDOW = 20  # HealthStats that must agree: a thousand steps
 
 
-def blind_loss(options):
+def chance_loss(options):
     """Loss of a discriminator that has learnt nothing, and the lowest that there is."""
     label = 1 - options.label_smoothing
     if options.gan_loss == "lsgan":  # least over x of (x - label)**2 + x**2
@@ -2292,55 +2294,55 @@ def blind_loss(options):
     return blind, label * math.log(1 / label) + (rest * math.log(1 / rest) if rest else 0)
 
 
-def find_troubles(signs, options):
-    """What all of the last WATCH_LENGTH Signs say that is wrong: name -> sentence with what to try.
+def diagnose(signs, options):
+    """What all of the last MONITOR_WINDOW HealthStats show is wrong: name -> advice, a sentence.
     A property of the run alone: nothing is drawn, stored or changed."""
-    if len(signs) < WATCH_LENGTH:
+    if len(signs) < MONITOR_WINDOW:
         return {}
-    troubles, stretch = {}, f"for {WATCH_LENGTH * WATCH_FREQ} steps"
-    blind, lowest = blind_loss(options)
+    problems, stretch = {}, f"for {MONITOR_WINDOW * MONITOR_FREQ} steps"
+    blind, lowest = chance_loss(options)
     if options.gan_weight > 0:
         shares = [(sign.discrim_loss - lowest) / (blind - lowest) for sign in signs]
         if max(shares) < 0.01:
-            troubles["discriminator won"] = (
+            problems["discriminator won"] = (
                 f"discrim_loss is at {lowest:.2g} {stretch}: the discriminator always wins and "
                 "teaches little; try --diffaugment, --label_smoothing 0.1 or a smaller --ndf")
         if max(abs(share - 1) for share in shares) < 0.005:
-            troubles["discriminator dead"] = (
+            problems["discriminator dead"] = (
                 f"discrim_loss is at {blind:.3g} {stretch}: the discriminator tells nothing; try a "
                 "larger --ndf, --discrim_weight 1, a lower --lr or --norm instance")
     outputs, targets = (np.concatenate([getattr(sign, name) for sign in signs])
                         for name in ("outputs", "targets"))
     spreads = [float(batch.std(axis=0).mean()) for batch in (outputs, targets)]
     if all(sign.output_contrast < 0.01 < 0.05 < sign.target_contrast for sign in signs):
-        troubles["outputs constant"] = (
-            f"the generator's pictures have one colour {stretch}; try a lower --lr, --norm "
+        problems["outputs constant"] = (
+            f"the generator's images have one colour {stretch}; try a lower --lr, --norm "
             "instance, or start again with another --seed")
     elif spreads[0] < 0.15 * spreads[1] and spreads[1] > 0.02:
-        troubles["outputs alike"] = (
-            f"the generator gives nearly the same picture for every input {stretch}; try "
+        problems["outputs alike"] = (
+            f"the generator gives nearly the same image for every input {stretch}; try "
             "--generator unet, a larger --l1_weight, a lower --lr; do inputs and targets fit?")
     weight = options.l1_weight + options.gan_weight + options.feature_weight
     if max(sign.gen_norm for sign in signs) < 1e-6 * weight:
-        troubles["gradients vanished"] = (
+        problems["gradients vanished"] = (
             f"the generator's gradients are below {1e-6 * weight:.1g} {stretch}: it learns nothing "
             "any more; try a lower --lr, --norm batch or instance, or another --gan_loss")
-    return troubles
+    return problems
 
 
-class Watch:
-    """Looks at a run's Signs, and says each trouble once."""
+class TrainingMonitor:
+    """Looks at a run's HealthStats and reports each problem once."""
 
     def __init__(self, options):
         """Nothing has been seen."""
-        self.options, self.signs, self.told = options, [], set()
+        self.options, self.signs, self.reported = options, [], set()
 
     def look(self, signs):
-        """Takes the Signs of a step; returns the sentences that are new."""
-        self.signs = [*self.signs[1 - WATCH_LENGTH:], signs]
-        troubles = find_troubles(self.signs, self.options)
-        new = [text for name, text in troubles.items() if name not in self.told]
-        self.told.update(troubles)
+        """Takes the HealthStats of a step; returns the sentences that are new."""
+        self.signs = [*self.signs[1 - MONITOR_WINDOW:], signs]
+        problems = diagnose(self.signs, self.options)
+        new = [text for name, text in problems.items() if name not in self.reported]
+        self.reported.update(problems)
         return new
 
 
@@ -2358,7 +2360,7 @@ def name_not_finite(results):
 
 
 def reading_errors():
-    """The errors of a step whose pictures cannot be read."""
+    """The errors of a step whose images cannot be read."""
     errors = tf.errors
     return (errors.InvalidArgumentError, errors.NotFoundError, errors.DataLossError,
             errors.FailedPreconditionError, errors.PermissionDeniedError, errors.UnknownError)
@@ -2368,7 +2370,7 @@ class Guard:
     """Counts the steps that were not applied, and ends the run where they are too many."""
 
     def __init__(self, options, paths):
-        """paths: of the pictures, in the order of their numbers."""
+        """paths: of the images, in the order of their numbers."""
         self.options, self.paths = options, paths
         self.in_row, self.unreadable = 0, {}
 
@@ -2378,21 +2380,21 @@ class Guard:
         self.in_row = self.in_row + 1 if what else 0
         if what:
             names = ", ".join(printable(self.paths[number]) for number in results.numbers)
-            text = f"step {step} is not finite ({what}), its pictures: {names}"
+            text = f"step {step} is not finite ({what}), its images: {names}"
             if self.in_row >= self.options.max_bad_steps:
                 raise NotFiniteError(f"{text}; it is the last of {self.in_row} in a row")
             warn(f"{text}; it is not applied")
         return not what
 
     def find_numbers(self, step):
-        """The pictures of a training step, as [batch] int64 indices into the paths."""
+        """The images of a training step, as [batch] int64 indices into the paths."""
         with tf.Graph().as_default() as graph:
-            numbers = numbers_of_step(step, len(self.paths), self.options)
+            numbers = indices_of_step(step, len(self.paths), self.options)
             with tf.Session(graph=graph, config=session_config()) as sess:
                 return sess.run(numbers)
 
     def name_unreadable(self, error, numbers):
-        """Looks at the pictures of these numbers, among which are those that the error is of, and
+        """Looks at the images of these numbers, among which are those that the error is of, and
         names them. Raises UserError where they end the run, TrainingError where it was something
         else."""
         try:
@@ -2402,10 +2404,10 @@ class Guard:
                             f"({reason.strerror}): bring it back") from None
         suspects, decode = [self.paths[number] for number in numbers], create_decoder()
         # decoded again, whatever size and time say: the medium may have changed
-        findings = check_shapes({path: check_file(path, decode) for path in suspects}, self.options)
-        bad = {path: finding.reason for path, finding in findings.items() if finding.reason}
+        checks = check_shapes({path: check_file(path, decode) for path in suspects}, self.options)
+        bad = {path: check.reason for path, check in checks.items() if check.reason}
         if not bad:
-            raise TrainingError(reason_of(error))
+            raise TrainingError(describe_error(error))
         for path in bad.keys() - self.unreadable.keys():
             warn(f"{printable(path)} cannot be used: {bad[path]}")
         self.unreadable.update(bad)
@@ -2456,7 +2458,7 @@ class Fetches(NamedTuple):
     lr: Any = []
     signs: Any = []
     summary: Any = []
-    pictures: Any = []
+    images: Any = []
 
 
 class Progress(NamedTuple):
@@ -2464,7 +2466,7 @@ class Progress(NamedTuple):
 
     epoch: int  # from 1
     step: int  # in the epoch, from 1
-    rate: float  # pictures per second, in this run
+    rate: float  # images per second, in this run
     remaining: float  # seconds; infinite without an end
 
 
@@ -2518,7 +2520,7 @@ def due_after(step, stop_step, epoch_steps, options):
     save = at(options.save_freq) or keep or step == stop_step
     return Due(progress=at(options.progress_freq), summary=at(options.summary_freq),
                display=at(options.display_freq), trace=at(options.trace_freq),
-               watch=step % WATCH_FREQ == 0, save=save, keep=keep)
+               watch=step % MONITOR_FREQ == 0, save=save, keep=keep)
 
 
 def find_stop_step(options, start_step, epoch_steps):
@@ -2600,7 +2602,7 @@ def read_rows(path):
 
 
 class RunLog:
-    """What a run shows: log.csv, TensorBoard's events, pictures, the page, the progress. Whatever
+    """What a run shows: log.csv, TensorBoard's events, images, the page, the progress. Whatever
     of it fails is said once and let go: training goes on."""
 
     def __init__(self, options, paths, start_step, stop_step, loss_names, graph):
@@ -2611,7 +2613,7 @@ class RunLog:
         self.summary, self.notes = f"starts after step {start_step}", []
         self.events, self.size = None, None
         ends = stop_step if stop_step < ENDLESS else None
-        self.bar = create_bar(ends, start_step, "step")
+        self.bar = create_progress_bar(ends, start_step, "step")
         with self.harmless("log.csv"):
             self.start_log(start_step)
         with self.harmless("TensorBoard's events"):
@@ -2624,7 +2626,7 @@ class RunLog:
             yield
         except (OSError, ValueError, LookupError, RuntimeError, tf.errors.OpError) as error:
             if what not in self.failed:
-                warn(f"cannot write {what} ({reason_of(error)}), training goes on")
+                warn(f"cannot write {what} ({describe_error(error)}), training goes on")
             self.failed.add(what)
 
     def start_log(self, start_step):
@@ -2642,7 +2644,7 @@ class RunLog:
         except (KeyError, csv.Error):
             path.replace(path.with_suffix(".csv.old"))
             warn(f"{path} is not as it was written, it is {path.name}.old now")
-        write_whole(path, text.getvalue().encode())
+        write_atomic(path, text.getvalue().encode())
         self.size = path.stat().st_size
 
     def show(self, step, due, results, progress):
@@ -2661,8 +2663,8 @@ class RunLog:
                 self.events.add(step, summary=tf.Summary.FromString(results.summary))
         if due.display:
             shown = [f"{step:08d}-{self.names[number]}" for number in results.numbers]
-            with self.harmless("pictures"):
-                save_pictures(self.output_dir, shown, results.pictures)
+            with self.harmless("images"):
+                save_images(self.output_dir, shown, results.images)
         if due.display or due.save:
             self.write_page()
 
@@ -2685,7 +2687,7 @@ class RunLog:
         self.write_page()
 
     def write_page(self):
-        """Writes index.html, the newest pictures first."""
+        """Writes index.html, the newest images first."""
         ending = "-outputs.png"
         with self.harmless("index.html"):
             names = [path.name[:-len(ending)] for path in (self.output_dir / "images").iterdir()
@@ -2722,10 +2724,10 @@ def prepare_run(options):
 
 def create_fetches(examples, model, options):
     """The Fetches of a step at which all is due."""
-    pictures = create_pictures(examples, model.outputs, options)
-    summary = create_summaries(model, pictures, options.summary_histograms)
+    images = create_images(examples, model.outputs, options)
+    summary = create_summaries(model, images, options.summary_histograms)
     return Fetches(model.train, model.losses, model.norms, examples.numbers, model.averages,
-                   model.lr, create_signs(examples, model), summary, encode_pictures(pictures))
+                   model.lr, create_health_stats(examples, model), summary, encode_images(images))
 
 
 def due_fetches(show, due):
@@ -2734,7 +2736,7 @@ def due_fetches(show, due):
                          lr=show.lr if due.progress else [],
                          signs=show.signs if due.watch else [],
                          summary=show.summary if due.summary else [],
-                         pictures=show.pictures if due.display else [])
+                         images=show.images if due.display else [])
 
 
 def train(options):
@@ -2742,7 +2744,7 @@ def train(options):
 
     Where too many steps in a row are not finite it goes back to the last checkpoint, once.
     """
-    paths = list_pictures(options)
+    paths = list_images(options)
     try:
         return train_from(options, paths)
     except NotFiniteError as error:
@@ -2755,12 +2757,12 @@ def train(options):
         return train_from(Options(**{**options._asdict(), **stored, "resume": True}), paths)
     except NotFiniteError as error:
         raise TrainingError(f"{error}, and again so after going back: lower --lr, or take these "
-                            "pictures out; --resume goes on from the last checkpoint") from None
+                            "images out; --resume goes on from the last checkpoint") from None
 
 
 def train_from(options, paths):
     """Builds the graph, loads what there is to load and runs the loop; returns the exit code."""
-    epoch_steps = steps_in_epoch(len(paths), pictures_in_step(options))
+    epoch_steps = steps_per_epoch(len(paths), examples_per_step(options))
     output_dir, stored = Path(options.output_dir), None
     if options.resume and list_checkpoints(options.output_dir):
         stored = open_checkpoint(options.output_dir)
@@ -2794,24 +2796,24 @@ def train_from(options, paths):
                 say(f"loading model from {stored.path}")
                 restore(sess, stored, tf.global_variables(), options)
                 stored = None  # its arrays are as large as the model
-            with hold_folder(output_dir):  # nothing is made or taken away before all fits
+            with lock_folder(output_dir):  # nothing is made or taken away before all fits
                 prepare_run(options)
-                keeper = Keeper(sess, options, start_step)
+                checkpoint_manager = CheckpointManager(sess, options, start_step)
                 graph.finalize()
                 log = RunLog(options, paths, start_step, stop_step, present(show.losses), graph)
                 with contextlib.closing(log):
-                    return run_training(sess, (show, skip), keeper, log, paths, options,
+                    return run_training(sess, (show, skip), checkpoint_manager, log, paths, options,
                                         (start_step, stop_step))
 
 
-def run_training(sess, ops, keeper, log, paths, options, steps):
+def run_training(sess, ops, checkpoint_manager, log, paths, options, steps):
     """The training loop, from one of the two `steps` to the other; returns the exit code.
 
     ops: Fetches, and the op that counts a step without taking it.
     """
     (show, skip), (start_step, stop_step) = ops, steps
-    epoch_steps = steps_in_epoch(len(paths), pictures_in_step(options))
-    guard, watch = Guard(options, paths), Watch(options)
+    epoch_steps = steps_per_epoch(len(paths), examples_per_step(options))
+    guard, watch = Guard(options, paths), TrainingMonitor(options)
     owes_save, owes_epoch = False, None
     first_done = time.time()  # the first step is not timed: it also sets TensorFlow up
     with contextlib.closing(Interrupt()) as interrupt:
@@ -2821,7 +2823,7 @@ def run_training(sess, ops, keeper, log, paths, options, steps):
                 results = run_step(sess, show, due, step, skip, guard, log)
             except (UserError, TrainingError, OSError, tf.errors.OpError):
                 if step - 1 > start_step:  # the steps before it are worth keeping
-                    keeper.save(step - 1)
+                    checkpoint_manager.save(step - 1)
                 raise
             first_done = time.time() if step == start_step + 1 else first_done
             good = results is not None and guard.is_good(step, results)
@@ -2837,7 +2839,7 @@ def run_training(sess, ops, keeper, log, paths, options, steps):
             owes_save = owes_save or due.save
             owes_epoch = progress.epoch if due.keep else owes_epoch
             if owes_save and (good or step == stop_step) or interrupt.signal:
-                keeper.save(step, owes_epoch)
+                checkpoint_manager.save(step, owes_epoch)
                 owes_save, owes_epoch = False, None
             if interrupt.signal:
                 log.write_page()
@@ -2847,13 +2849,13 @@ def run_training(sess, ops, keeper, log, paths, options, steps):
                 return 128 + interrupt.signal
     if guard.in_row >= stop_step - start_step:
         raise TrainingError("no step was finite and none is applied: lower --lr and the weights "
-                            "of the losses, and look at the pictures")
+                            "of the losses, and look at the images")
     say(f"trained to step {stop_step}, model in {options.output_dir}")
     return 0
 
 
 def run_step(sess, show, due, step, skip, guard, log):
-    """Takes one training step and returns what is due as Fetches; None where its pictures cannot
+    """Takes one training step and returns what is due as Fetches; None where its images cannot
     be read and it is only counted."""
     fetches = due_fetches(show, due)
     try:
@@ -2874,7 +2876,7 @@ def run_traced(sess, fetches, step, log):
         log.events.add(step, tagged_run_metadata=tf.summary.TaggedRunMetadata(
             tag=f"step_{step}", run_metadata=metadata.SerializeToString()))
         trace = timeline.Timeline(metadata.step_stats).generate_chrome_trace_format()
-        write_whole(log.output_dir / f"trace-{step}.json", trace.encode())
+        write_atomic(log.output_dir / f"trace-{step}.json", trace.encode())
     return results
 
 
@@ -2892,18 +2894,18 @@ def show_progress(bar, progress, averages):
 # Mode test
 # --------------------------------------------------------------------------------------------------
 
-PIXELS_AT_ONCE = 2**21  # of pictures being translated: their layers take a gigabyte at ngf 64
+PIXELS_AT_ONCE = 2**21  # of images being translated: their layers take a gigabyte at ngf 64
 
 
-def create_outputs(inputs, options, per_picture=False, key=None):
+def create_outputs(inputs, options, per_image=False, key=None):
     """The generator as test and export use it: [batch, height, width, channels] ->
     [batch, height, width, channels]. key: DrawKey of --test_dropout."""
-    _, channels = picture_channels(options.lab_colorization, options.which_direction)
+    _, channels = pair_channels(options.lab_colorization, options.which_direction)
     with tf.variable_scope("generator", reuse=tf.AUTO_REUSE):
         return create_generator(
             tf.cast(inputs, options.precision), channels, options.ngf,
             generator_rows(options.generator, options.crop_size, options.bottleneck_norm),
-            choose_layers(options, per_picture), key if options.test_dropout else None)
+            choose_layers(options, per_image), key if options.test_dropout else None)
 
 
 def prepare_test(options):
@@ -2917,7 +2919,7 @@ def prepare_test(options):
 
 def kernels_in(precision):
     """A custom getter for `tf.variable_scope`: the kernels are of the type that the layers compute
-    in. What all pictures share is converted once, at loading: 1.2 times as many pictures/s in
+    in. What all images share is converted once, at loading: 1.2 times as many images/s in
     bfloat16."""
     def get(getter, name, *arguments, dtype=None, **more):
         """The variable."""
@@ -2927,13 +2929,13 @@ def kernels_in(precision):
 
 
 def test(options):
-    """Translates every picture of --input_dir once; returns the exit code.
+    """Translates every image of --input_dir once; returns the exit code.
 
-    Pictures pass through the network one at a time, whatever --batch_size is: the norm sees that
-    picture alone, and rounding, which depends on the batch, is always the same.
+    Images pass through the network one at a time, whatever --batch_size is: the norm sees that
+    image alone, and rounding, which depends on the batch, is always the same.
     """
     options = with_options(options, batch_size=1, grad_accumulation=1)
-    paths = list_pictures(options)
+    paths = list_images(options)
     stored = open_checkpoint(options.checkpoint)
     say(f"loading model from {stored.path}")
     with tf.Graph().as_default() as graph:
@@ -2941,33 +2943,33 @@ def test(options):
         with tf.variable_scope("", custom_getter=kernels_in(options.precision)):
             outputs = create_outputs(examples.inputs, options,
                                      key=DrawKey(options.seed, examples.numbers[0]))
-        pictures = create_pictures(examples, outputs, options)
-        metrics = [] if options.no_targets else create_metrics(pictures)
-        fetches = (examples.numbers, encode_pictures(pictures), metrics)
+        images = create_images(examples, outputs, options)
+        metrics = [] if options.no_targets else create_metrics(images)
+        fetches = (examples.numbers, encode_images(images), metrics)
         with tf.Session(graph=graph, config=session_config()) as sess:
             restore(sess, stored, tf.global_variables(), options)
             stored = None  # its arrays are as large as the model
             graph.finalize()
-            with hold_folder(Path(options.output_dir)):
+            with lock_folder(Path(options.output_dir)):
                 prepare_test(options)
                 return run_test(sess.make_callable(fetches), options, paths)
 
 
-def translate_pictures(translate, names, options):
-    """Translates and saves every picture; yields its number and metrics as it is done, or the error
+def generate_images(generate, names, options):
+    """Translates and saves every image; yields its number and metrics as it is done, or the error
     of reading it.
 
-    translate: function that gives the next picture's number, encoded Pictures and Metrics. While
-    one picture's files are packed and written another is in the network. No more of them are in
+    translate: function that gives the next image's number, encoded DisplayImages and Metrics. While
+    one image's files are packed and written another is in the network. No more of them are in
     memory than are worked on.
     """
     def do_next(_):
-        """One picture."""
+        """One image."""
         try:
-            (number,), pictures, metrics = translate()
+            (number,), images, metrics = generate()
         except reading_errors() as error:
             return error
-        save_pictures(Path(options.output_dir), [names[number]], pictures)
+        save_images(Path(options.output_dir), [names[number]], images)
         return number, [float(value) for value, in metrics]
 
     at_once = max(1, min(os.cpu_count() or 1, PIXELS_AT_ONCE // options.crop_size**2))
@@ -2979,12 +2981,12 @@ def translate_pictures(translate, names, options):
         pool.join()
 
 
-def run_test(translate, options, paths):
-    """The test loop; returns the exit code. translate: of `translate_pictures`."""
+def run_test(generate, options, paths):
+    """The test loop; returns the exit code. translate: of `generate_images`."""
     output_dir, guard, start = Path(options.output_dir), Guard(options, paths), time.time()
     all_names, rows, failure = unique_names(paths), {}, None
-    with create_bar(len(paths), 0, "picture") as bar, \
-            contextlib.closing(translate_pictures(translate, all_names, options)) as results:
+    with create_progress_bar(len(paths), 0, "image") as bar, \
+            contextlib.closing(generate_images(generate, all_names, options)) as results:
         for result in results:
             if isinstance(result, tf.errors.OpError):
                 failure = result
@@ -3001,14 +3003,14 @@ def run_test(translate, options, paths):
                               missing[:1000] if options.on_bad_image == "fail" else missing)
     numbers = sorted(rows)  # they are done in any order
     names, metrics = [all_names[number] for number in numbers], [rows[number] for number in numbers]
-    shown, kinds = "", Pictures._fields
+    shown, kinds = "", DisplayImages._fields
     if options.no_targets:
         kinds = kinds[:2]
     else:
         means = write_metrics(output_dir, names, metrics)
         shown = ", ".join(f"{name} {value:.4g}" for name, value in means.items())
-    write_page(output_dir, output_dir.name, f"{len(names)} pictures {shown}", names, kinds)
-    say(f"wrote {len(names)} of {len(paths)} pictures to {output_dir / 'index.html'}, "
+    write_page(output_dir, output_dir.name, f"{len(names)} images {shown}", names, kinds)
+    say(f"wrote {len(names)} of {len(paths)} images to {output_dir / 'index.html'}, "
         f"{len(names) / seconds:.1f} image/sec")
     if shown:
         say(shown)
@@ -3016,13 +3018,13 @@ def run_test(translate, options, paths):
 
 
 def write_metrics(output_dir, names, metrics):
-    """Writes metrics.csv (a row per picture) and metrics.json (means), returns the means."""
+    """Writes metrics.csv (a row per image) and metrics.json (means), returns the means."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["name", *Metrics._fields])
     writer.writerows([name, *(f"{value:.6g}" for value in row)]
                      for name, row in zip(names, metrics))
-    write_whole(output_dir / "metrics.csv", os.fsencode(text.getvalue()))
+    write_atomic(output_dir / "metrics.csv", os.fsencode(text.getvalue()))
     means = dict(zip(Metrics._fields, (float(value) for value in np.mean(metrics, axis=0))))
     write_json(output_dir / "metrics.json", {"count": len(metrics), **means})
     return means
@@ -3032,49 +3034,49 @@ def write_metrics(output_dir, names, metrics):
 # Mode export: writing, loading back, comparing
 # --------------------------------------------------------------------------------------------------
 
-EXPORT_TOLERANCE = {  # largest difference from the checkpoint's own picture, in 8-bit levels
+EXPORT_TOLERANCE = {  # largest difference from the checkpoint's own image, in 8-bit levels
     "saved_model": 1, "affinelayer": 1, "graph": 1, "tflite": 2, "pict": 64}
-LEAST_SIZE = 8  # of a padded picture: a residual block can reflect 2x2 values, not 1x1
-MOST_LONG = 16  # times as long as wide: longer pictures are scaled to fewer pixels
+LEAST_SIZE = 8  # of a padded image: a residual block can reflect 2x2 values, not 1x1
+MOST_LONG = 16  # times as long as wide: longer images are scaled to fewer pixels
 JPEG_TOLERANCE = 12  # more, where the result is a JPEG file: one level may become another step
 
 
 class Endpoints(NamedTuple):
     """What goes into an exported graph and what comes out; the names are stable."""
 
-    pictures: Any  # "input": [batch, height, width, 3] sRGB 0..1
+    images: Any  # "input": [batch, height, width, 3] sRGB 0..1
     results: Any  # "output": the same
     encoded: Any = None  # "input_bytes": PNG or JPEG files
     encoded_results: Any = None  # "output_bytes"
 
 
-def mirror_pad(pictures, multiple):
+def mirror_pad(images, multiple):
     """Pads [batch, height, width, channels] on all sides to multiples of a size, mirrored as often
     as it takes; returns it with top and left."""
     starts = []
     for axis in (1, 2):
-        size = tf.shape(pictures)[axis]
+        size = tf.shape(images)[axis]
         total = tf.maximum((size + multiple - 1) // multiple * multiple, LEAST_SIZE)
         starts.append((total - size) // 2)
         place = tf.math.floormod(tf.range(total) - starts[-1], 2 * size)
-        pictures = tf.gather(pictures, tf.minimum(place, 2 * size - 1 - place), axis=axis)
-    return pictures, *starts
+        images = tf.gather(images, tf.minimum(place, 2 * size - 1 - place), axis=axis)
+    return images, *starts
 
 
-def translate(pictures, options, size=None):
+def generate(images, options, size=None):
     """The model as others use it: sRGB 0..1 [batch, height, width, 3] -> the same, of any size.
 
     size: height and width to scale to first (as test does: what the network sees, not the sRGB).
     """
     lab, direction = options.lab_colorization, options.which_direction
-    inputs = to_model(pictures, lab, direction)
+    inputs = to_model(images, lab, direction)
     inputs = inputs if size is None else tf.image.resize(inputs, size, method="area")
     multiple = 2**num_halvings(options.generator, options.crop_size)
     _, height, width, _ = inputs.shape.as_list()
     fits = None not in (height, width) and height % multiple == width % multiple == 0 \
         and min(height, width) >= LEAST_SIZE
     padded, top, left = (inputs, 0, 0) if fits else mirror_pad(inputs, multiple)
-    outputs = create_outputs(padded, options, per_picture=True, key=DrawKey(options.seed, 0, None))
+    outputs = create_outputs(padded, options, per_image=True, key=DrawKey(options.seed, 0, None))
     shown = to_rgb(outputs, padded, lab, is_lightness=direction == "BtoA")
     if lab and direction == "BtoA":
         shown = tf.image.grayscale_to_rgb(shown)
@@ -3082,53 +3084,53 @@ def translate(pictures, options, size=None):
     return shown if fits else shown[:, top:top + height, left:left + width]
 
 
-def encode(picture, filetype):
+def encode(image, filetype):
     """sRGB [height, width, 3], clipped to 0..1 -> bytes of a PNG or JPEG file."""
-    pixels = tf.image.convert_image_dtype(picture, tf.uint8, saturate=True)
+    pixels = tf.image.convert_image_dtype(image, tf.uint8, saturate=True)
     return {"png": tf.image.encode_png, "jpeg": tf.image.encode_jpeg}[filetype](pixels)
 
 
-def translate_encoded(contents, options):
-    """`translate` from the bytes of a PNG or JPEG file [] to those of another, of the same size.
+def generate_encoded(contents, options):
+    """`generate` from the bytes of a PNG or JPEG file [] to those of another, of the same size.
 
     The shorter side is scaled to crop_size, at which the model has learnt, and the result back.
     """
-    picture, crop_size = decode_picture(contents), options.crop_size
-    size = tf.cast(tf.shape(picture)[:2], tf.float32)
-    # training has squeezed pictures that are aspect_ratio times as wide as high into squares
+    image, crop_size = decode_image(contents), options.crop_size
+    size = tf.cast(tf.shape(image)[:2], tf.float32)
+    # training has squeezed images that are aspect_ratio times as wide as high into squares
     sides = size / [1.0, options.aspect_ratio]
     scale = crop_size / tf.maximum(tf.reduce_min(sides), tf.reduce_max(sides) / MOST_LONG)
     scaled = tf.maximum(tf.round(sides * scale), 1)
     # what is a square but for one of its pixels is one
     is_square = tf.abs(scaled - crop_size) * tf.reduce_min(size) <= crop_size
     scaled = tf.cast(tf.where(is_square, tf.fill([2], float(crop_size)), scaled), tf.int32)
-    result = translate(picture[tf.newaxis], options, scaled)
-    return encode(scale_back(result[0], tf.shape(picture)[:2]), options.output_filetype)
+    result = generate(image[tf.newaxis], options, scaled)
+    return encode(scale_back(result[0], tf.shape(image)[:2]), options.output_filetype)
 
 
 def build_any_size(options):
     """The Endpoints of SavedModel and frozen graph."""
-    pictures = tf.placeholder(tf.float32, [None, None, None, 3], "input")
-    results = tf.identity(translate(pictures, options), "output")
+    images = tf.placeholder(tf.float32, [None, None, None, 3], "input")
+    results = tf.identity(generate(images, options), "output")
     encoded = tf.placeholder(tf.string, [None], "input_bytes")
-    encoded_results = tf.map_fn(lambda contents: translate_encoded(contents, options), encoded,
+    encoded_results = tf.map_fn(lambda contents: generate_encoded(contents, options), encoded,
                                 fn_output_signature=tf.string)
-    return Endpoints(pictures, results, encoded, tf.identity(encoded_results, "output_bytes"))
+    return Endpoints(images, results, encoded, tf.identity(encoded_results, "output_bytes"))
 
 
 def build_one_size(options):
-    """The Endpoints of TFLite: one picture of the model's size."""
-    pictures = tf.placeholder(tf.float32, [1, options.crop_size, options.crop_size, 3], "input")
-    return Endpoints(pictures, tf.identity(translate(pictures, options), "output"))
+    """The Endpoints of TFLite: one image of the model's size."""
+    images = tf.placeholder(tf.float32, [1, options.crop_size, options.crop_size, 3], "input")
+    return Endpoints(images, tf.identity(generate(images, options), "output"))
 
 
 def build_affinelayer(options):
-    """affinelayer's export: from base64 picture to base64 picture. The collections `inputs` and
+    """affinelayer's export: from base64 image to base64 image. The collections `inputs` and
     `outputs` hold JSON with the tensors' names."""
     key = tf.placeholder(tf.string, [1])
     encoded = tf.placeholder(tf.string, [1])
-    picture = decode_picture(tf.decode_base64(encoded[0]))[tf.newaxis]
-    result = translate(picture, options, [options.crop_size, options.crop_size])
+    image = decode_image(tf.decode_base64(encoded[0]))[tf.newaxis]
+    result = generate(image, options, [options.crop_size, options.crop_size])
     contents = encode(result[0], options.output_filetype)
     result = tf.encode_base64(contents)[tf.newaxis]
     tf.add_to_collection("inputs", json.dumps({"key": key.name, "input": encoded.name}))
@@ -3142,7 +3144,7 @@ def write_saved_model(sess, ends, folder):
     info = tf.saved_model.build_tensor_info
     signatures = {
         "serving_default": tf.saved_model.build_signature_def(
-            {"input": info(ends.pictures)}, {"output": info(ends.results)},
+            {"input": info(ends.images)}, {"output": info(ends.results)},
             tf.saved_model.PREDICT_METHOD_NAME),
         # TensorFlow Serving sends and takes names that end in _bytes as {"b64": ...}
         "encoded": tf.saved_model.build_signature_def(
@@ -3168,19 +3170,19 @@ def write_graph(sess, ends, folder):
     """Writes graph.pb: the graph with its weights as constants."""
     outputs = [ends.results.op.name, ends.encoded_results.op.name]
     frozen = tf.graph_util.convert_variables_to_constants(sess, sess.graph.as_graph_def(), outputs)
-    write_whole(folder / "graph.pb", frozen.SerializeToString())
+    write_atomic(folder / "graph.pb", frozen.SerializeToString())
 
 
 def write_tflite(sess, ends, folder):
     """Writes model.tflite."""
-    converter = tf.lite.TFLiteConverter.from_session(sess, [ends.pictures], [ends.results])
-    write_whole(folder / "model.tflite", converter.convert())
+    converter = tf.lite.TFLiteConverter.from_session(sess, [ends.images], [ends.results])
+    write_atomic(folder / "model.tflite", converter.convert())
 
 
 def write_pict(sess, _ends, folder):
     """Writes model.pict."""
     names = {variable.op.name: variable for variable in tf.trainable_variables("generator/")}
-    write_whole(folder / "model.pict", encode_pict(sess.run(names)))
+    write_atomic(folder / "model.pict", encode_pict(sess.run(names)))
 
 
 EXPORTERS = {  # format -> builder, writer, the file to load
@@ -3210,7 +3212,7 @@ def load_export(path):
     except (tf.errors.OpError, DecodeError, OSError, ValueError, KeyError, IndexError) as error:
         if isinstance(error, UserError):
             raise
-        raise UserError(f"--model {path} cannot be loaded ({reason_of(error)}): "
+        raise UserError(f"--model {path} cannot be loaded ({describe_error(error)}): "
                         "export it again") from None
 
 
@@ -3242,7 +3244,7 @@ def load_graph(path):
 
 
 def load_tflite(path):
-    """load_export of a TFLite file: any picture is scaled to its size and back."""
+    """load_export of a TFLite file: any image is scaled to its size and back."""
     with warnings.catch_warnings(), quiet_stderr():
         warnings.simplefilter("ignore")  # that another package will take the interpreter over
         interpreter = tf.lite.Interpreter(str(path))
@@ -3250,16 +3252,16 @@ def load_tflite(path):
     source, target = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
     with tf.Graph().as_default() as graph:
         contents = tf.placeholder(tf.string, [])
-        picture = decode_picture(contents)
-        fed = tf.image.resize(picture, source["shape"][1:3], method="area"), tf.shape(picture)
+        image = decode_image(contents)
+        fed = tf.image.resize(image, source["shape"][1:3], method="area"), tf.shape(image)
         result = tf.placeholder(tf.float32, [1, None, None, 3])
         size = tf.placeholder(tf.int32, [2])
         encoded = encode(scale_back(result[0], size), "png")
         sess = tf.Session(graph=graph, config=session_config())
 
-    def run(picture_bytes):
+    def run(image_bytes):
         """In, through the interpreter, out."""
-        pixels, shape = sess.run(fed, {contents: picture_bytes})
+        pixels, shape = sess.run(fed, {contents: image_bytes})
         interpreter.set_tensor(source["index"], pixels[np.newaxis])
         interpreter.invoke()
         return sess.run(encoded, {result: interpreter.get_tensor(target["index"]),
@@ -3275,31 +3277,31 @@ def load_pict(path):
                          "precision": "float32"})
     with tf.Graph().as_default() as graph:
         contents = tf.placeholder(tf.string, [])
-        result = translate_encoded(contents, options)
+        result = generate_encoded(contents, options)
         sess = tf.Session(graph=graph, config=session_config())
         load_variables(sess, stored, tf.global_variables(), options)
         return sess.make_callable(result, [contents])
 
 
 def draw_example(height, width):
-    """A picture of waves and edges in all colours, [height, width, 3] uint8."""
+    """An image of waves and edges in all colours, [height, width, 3] uint8."""
     y, x = np.mgrid[:height, :width] / [[[height]], [[width]]]
     waves = [np.sin(20 * x * (1 + y)), np.cos(31 * y), np.sign(np.sin(25 * (x + y)))]
     return np.uint8(127.5 + 127 * np.stack(waves, axis=2))
 
 
-def own_results(stored, options, pictures):
-    """What test mode's network makes of pictures, each uint8 [height, width, 3]: for each
-    {file type: a file's bytes}, of the picture's size."""
+def checkpoint_results(stored, options, images):
+    """What test mode's network makes of images, each uint8 [height, width, 3]: for each
+    {file type: a file's bytes}, of the image's size."""
     lab, direction = options.lab_colorization, options.which_direction
     with tf.Graph().as_default() as graph:
         files = []
-        for picture in pictures:
-            inputs = to_model(tf.constant(picture[np.newaxis] / 255, tf.float32), lab, direction)
+        for image in images:
+            inputs = to_model(tf.constant(image[np.newaxis] / 255, tf.float32), lab, direction)
             inputs = tf.image.resize(inputs, [options.crop_size] * 2, method="area")
             outputs = create_outputs(inputs, options, key=DrawKey(options.seed, 0, None))
             shown = to_rgb(outputs, inputs, lab, is_lightness=direction == "BtoA")
-            shown = scale_back(shown[0], picture.shape[:2])
+            shown = scale_back(shown[0], image.shape[:2])
             rgb = shown if shown.shape[2] == 3 else tf.image.grayscale_to_rgb(shown)
             files.append({filetype: encode(rgb, filetype) for filetype in ("png", "jpeg")})
         with tf.Session(graph=graph, config=session_config()) as sess:
@@ -3318,25 +3320,25 @@ def largest_difference(results, contents):
 
 def export(options):
     """Writes a model that stands alone in each --export_format, and proves it: each is loaded back,
-    run on a picture and compared with the checkpoint's own result. Returns the exit code."""
+    run on an image and compared with the checkpoint's own result. Returns the exit code."""
     options = with_options(options, export_format=[*dict.fromkeys(options.export_format)])
     stored = open_checkpoint(options.checkpoint)
-    told = infer_options(stored.shapes)
+    inferred = infer_options(stored.shapes)
     unlike = [name for name in MODEL_OPTIONS if name not in ("which_direction", "ndf", "patch_size",
-              "unconditional") and told.get(name, "zero") != getattr(options, name)]
+              "unconditional") and inferred.get(name, "zero") != getattr(options, name)]
     if "pict" in options.export_format and unlike:
         raise UserError(f"--export_format pict cannot hold --{unlike[0]} "
                         f"{getattr(options, unlike[0])}: choose another format")
     say(f"loading model from {stored.path}")
     output_dir, size = Path(options.output_dir), options.crop_size
-    pictures = [draw_example(size, width) for width in (size, round(size * options.aspect_ratio))]
-    results = own_results(stored, options, pictures)
-    with hold_folder(output_dir):
+    images = [draw_example(size, width) for width in (size, round(size * options.aspect_ratio))]
+    results = checkpoint_results(stored, options, images)
+    with lock_folder(output_dir):
         for path in output_dir.glob(".export-*"):  # of one that was killed
             remove(path)
         with tempfile.TemporaryDirectory(prefix=".export-", dir=output_dir) as folder:
             for name in options.export_format:
-                make_export(name, Path(folder) / name, stored, options, pictures, results)
+                create_verified_export(name, Path(folder) / name, stored, options, images, results)
             for path in find_results(output_dir, "export"):
                 remove(path)
             for name in options.export_format:
@@ -3347,14 +3349,14 @@ def export(options):
     return 0
 
 
-def make_export(name, folder, stored, options, pictures, results):
-    """Writes one format into a new folder and compares what it gives for pictures with results."""
+def create_verified_export(name, folder, stored, options, images, results):
+    """Writes one format into a new folder and compares what it gives for images with results."""
     write_export(name, folder, stored, options)
     # those that take any size know --aspect_ratio, the others take the square
     shape = 1 if EXPORTERS[name][0] is build_any_size else 0
-    verify_export(name, folder, results[shape], pictures[shape])
+    verify_export(name, folder, results[shape], images[shape])
     if name == "saved_model":
-        verify_floats(folder, results[0], pictures[0])
+        verify_floats(folder, results[0], images[0])
 
 
 def write_export(name, folder, stored, options):
@@ -3370,24 +3372,24 @@ def write_export(name, folder, stored, options):
 
 def check_difference(what, difference, tolerance):
     """Says how far a format is from the checkpoint. Raises TrainingError where too far."""
-    say(f"{what}: largest difference from the checkpoint's picture {difference:.0f} of 255, "
+    say(f"{what}: largest difference from the checkpoint's image {difference:.0f} of 255, "
           f"allowed {tolerance}")
     if difference > tolerance:
-        raise TrainingError(f"--export_format {what} gives another picture than the checkpoint: "
+        raise TrainingError(f"--export_format {what} gives another image than the checkpoint: "
                             "nothing is written")
 
 
-def verify_export(name, folder, results, picture):
+def verify_export(name, folder, results, image):
     """Loads one format back and compares its result. Raises TrainingError where it differs."""
     from PIL import Image
     file = io.BytesIO()
-    Image.fromarray(picture).save(file, "PNG")
+    Image.fromarray(image).save(file, "PNG")
     contents = load_export(folder / EXPORTERS[name][2])(file.getvalue())
     difference, kind = largest_difference(results, contents)
     check_difference(name, difference, EXPORT_TOLERANCE[name] + JPEG_TOLERANCE * (kind == "jpeg"))
 
 
-def verify_floats(folder, results, picture):
+def verify_floats(folder, results, image):
     """`verify_export` of the SavedModel's signature serving_default."""
     from PIL import Image
     expected = np.asarray(Image.open(io.BytesIO(results["png"])), np.float32)
@@ -3395,7 +3397,7 @@ def verify_floats(folder, results, picture):
         meta = tf.saved_model.load(sess, [tf.saved_model.SERVING], str(folder))
         signature = meta.signature_def["serving_default"]
         got = sess.run(signature.outputs["output"].name, {
-            signature.inputs["input"].name: picture[np.newaxis].astype(np.float32) / 255})
+            signature.inputs["input"].name: image[np.newaxis].astype(np.float32) / 255})
     levels = np.floor(np.clip(got[0], 0, 1) * 255.5)  # as convert_image_dtype does
     check_difference("saved_model, floats", np.abs(levels - expected).max(),
                      EXPORT_TOLERANCE["saved_model"])
@@ -3426,12 +3428,12 @@ def read_options(checkpoint):
     folder = Path(checkpoint) if os.path.isdir(checkpoint) else Path(checkpoint).parent
     path = folder / "options.json"
     if str(checkpoint).endswith(".pict") or not path.exists():
-        told = infer_options(open_checkpoint(checkpoint).shapes)
-        if not told:
+        inferred = infer_options(open_checkpoint(checkpoint).shapes)
+        if not inferred:
             raise UserError(f"--checkpoint {checkpoint} holds no generator: name another")
         # its half of the pairs and a discriminator are for the command line to say
-        unknown = {"which_direction", *DISCRIMINATOR_OPTIONS} - told.keys()
-        return {name: value for name, value in {**MODEL_OPTIONS, **told}.items()
+        unknown = {"which_direction", *DISCRIMINATOR_OPTIONS} - inferred.keys()
+        return {name: value for name, value in {**MODEL_OPTIONS, **inferred}.items()
                 if name not in unknown}
     try:
         stored = json.loads(path.read_text(encoding="utf-8"))
@@ -3511,7 +3513,7 @@ def check_results(options):
                         "choose another --output_dir")
 
 
-def check_folders(options, given):
+def check_folders(options, explicit):
     """Raises UserError where the folders cannot be what the mode needs; makes nothing."""
     for name in ("input_dir", "output_dir", "checkpoint"):
         path = getattr(options, name)
@@ -3531,7 +3533,8 @@ def check_folders(options, given):
     if checkpoint is not None and not os.path.isdir(checkpoint) \
             and not os.path.exists(f"{checkpoint}.index") \
             and not (checkpoint.endswith(".pict") and os.path.isfile(checkpoint)):
-        hint = "name a training folder" if "checkpoint" in given else "name one with --checkpoint"
+        hint = "name a training folder" if "checkpoint" in explicit \
+            else "name one with --checkpoint"
         raise UserError(f"--checkpoint {checkpoint} is no folder, checkpoint or .pict file: {hint}")
     output_dir = Path(options.output_dir)
     if output_dir.exists() and not output_dir.is_dir():
@@ -3545,29 +3548,29 @@ def check_folders(options, given):
         raise UserError(f"--output_dir {output_dir} is not writable: choose another")
     if options.input_dir and Path(options.input_dir).resolve() in (
             output_dir.resolve(), (output_dir / "images").resolve()):
-        raise UserError(f"--output_dir {output_dir} would hold the results among the pictures of "
+        raise UserError(f"--output_dir {output_dir} would hold the results among the images of "
                         "--input_dir: choose another")
     check_results(options)
 
 
-def check_combinations(options, given):
+def check_combinations(options, explicit):
     """Raises UserError where options make no sense together. What a checkpoint brought along and
     does no harm passes: only what was given is held against the user."""
     size, below = options.crop_size, options.crop_size // 32 * 32
     endless = options.max_steps is None and options.max_epochs is None
     discriminator_only = [name for name in (
         "patch_size", "unconditional", "gan_loss", "feature_weight", "discrim_weight",
-        "label_smoothing", "diffaugment") if name in given]
+        "label_smoothing", "diffaugment") if name in explicit]
     for refused, text in (
         (size % 32, f"--crop_size {size} is no multiple of 32: take {below} or {below + 32}"),
         (options.scale_size < size,
          f"--scale_size {options.scale_size} is below --crop_size {size}: take at least that"),
         (options.bottleneck_norm and (options.generator == "resnet" or options.norm != "batch")
-         and "bottleneck_norm" in given,
+         and "bottleneck_norm" in explicit,
          "--bottleneck_norm needs a U-Net with --norm batch: leave it out"),
         (options.separable_conv and options.padding == "reflect",
          "--padding reflect goes with no --separable_conv: leave one out"),
-        (options.no_dropout and options.test_dropout and {"no_dropout", "test_dropout"} & given,
+        (options.no_dropout and options.test_dropout and {"no_dropout", "test_dropout"} & explicit,
          "--test_dropout needs a model with dropout: leave --no_dropout out"),
         (options.gan_weight == 0 and options.l1_weight == 0,
          "--gan_weight 0 and --l1_weight 0 leave nothing to learn: raise one"),
@@ -3585,17 +3588,17 @@ def check_combinations(options, given):
         (options.lr_decay != "none" and endless and options.mode == "train",
          f"--lr_decay {options.lr_decay} needs an end: give --max_steps, --max_epochs or "
          "--lr_decay none"),
-        (options.lr_decay == "none" and {"decay_from", "decay_from_epoch"} & given,
+        (options.lr_decay == "none" and {"decay_from", "decay_from_epoch"} & explicit,
          "--decay_from needs a decay: give --lr_decay linear or cosine"),
-        ({"decay_from", "decay_from_epoch"} <= given,
+        ({"decay_from", "decay_from_epoch"} <= explicit,
          "--decay_from and --decay_from_epoch say the same: leave one out"),
         (round(size * options.aspect_ratio) < 11,
-         f"--aspect_ratio {options.aspect_ratio} leaves a picture less than 11 pixels wide: "
+         f"--aspect_ratio {options.aspect_ratio} leaves an image less than 11 pixels wide: "
          "take a larger"),
         ((options.resume or options.overwrite) and options.mode != "train",
          f"--{'resume' if options.resume else 'overwrite'} is for --mode train: leave it out"),
         (options.cache and options.mode != "train",
-         f"--cache {options.cache} is for --mode train, others take each picture once: "
+         f"--cache {options.cache} is for --mode train, others take each image once: "
          "leave it out"),
         (options.no_targets and options.mode != "test",
          "--no_targets is for --mode test: training needs pairs"),
@@ -3611,13 +3614,13 @@ def check_combinations(options, given):
             raise UserError(text)
 
 
-def merge_stored(values, given, stored, kept):
+def merge_options(values, explicit, stored, kept):
     """values, but with the stored ones but for those named in `kept`. A given value that gives way
     is named on stderr."""
     for name, value in stored.items():
         if name in kept:
             continue
-        if name in given and value != values[name]:
+        if name in explicit and value != values[name]:
             say(f"--{name} {values[name]} gives way to the model's own: {value}", sys.stderr)
         values = {**values, name: value}
     return values
@@ -3633,7 +3636,7 @@ def parse_args(argv=None):
     parser = create_parser()
     values = vars(parser.parse_args(argv))
     unset = argparse.Namespace(**dict.fromkeys(values))
-    given = {name for name, value in vars(parser.parse_args(argv, unset)).items()
+    explicit = {name for name, value in vars(parser.parse_args(argv, unset)).items()
              if value is not None}
     if values["resume"] and values["input_dir"] is None and values["output_dir"] is not None \
             and read_mode(values["output_dir"]) == "train":
@@ -3642,14 +3645,14 @@ def parse_args(argv=None):
     training, resume = values["mode"] == "train", values["resume"]
     if resume and (values["overwrite"] or values["checkpoint"] and training):
         raise UserError("--resume goes with neither --overwrite nor --checkpoint: choose one")
-    check_folders(Options(**values), given)
+    check_folders(Options(**values), explicit)
 
     if training and resume:
         stored = {"precision": "float32", **read_options(values["output_dir"])}  # older runs' own
-        now = given - {*MODEL_OPTIONS, "seed"} | {"mode", "output_dir", "resume", "overwrite"}
+        now = explicit - {*MODEL_OPTIONS, "seed"} | {"mode", "output_dir", "resume", "overwrite"}
         for together in ({"max_steps", "max_epochs"}, {"decay_from", "decay_from_epoch"}):
-            now |= together if given & together else set()  # a new one takes the old one's place
-        values = merge_stored(values, given, stored, now)
+            now |= together if explicit & together else set()  # a new one takes the old one's place
+        values = merge_options(values, explicit, stored, now)
     elif values["checkpoint"] is not None:
         stored = read_options(values["checkpoint"])
         restored = {name: value for name, value in stored.items()
@@ -3657,15 +3660,15 @@ def parse_args(argv=None):
         own = {*MODEL_OPTIONS}
         if stored.get("gan_weight") == 0:  # then it has no discriminator
             own -= {*DISCRIMINATOR_OPTIONS}
-        values = merge_stored(values, given, restored, given - own)
-    if "scale_size" not in given and not resume:
+        values = merge_options(values, explicit, restored, explicit - own)
+    if "scale_size" not in explicit and not resume:
         values["scale_size"] = round(values["crop_size"] * 286 / 256)  # the paper's share
     if values["seed"] is None:
         values["seed"] = random.randrange(2**31)
     if values["precision"] == "auto" and not training:
         values["precision"] = "float32"
     options = Options(**values)
-    check_combinations(options, given)
+    check_combinations(options, explicit)
     return options
 
 
@@ -3692,9 +3695,9 @@ def main(argv=None):
     except OSError as error:
         text = f"{error}: make room or check the path; the same command goes on"
     except tf.errors.ResourceExhaustedError as error:
-        text = f"out of memory ({reason_of(error)}): {advise_memory(options)}"
+        text = f"out of memory ({describe_error(error)}): {advise_memory(options)}"
     except tf.errors.OpError as error:
-        text = f"TensorFlow cannot go on: {reason_of(error)}"
+        text = f"TensorFlow cannot go on: {describe_error(error)}"
     warn(f"error: {printable(text)}")
     return 1
 

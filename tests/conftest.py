@@ -63,12 +63,12 @@ def draw(seed, *shape, low=-1.0, high=1.0):
     return np.random.default_rng(seed).uniform(low, high, shape).astype(np.float32)
 
 
-def smooth_pictures(seed, batch, channels=3, size=256):
+def smooth_images(seed, batch, channels=3, size=256):
     """[batch, size, size, channels] -1..1: slow waves, each channel another."""
     y, x = np.mgrid[:size, :size] / size
     waves = np.random.default_rng(seed).uniform(0.5, 3, [batch, channels, 3])
-    return np.stack([np.stack([np.sin(6 * (a * x + b * y + c)) for a, b, c in picture], axis=-1)
-                     for picture in waves]).astype(np.float32)
+    return np.stack([np.stack([np.sin(6 * (a * x + b * y + c)) for a, b, c in image], axis=-1)
+                     for image in waves]).astype(np.float32)
 
 
 @pytest.fixture

@@ -21,13 +21,13 @@ def run(*arguments):
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
-    """A folder with pictures/, and run/: a model with batch norm everywhere, as affinelayer's."""
+    """A folder with images/, and run/: a model with batch norm everywhere, as affinelayer's."""
     root = tmp_path_factory.mktemp("model")
-    (root / "pictures").mkdir()
+    (root / "images").mkdir()
     pixels = np.random.default_rng(1).integers(0, 256, (2, 16, 32, 3), np.uint8)
-    for number, picture in enumerate(pixels):
-        Image.fromarray(picture).resize((64, 32)).save(root / "pictures" / f"{number}.png")
-    assert run("--mode", "train", "--input_dir", root / "pictures", "--output_dir", root / "run",
+    for number, image in enumerate(pixels):
+        Image.fromarray(image).resize((64, 32)).save(root / "images" / f"{number}.png")
+    assert run("--mode", "train", "--input_dir", root / "images", "--output_dir", root / "run",
                "--crop_size", 32, "--ngf", 3, "--ndf", 2, "--bottleneck_norm", "--seed", 3,
                "--max_steps", 2, "--ema_generator", 0.5) == 0
     return root
@@ -52,8 +52,8 @@ def write(folder, arrays, options=None):
 
 
 def outputs(model, checkpoint, out, *flags):
-    """The pictures that a checkpoint gives, [batch, height, width, 3]."""
-    assert run("--mode", "test", "--input_dir", model / "pictures", "--checkpoint", checkpoint,
+    """The images that a checkpoint gives, [batch, height, width, 3]."""
+    assert run("--mode", "test", "--input_dir", model / "images", "--checkpoint", checkpoint,
                "--output_dir", out, *flags) == 0
     return np.stack([np.asarray(Image.open(path), int)
                      for path in sorted((out / "images").glob("*-outputs.png"))])
@@ -91,7 +91,7 @@ def test_the_oldest_names_load_and_missing_biases_are_zero(model, tmp_path, caps
     assert not any("conv2d" in name for name in read(old))
     np.testing.assert_array_equal(outputs(model, old, tmp_path / "out2"), expected)
     capsys.readouterr()
-    assert run("--mode", "train", "--input_dir", model / "pictures", "--checkpoint", old,
+    assert run("--mode", "train", "--input_dir", model / "images", "--checkpoint", old,
                "--output_dir", tmp_path / "more", "--max_steps", 1, "--lr", 1e-9) == 0
     printed = capsys.readouterr().out
     # Adam's state of the kernels came along, that of the new biases starts anew
@@ -111,7 +111,7 @@ def test_what_is_missing_on_either_side_is_named_once(model, tmp_path, capsys):
     arrays["stranger"] = np.zeros(2, np.float32)
     folder = write(tmp_path / "odd", arrays, {"ngf": 3, "ndf": 2, "crop_size": 32})
     capsys.readouterr()
-    assert run("--mode", "train", "--input_dir", model / "pictures", "--checkpoint", folder,
+    assert run("--mode", "train", "--input_dir", model / "images", "--checkpoint", folder,
                "--output_dir", tmp_path / "more", "--max_steps", 1) == 0
     lines = capsys.readouterr().out.splitlines()
     assert "not in the checkpoint, starts anew: discriminator/layer_2/conv2d/bias" in lines
@@ -137,7 +137,7 @@ def test_another_shape_names_variable_shapes_and_option(model, tmp_path, capsys,
                                                         hint):
     stored = {"ngf": 3, "ndf": 2, "crop_size": 32, **change}
     folder = write(tmp_path / "other", plain(read(model / "run")), stored)
-    code = run("--mode", "test", "--input_dir", model / "pictures", "--checkpoint", folder,
+    code = run("--mode", "test", "--input_dir", model / "images", "--checkpoint", folder,
                "--output_dir", tmp_path / "out")
     printed = capsys.readouterr()
     if first is None:  # fits, and says what it leaves
@@ -168,7 +168,8 @@ def test_sizes_of_one_table_explain_nothing(options):
                  for number in range(2, 8)}}  # seven layers: 128, or 384 as three times that
     for size, expected in ((384, "another model's"), (128, "another model's"),
                            (256, "--crop_size 128? its options say 256")):
-        assert expected in pix2pix.explain(shapes, pix2pix.with_options(options, crop_size=size))
+        sized = pix2pix.with_options(options, crop_size=size)
+        assert expected in pix2pix.explain_mismatch(shapes, sized)
 
 
 @pytest.mark.parametrize("flags", [
@@ -177,21 +178,21 @@ def test_sizes_of_one_table_explain_nothing(options):
     "--separable_conv", "--patch_size 1", "--patch_size 16", "--patch_size 286", "--unconditional",
     "--lab_colorization", "--lab_colorization --which_direction BtoA", "--ngf 5 --ndf 3"])
 def test_options_are_told_by_variables(tmp_path, flags):
-    given = ["--mode", "train", "--input_dir", str(tmp_path), "--ngf", "2", "--ndf", "4",
+    explicit = ["--mode", "train", "--input_dir", str(tmp_path), "--ngf", "2", "--ndf", "4",
              "--output_dir", str(tmp_path / "run"), "--precision", "float32", *flags.split()]
-    options = pix2pix.parse_args(given)
+    options = pix2pix.parse_args(explicit)
     size = options.crop_size
-    depths = pix2pix.picture_channels(options.lab_colorization, options.which_direction)
+    depths = pix2pix.pair_channels(options.lab_colorization, options.which_direction)
     with tf.Graph().as_default():
         tf.train.get_or_create_global_step()
-        pix2pix.create_pass(pix2pix.Examples(tf.zeros([1], tf.int64), *(
+        pix2pix.create_tower(pix2pix.Examples(tf.zeros([1], tf.int64), *(
             tf.zeros([1, size, size, depth]) for depth in depths)), options,
             pix2pix.DrawKey(1, 2))
         shapes = {variable.op.name: variable.shape.as_list()
                   for variable in tf.trainable_variables()}
-    told = pix2pix.infer_options(shapes)
-    assert told == {name: getattr(options, name) for name in told}
-    assert set(pix2pix.MODEL_OPTIONS) - set(told) <= {"which_direction", "padding"}
+    inferred = pix2pix.infer_options(shapes)
+    assert inferred == {name: getattr(options, name) for name in inferred}
+    assert set(pix2pix.MODEL_OPTIONS) - set(inferred) <= {"which_direction", "padding"}
 
 
 def test_an_averaged_generator_serves_in_test_and_can_be_left(model, tmp_path):
@@ -212,7 +213,7 @@ def test_an_averaged_generator_serves_in_test_and_can_be_left(model, tmp_path):
 def test_an_average_that_a_checkpoint_lacks_starts_from_its_weights(model, tmp_path):
     folder = write(tmp_path / "plain", plain(read(model / "run")),
                    {"ngf": 3, "ndf": 2, "crop_size": 32})
-    assert run("--mode", "train", "--input_dir", model / "pictures", "--checkpoint", folder,
+    assert run("--mode", "train", "--input_dir", model / "images", "--checkpoint", folder,
                "--output_dir", tmp_path / "more", "--max_steps", 1, "--lr", 1e-9,
                "--ema_generator", 0.999) == 0
     more = read(tmp_path / "more")
@@ -232,7 +233,7 @@ def test_a_folder_that_was_moved_or_lost_its_state_file(model, tmp_path, state):
         (folder / "checkpoint").write_bytes(state)
     (folder / "model-final.index").write_bytes(b"")
     assert pix2pix.open_checkpoint(folder).path == str(folder / "model-12")
-    assert run("--mode", "train", "--input_dir", model / "pictures", "--output_dir", folder,
+    assert run("--mode", "train", "--input_dir", model / "images", "--output_dir", folder,
                "--resume", "--max_steps", 3) == 0
     assert pix2pix.open_checkpoint(folder).path == str(folder / "model-3")
 
@@ -243,7 +244,7 @@ def test_damage_is_one_line(model, tmp_path, capsys):
     index.write_bytes(index.read_bytes()[:40])
     (tmp_path / "cut.pict").write_bytes(struct.pack(">I", 10) + b"[]")
     for checkpoint in (folder, tmp_path / "cut.pict"):
-        assert run("--mode", "test", "--input_dir", model / "pictures", "--checkpoint", checkpoint,
+        assert run("--mode", "test", "--input_dir", model / "images", "--checkpoint", checkpoint,
                    "--output_dir", tmp_path / "out") == 2
         error = capsys.readouterr().err
         assert error.count("\n") == 1 and "cut" in error
@@ -318,7 +319,7 @@ def test_a_pict_file_works_as_checkpoint(model, tmp_path, capsys):
     got = outputs(model, pict, tmp_path / "out2")
     assert 0 < np.abs(got - expected).mean() < 8
     capsys.readouterr()
-    assert run("--mode", "train", "--input_dir", model / "pictures", "--checkpoint", pict,
+    assert run("--mode", "train", "--input_dir", model / "images", "--checkpoint", pict,
                "--output_dir", tmp_path / "more", "--ndf", 2, "--max_steps", 1, "--lr", 1e-9) == 0
     printed = capsys.readouterr().out
     assert "starts anew: discriminator/layer_1/conv2d/bias, discriminator/" in printed
@@ -329,7 +330,7 @@ def test_a_pict_file_works_as_checkpoint(model, tmp_path, capsys):
 
 
 @pytest.mark.skipif(not PICT_DIR.exists(), reason="needs ../shared")
-def test_a_pict_file_of_affinelayers_gives_its_pictures(tmp_path):
+def test_a_pict_file_of_affinelayers_gives_its_images(tmp_path):
     assert run("--mode", "test", "--checkpoint", PICT_DIR / "doodle2face_ngf16.pict",
                "--input_dir", PICT_DIR / "inputs", "--no_targets", "--output_dir",
                tmp_path / "out") == 0

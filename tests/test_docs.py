@@ -1,4 +1,4 @@
-"""The docs tell the truth: flags, defaults, commands, links and pictures."""
+"""The docs tell the truth: flags, defaults, commands, links and images."""
 
 import importlib.util
 import re
@@ -92,12 +92,12 @@ def test_tools_are_documented():
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_links_and_pictures_exist(page):
+def test_links_and_images_exist(page):
     for target in re.findall(r"\]\(([^)#]+?)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
         if not target.startswith("http"):
             assert (page.parent / target).exists(), target
 
 
-def test_pictures_are_small():
+def test_images_are_small():
     sizes = [path.stat().st_size for path in (ROOT / "docs/images").iterdir()]
     assert sum(sizes) < 8e6 and max(sizes) < 1e6

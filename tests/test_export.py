@@ -1,4 +1,4 @@
-"""Export: every format against the checkpoint's own pictures, through its own loader and ours."""
+"""Export: every format against the checkpoint's own images, through its own loader and ours."""
 
 import base64
 import io
@@ -25,15 +25,15 @@ def main(*arguments):
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
-    """A folder with pictures/, a trained run/, its test out/ and its export/ in every format."""
+    """A folder with images/, a trained run/, its test out/ and its export/ in every format."""
     root = tmp_path_factory.mktemp("model")
-    (root / "pictures").mkdir()
+    (root / "images").mkdir()
     pixels = np.random.default_rng(2).integers(0, 256, (1, 5, 10, 3), np.uint8)
-    Image.fromarray(pixels[0]).resize((128, 64)).save(root / "pictures/one.png")
-    assert main("--mode", "train", "--input_dir", root / "pictures", "--output_dir", root / "run",
+    Image.fromarray(pixels[0]).resize((128, 64)).save(root / "images/one.png")
+    assert main("--mode", "train", "--input_dir", root / "images", "--output_dir", root / "run",
                 "--crop_size", 64, "--ngf", 4, "--gan_weight", 0, "--seed", 3, "--max_steps", 30,
                 "--lr", 0.002) == 0
-    assert main("--mode", "test", "--input_dir", root / "pictures", "--checkpoint", root / "run",
+    assert main("--mode", "test", "--input_dir", root / "images", "--checkpoint", root / "run",
                 "--output_dir", root / "out") == 0
     assert main("--mode", "export", "--checkpoint", root / "run", "--output_dir", root / "export",
                 "--export_format", *FORMATS) == 0
@@ -41,8 +41,8 @@ def model(tmp_path_factory):
 
 
 def pixels(source):
-    with Image.open(source) as picture:
-        return np.asarray(picture.convert("RGB"), int)
+    with Image.open(source) as image:
+        return np.asarray(image.convert("RGB"), int)
 
 
 def png(array):
@@ -52,15 +52,15 @@ def png(array):
 
 
 def unpack(contents):
-    """A picture file's pixels."""
+    """An image file's pixels."""
     return pixels(io.BytesIO(contents))
 
 
 @pytest.mark.parametrize("file", ["", "saved_model.pb", "export.meta", "graph.pb", "model.tflite",
                                   "model.pict"])
-def test_each_format_gives_the_pictures_of_test(model, file):
-    translate = pix2pix.load_export(model / "export" / file)
-    got = unpack(translate((model / "out/images/one-inputs.png").read_bytes()))
+def test_each_format_gives_the_images_of_test(model, file):
+    generate = pix2pix.load_export(model / "export" / file)
+    got = unpack(generate((model / "out/images/one-inputs.png").read_bytes()))
     expected = pixels(model / "out/images/one-outputs.png")
     difference = np.abs(got - expected)
     # test's inputs were not rounded to 8 bits; .pict rounds every weight
@@ -81,7 +81,7 @@ def test_saved_model_has_both_signatures_for_any_batch_and_size(model):
         batch = draw(1, 3, 64, 64, 3, low=0, high=1)
         results = call(batch)
         assert results.shape == batch.shape and 0 <= results.min() < results.max() <= 1
-        for index in range(3):  # a picture's result does not depend on its neighbours
+        for index in range(3):  # an image's result does not depend on its neighbours
             np.testing.assert_allclose(call(batch[index:index + 1])[0], results[index], atol=1e-5)
         assert np.abs(results[0] - results[1]).mean() > 1e-3
         odd = draw(2, 1, 70, 41, 3, low=0, high=1)
@@ -103,7 +103,7 @@ def test_saved_model_has_both_signatures_for_any_batch_and_size(model):
         assert np.abs(np.floor(float_result) - unpack(together[0])).max() <= 1
 
 
-def test_a_tall_picture_keeps_its_shape_inside_the_model(model):
+def test_a_tall_image_keeps_its_shape_inside_the_model(model):
     """Its shorter side is scaled to the model's size, not its whole into a square."""
     half = np.kron(draw(5, 6, 3, 3, low=0, high=255), np.ones((64, 64, 1)))  # 384 x 192
     got = unpack(pix2pix.load_export(model / "export/graph.pb")(png(half)))
@@ -141,7 +141,7 @@ def test_affinelayers_graph_is_fed_as_its_scripts_do(model):
     assert np.abs(unpack(encoded) - pixels(model / "out/images/one-outputs.png")).mean() < 0.6
 
 
-def test_tflite_has_one_float_picture_in_and_out(model):
+def test_tflite_has_one_float_image_in_and_out(model):
     interpreter = tf.lite.Interpreter(str(model / "export/model.tflite"))
     source, target = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
     assert list(source["shape"]) == [1, 64, 64, 3] and source["dtype"] == np.float32
@@ -159,7 +159,7 @@ def test_jpeg_files_come_out_where_asked_for(model, tmp_path):
 
 
 def test_lab_in_every_format(model, tmp_path, capsys):
-    assert main("--mode", "train", "--input_dir", model / "pictures", "--output_dir",
+    assert main("--mode", "train", "--input_dir", model / "images", "--output_dir",
                 tmp_path / "run", "--crop_size", 32, "--ngf", 2, "--gan_weight", 0, "--seed", 3,
                 "--max_steps", 9, "--lr", 0.01, "--lab_colorization") == 0
     assert main("--mode", "export", "--checkpoint", tmp_path / "run", "--output_dir",
@@ -178,10 +178,10 @@ def test_a_wrong_format_fails_the_export_and_leaves_the_earlier_one(model, tmp_p
     target = tmp_path / "export"
     assert main("--mode", "export", "--checkpoint", model / "run", "--output_dir", target) == 0
     before = {path: path.read_bytes() for path in target.rglob("*") if path.is_file()}
-    monkeypatch.setattr(pix2pix, "normalize_pictures", lambda inputs, gamma, beta: inputs)
+    monkeypatch.setattr(pix2pix, "normalize_per_image", lambda inputs, gamma, beta: inputs)
     assert main("--mode", "export", "--checkpoint", model / "run", "--output_dir", target) == 1
     printed = capsys.readouterr()
-    assert "--export_format saved_model gives another picture" in printed.err
+    assert "--export_format saved_model gives another image" in printed.err
     assert {path: path.read_bytes() for path in target.rglob("*") if path.is_file()} == before
 
 
@@ -189,7 +189,7 @@ def test_a_wrong_format_fails_the_export_and_leaves_the_earlier_one(model, tmp_p
     ("--generator resnet --padding reflect --crop_size 128", "--padding reflect"),
     ("--crop_size 96", "--crop_size 96")])
 def test_pict_refuses_what_it_cannot_hold(model, tmp_path, capsys, flags, text):
-    assert main("--mode", "train", "--input_dir", model / "pictures", "--output_dir",
+    assert main("--mode", "train", "--input_dir", model / "images", "--output_dir",
                 tmp_path / "run", "--ngf", 2, "--gan_weight", 0, "--max_steps", 1,
                 *flags.split()) == 0
     assert main("--mode", "export", "--checkpoint", tmp_path / "run", "--output_dir",
@@ -199,10 +199,10 @@ def test_pict_refuses_what_it_cannot_hold(model, tmp_path, capsys, flags, text):
 
 
 def test_mirror_pad_reaches_any_multiple():
-    picture = draw(7, 1, 3, 5, 2)
-    padded, top, left = run(lambda: pix2pix.mirror_pad(tf.constant(picture), 16))
+    image = draw(7, 1, 3, 5, 2)
+    padded, top, left = run(lambda: pix2pix.mirror_pad(tf.constant(image), 16))
     assert (padded.shape, top, left) == ((1, 16, 16, 2), 6, 5)
-    expected = np.pad(picture, [(0, 0), (6, 7), (5, 6), (0, 0)], mode="symmetric")
+    expected = np.pad(image, [(0, 0), (6, 7), (5, 6), (0, 0)], mode="symmetric")
     np.testing.assert_array_equal(padded, expected)
 
 
@@ -221,8 +221,8 @@ def test_affinelayers_checkpoints_export(tmp_path, name):
     assert main("--mode", "export", "--checkpoint", compat / "checkpoint", "--output_dir",
                 tmp_path / "export") == 0
     if name != "lab":  # its inputs are shown in grey, not as they went in
-        translate = pix2pix.load_export(tmp_path / "export")
-        got = unpack(translate((compat / "expected/1-inputs.png").read_bytes()))
+        generate = pix2pix.load_export(tmp_path / "export")
+        got = unpack(generate((compat / "expected/1-inputs.png").read_bytes()))
         assert np.abs(got - pixels(compat / "expected/1-outputs.png")).max() <= 2
 
 
@@ -249,19 +249,19 @@ def test_an_export_replaces_the_earlier_one_whole(model, tmp_path, monkeypatch):
 def test_scaling_there_and_back_moves_nothing(options, monkeypatch, height, width):
     """A white square's centre stays, with a generator that changes nothing."""
     monkeypatch.setattr(pix2pix, "create_outputs", lambda inputs, *_, **__: inputs)
-    picture = np.zeros([height, width, 3], np.uint8)
-    picture[height // 4:height // 2, width // 8:width // 2] = 255
+    image = np.zeros([height, width, 3], np.uint8)
+    image[height // 4:height // 2, width // 8:width // 2] = 255
     with tf.Graph().as_default(), tf.Session() as sess:
-        got = unpack(sess.run(pix2pix.translate_encoded(tf.constant(png(picture)), options)))
-    assert got.shape == picture.shape
+        got = unpack(sess.run(pix2pix.generate_encoded(tf.constant(png(image)), options)))
+    assert got.shape == image.shape
     for axis in (0, 1):
-        centres = [(values.sum(axis=(1 - axis, 2)) * np.arange(picture.shape[axis])).sum()
-                   / values.sum() for values in (picture.astype(float), got.astype(float))]
+        centres = [(values.sum(axis=(1 - axis, 2)) * np.arange(image.shape[axis])).sum()
+                   / values.sum() for values in (image.astype(float), got.astype(float))]
         assert centres[0] == pytest.approx(centres[1], abs=0.1)
 
 
-def test_the_smallest_pictures_go_through_residual_blocks(options):
+def test_the_smallest_images_go_through_residual_blocks(options):
     changed = options._replace(generator="resnet", padding="reflect", crop_size=64)
     for shape in ((1, 1), (3, 70), (4, 4)):
-        result = run(lambda: pix2pix.translate(tf.constant(draw(1, 1, *shape, 3, low=0)), changed))
+        result = run(lambda: pix2pix.generate(tf.constant(draw(1, 1, *shape, 3, low=0)), changed))
         assert result.shape == (1, *shape, 3)

@@ -26,7 +26,7 @@ ROWS = [  # flags; together every value of every option of the family
     "--grad_accumulation 2 --lr_decay cosine --decay_from_epoch 3 --norm instance",
     "--diffaugment --augment vflip rot90 scale brightness contrast noise",
     "--lab_colorization --which_direction AtoB --generator encoder_decoder --upsample resize "
-    "--crop_size 96 --aspect_ratio 2",  # the sample's 192x96 pairs as single pictures
+    "--crop_size 96 --aspect_ratio 2",  # the sample's 192x96 pairs as single images
 ]
 
 
@@ -47,8 +47,8 @@ def run(*arguments):
 
 
 def pixels(source):
-    with Image.open(source) as picture:
-        return np.asarray(picture.convert("RGB"), int)
+    with Image.open(source) as image:
+        return np.asarray(image.convert("RGB"), int)
 
 
 @pytest.mark.parametrize("flags", ROWS, ids=lambda flags: flags[:60] or "defaults")
@@ -57,22 +57,22 @@ def test_a_row_of_the_family(sample, tmp_path, monkeypatch, capsys, flags):
     run("--mode", "train", "--input_dir", sample / "train", "--output_dir", "run", "--ngf", 3,
         "--ndf", 2, "--max_steps", 20, "--seed", 5, "--which_direction", "BtoA", "--crop_size", 64,
         "--summary_freq", 0, *flags.split())
-    given = pix2pix.create_parser().parse_args(["--mode", "train", *flags.split()])
+    explicit = pix2pix.create_parser().parse_args(["--mode", "train", *flags.split()])
     stored = json.loads((tmp_path / "run/options.json").read_text())
-    assert all(stored[name] == value for name, value in vars(given).items()
+    assert all(stored[name] == value for name, value in vars(explicit).items()
                if f"--{name} " in f"{flags} " and name != "decay_from_epoch")
-    shape = ["--aspect_ratio", given.aspect_ratio, "--seed", 5]
+    shape = ["--aspect_ratio", explicit.aspect_ratio, "--seed", 5]
     run("--mode", "test", "--input_dir", sample / "val", "--checkpoint", "run", "--output_dir",
         "out", *shape)
     run("--mode", "export", "--checkpoint", "run", "--output_dir", "export", "--export_format",
         "saved_model", *shape)
     assert "largest difference" in capsys.readouterr().out
     inputs, outputs = sorted((tmp_path / "out/images").glob("*puts.png"))
-    source = next((sample / "val").iterdir()) if given.lab_colorization else inputs
+    source = next((sample / "val").iterdir()) if explicit.lab_colorization else inputs
     (tmp_path / "again.png").write_bytes(pix2pix.load_export("export")(source.read_bytes()))
     expected, got = pixels(outputs), pixels("again.png")
     size = stored["crop_size"]
-    assert expected.shape == got.shape == (size, round(size * given.aspect_ratio), 3)
+    assert expected.shape == got.shape == (size, round(size * explicit.aspect_ratio), 3)
     # inputs were rounded to 8 bits on their way through the file
-    assert np.abs(expected - got).mean() < (12 if given.test_dropout else 1)
+    assert np.abs(expected - got).mean() < (12 if explicit.test_dropout else 1)
     assert np.abs(expected - pixels(source)).mean() > 2

@@ -1,4 +1,4 @@
-"""Files: what a picture is, in which order, and how text is written."""
+"""Files: what an image is, in which order, and how text is written."""
 
 import pytest
 from PIL import Image
@@ -11,19 +11,19 @@ def save(path, kind="PNG"):
     return path
 
 
-def test_pictures_are_found_by_content_in_any_spelling(tmp_path):
+def test_images_are_found_by_content_in_any_spelling(tmp_path):
     save(tmp_path / "b.JPG", "JPEG")
     save(tmp_path / "a.png")
     save(tmp_path / "c.jpeg")  # a PNG in truth
     save(tmp_path / "d", "JPEG")
     save(tmp_path / ".hidden.png")
-    (tmp_path / "notes.png").write_text("no picture")
+    (tmp_path / "notes.png").write_text("no image")
     (tmp_path / "folder.png").mkdir()
-    assert [path.name for path in pix2pix.find_pictures(tmp_path)] == [
+    assert [path.name for path in pix2pix.find_images(tmp_path)] == [
         "a.png", "b.JPG", "c.jpeg", "d"]
-    assert pix2pix.picture_format(tmp_path / "c.jpeg") == "png"
-    assert pix2pix.picture_format(tmp_path / "b.JPG") == "jpeg"
-    assert pix2pix.picture_format(tmp_path / "notes.png") is None
+    assert pix2pix.image_format(tmp_path / "c.jpeg") == "png"
+    assert pix2pix.image_format(tmp_path / "b.JPG") == "jpeg"
+    assert pix2pix.image_format(tmp_path / "notes.png") is None
 
 
 def test_numbers_sort_as_numbers_only_where_all_are():
@@ -40,15 +40,15 @@ def test_names_of_results_are_unique():
 
 def test_a_failed_write_keeps_the_old_file(tmp_path, monkeypatch):
     path = tmp_path / "page.html"
-    pix2pix.write_whole(path, b"old")
+    pix2pix.write_atomic(path, b"old")
 
     def fail(*_):
         raise OSError("disk full")
     monkeypatch.setattr(pix2pix.os, "fsync", fail)
     with pytest.raises(OSError):
-        pix2pix.write_whole(path, b"new and longer")
+        pix2pix.write_atomic(path, b"new and longer")
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
     monkeypatch.undo()
-    pix2pix.write_whole(path, b"new")
+    pix2pix.write_atomic(path, b"new")
     assert path.read_bytes() == b"new"

@@ -26,7 +26,7 @@ def save_gradient_pairs(folder, count, size=40):
 
 def take(options, steps, first_step=0):
     """The first batches, as Examples of arrays."""
-    paths = pix2pix.list_pictures(options)
+    paths = pix2pix.list_images(options)
     with tf.Graph().as_default():
         examples = pix2pix.create_examples(paths, options, first_step)
         with tf.Session() as sess:
@@ -47,20 +47,20 @@ def test_a_pair_is_split_down_the_middle_and_scaled_to_minus_1_1(tmp_path):
 
 
 def test_scaling_is_by_area():
-    picture = np.random.default_rng(1).random((512, 1024, 3)).astype(np.float32)
-    expected = picture.reshape(256, 2, 256, 4, 3).mean((1, 3))
+    image = np.random.default_rng(1).random((512, 1024, 3)).astype(np.float32)
+    expected = image.reshape(256, 2, 256, 4, 3).mean((1, 3))
     with tf.Graph().as_default(), tf.Session() as sess:
         draws = pix2pix.Augmentation(256, tf.constant([0, 0]), tf.constant(False))
-        got = sess.run(pix2pix.transform(tf.constant(picture), 256, draws))
+        got = sess.run(pix2pix.transform(tf.constant(image), 256, draws))
     np.testing.assert_allclose(got, expected, atol=1e-5)
 
 
 def test_crop_and_flip_are_where_they_were_drawn():
-    picture = np.random.default_rng(2).random((261, 261, 2)).astype(np.float32)
+    image = np.random.default_rng(2).random((261, 261, 2)).astype(np.float32)
     with tf.Graph().as_default(), tf.Session() as sess:
         draws = pix2pix.Augmentation(261, tf.constant([2, 4]), tf.constant(True))
-        got = sess.run(pix2pix.transform(tf.constant(picture), 256, draws))
-    np.testing.assert_allclose(got, picture[2:258, 4:260][:, ::-1], atol=1e-6)
+        got = sess.run(pix2pix.transform(tf.constant(image), 256, draws))
+    np.testing.assert_allclose(got, image[2:258, 4:260][:, ::-1], atol=1e-6)
 
 
 def test_halves_stay_uint8_until_they_are_scaled():
@@ -102,9 +102,9 @@ def test_pairs_stay_aligned_under_the_parallel_map(tmp_path):
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 7, 9])
-def test_every_picture_once_per_epoch_the_last_batch_smaller(tmp_path, batch_size):
+def test_every_image_once_per_epoch_the_last_batch_smaller(tmp_path, batch_size):
     options = make_options(save_gradient_pairs(tmp_path, 7), "--batch_size", str(batch_size))
-    steps = pix2pix.steps_in_epoch(7, batch_size)
+    steps = pix2pix.steps_per_epoch(7, batch_size)
     batches = take(options, 3 * steps)
     orders = [np.concatenate([batch.numbers for batch in batches[epoch * steps:][:steps]])
               for epoch in range(3)]
@@ -112,7 +112,7 @@ def test_every_picture_once_per_epoch_the_last_batch_smaller(tmp_path, batch_siz
         assert sorted(order) == list(range(7))
     assert len({tuple(order) for order in orders}) > 1
     assert len(batches[steps - 1].numbers) == (7 - 1) % batch_size + 1
-    for batch in batches:  # the numbers belong to the pictures
+    for batch in batches:  # the numbers belong to the images
         blue = (batch.inputs[:, 9, 9, 2] + 1) / 2 * 255
         np.testing.assert_allclose(blue, 20 * batch.numbers, atol=0.01)
 
@@ -121,7 +121,7 @@ def test_a_step_is_known_by_its_number_alone(tmp_path):
     options = make_options(save_gradient_pairs(tmp_path, 7), "--batch_size", "3")
     batches = take(options, 7)
     with tf.Graph().as_default(), tf.Session() as sess:
-        got = sess.run([pix2pix.numbers_of_step(step, 7, options) for step in range(1, 8)])
+        got = sess.run([pix2pix.indices_of_step(step, 7, options) for step in range(1, 8)])
     for batch, numbers in zip(batches, got):
         np.testing.assert_array_equal(numbers, batch.numbers)
 
@@ -129,8 +129,8 @@ def test_a_step_is_known_by_its_number_alone(tmp_path):
 @pytest.fixture
 def caches(monkeypatch):
     """The caches that are made."""
-    made, real = [], pix2pix.PictureCache
-    monkeypatch.setattr(pix2pix, "PictureCache",
+    made, real = [], pix2pix.ImageCache
+    monkeypatch.setattr(pix2pix, "ImageCache",
                         lambda budget: made.append(real(budget)) or made[-1])
     return made
 
@@ -139,22 +139,22 @@ def caches(monkeypatch):
                                                                 "rot90", "scale", "noise"]])
 @pytest.mark.parametrize("num_held", [3, 7])
 def test_the_cache_changes_nothing_and_keeps_to_its_budget(tmp_path, caches, flags, num_held):
-    size = 3 * 400 * 800  # bytes of a picture: one MiB holds one
+    size = 3 * 400 * 800  # bytes of an image: one MiB holds one
     folder = save_gradient_pairs(tmp_path, 7, size=400)
     plain = make_options(folder, "--crop_size", "32", *flags)
     cached = pix2pix.with_options(plain, cache=num_held)
     for one, other in zip(take(plain, 16), take(cached, 16)):
         for a, b in zip(one, other):
             np.testing.assert_array_equal(a, b)
-    used, = (cache for cache in caches if cache.pictures)
-    assert len(used.pictures) == num_held and used.room == num_held * (2**20 - size) >= 0
-    for number, pixels in used.pictures.items():  # nothing has written into them
+    used, = (cache for cache in caches if cache.images)
+    assert len(used.images) == num_held and used.room == num_held * (2**20 - size) >= 0
+    for number, pixels in used.images.items():  # nothing has written into them
         np.testing.assert_array_equal(pixels, np.asarray(Image.open(folder / f"{number}.png")))
 
 
-def test_a_cached_picture_is_not_read_again(tmp_path, monkeypatch):
+def test_a_cached_image_is_not_read_again(tmp_path, monkeypatch):
     options = make_options(save_gradient_pairs(tmp_path, 3), "--crop_size", "32", "--cache", "1")
-    paths = pix2pix.list_pictures(options)
+    paths = pix2pix.list_images(options)
     with tf.Graph().as_default():
         examples = pix2pix.create_examples(paths, options)
         with tf.Session() as sess:
@@ -166,18 +166,18 @@ def test_a_cached_picture_is_not_read_again(tmp_path, monkeypatch):
     assert all(sorted(got[start:start + 3]) == [0, 1, 2] for start in range(0, 30, 3))
 
 
-def test_how_many_pictures_the_cache_holds_is_said_where_it_is_not_all(tmp_path, capsys):
+def test_how_many_images_the_cache_holds_is_said_where_it_is_not_all(tmp_path, capsys):
     folder = save_gradient_pairs(tmp_path, 4, size=400)
-    pix2pix.list_pictures(make_options(folder, "--cache", "3"))
-    assert "--cache 3 holds about 3 of 4 pictures" in capsys.readouterr().out
-    pix2pix.list_pictures(make_options(folder, "--cache", "4"))
-    pix2pix.list_pictures(make_options(folder))
+    pix2pix.list_images(make_options(folder, "--cache", "3"))
+    assert "--cache 3 holds about 3 of 4 images" in capsys.readouterr().out
+    pix2pix.list_images(make_options(folder, "--cache", "4"))
+    pix2pix.list_images(make_options(folder))
     assert capsys.readouterr().out == ""
 
 
 def test_order_is_a_function_of_seed_and_epoch():
     with tf.Graph().as_default(), tf.Session() as sess:
-        order = sess.run([pix2pix.picture_order(50, seed, epoch)
+        order = sess.run([pix2pix.epoch_order(50, seed, epoch)
                           for seed, epoch in [(1, 0), (1, 0), (1, 1), (2, 0)]])
     np.testing.assert_array_equal(order[0], order[1])
     assert not np.array_equal(order[0], order[2]) and not np.array_equal(order[0], order[3])
@@ -211,7 +211,7 @@ def test_grey_palette_alpha_and_jpeg_decode_to_three_channels(tmp_path):
         assert spread.max() < 0.05 and batch.inputs.std() > 0.1
 
 
-def test_lab_gives_lightness_and_colour_of_one_picture(tmp_path):
+def test_lab_gives_lightness_and_colour_of_one_image(tmp_path):
     Image.new("RGB", (33, 47), (255, 0, 0)).save(tmp_path / "red.png")
     batch, = take(make_options(tmp_path, "--lab_colorization"), 1)
     assert batch.inputs.shape[3] == 1 and batch.targets.shape[3] == 2
@@ -255,28 +255,28 @@ def test_every_augmentation_is_drawn_in_its_range_and_on_its_own():
 
 @pytest.mark.parametrize("turns", [0, 1, 2, 3])
 def test_turned_and_upside_down(turns):
-    picture = np.random.default_rng(4).random((64, 64, 2)).astype(np.float32)
+    image = np.random.default_rng(4).random((64, 64, 2)).astype(np.float32)
     with tf.Graph().as_default(), tf.Session() as sess:
         draws = pix2pix.Augmentation(64, tf.constant([0, 0]), vflip=tf.constant(True),
                                      turns=tf.constant(turns))
-        got = sess.run(pix2pix.transform(tf.constant(picture), 64, draws))
-    np.testing.assert_allclose(got, np.rot90(picture[::-1], turns), atol=1e-6)
+        got = sess.run(pix2pix.transform(tf.constant(image), 64, draws))
+    np.testing.assert_allclose(got, np.rot90(image[::-1], turns), atol=1e-6)
 
 
 def test_brightness_contrast_and_noise_by_formula():
-    picture = np.random.default_rng(5).uniform(-1, 1, (30, 40, 2)).astype(np.float32)
+    image = np.random.default_rng(5).uniform(-1, 1, (30, 40, 2)).astype(np.float32)
 
     def disturbed(**changes):
         with tf.Graph().as_default(), tf.Session() as sess:
             draws = pix2pix.Augmentation(64, None, **changes)
-            return sess.run(pix2pix.disturb(tf.constant(picture), draws))
-    mean = picture.mean((0, 1))
-    expected = np.clip((picture - mean) * 1.2 + mean - 0.15, -1, 1)
+            return sess.run(pix2pix.jitter_input(tf.constant(image), draws))
+    mean = image.mean((0, 1))
+    expected = np.clip((image - mean) * 1.2 + mean - 0.15, -1, 1)
     np.testing.assert_allclose(disturbed(contrast=1.2, brightness=-0.15), expected, atol=1e-5)
-    noise = disturbed(noise_seed=[1, 2]) - picture
-    inside = np.abs(picture) < 0.7
+    noise = disturbed(noise_seed=[1, 2]) - image
+    inside = np.abs(image) < 0.7
     assert noise[inside].std() == pytest.approx(0.05, rel=0.1)
-    assert (disturbed(noise_seed=[1, 3]) != picture + noise).any()
+    assert (disturbed(noise_seed=[1, 3]) != image + noise).any()
     assert np.abs(disturbed(noise_seed=[1, 2])).max() <= 1
 
 
@@ -309,7 +309,7 @@ def test_targets_stay_as_they_are_where_inputs_are_disturbed(tmp_path):
         np.testing.assert_array_equal(one, other)
 
 
-def test_inputs_alone_are_whole_pictures(tmp_path):
+def test_inputs_alone_are_whole_images(tmp_path):
     options = make_options(save_gradient_pairs(tmp_path, 3, size=32), "--crop_size", "64")
     options = pix2pix.with_options(options, mode="test", no_targets=True)
     batch, = take(options, 1)

@@ -13,12 +13,12 @@ def check(build, expected, atol=1e-5):
     """A layer with filled weights gives what is expected, and the comparison can fail."""
     result = run(build, fill=True)
     np.testing.assert_allclose(result, expected, atol=atol)
-    assert np.abs(expected[::-1] - result).max() > 100 * atol  # pictures in wrong order
+    assert np.abs(expected[::-1] - result).max() > 100 * atol  # images in wrong order
     assert np.abs(expected * 1.01 - result).max() > 10 * atol
 
 
 def pads(size, stride, padding):
-    """Pixels before the picture and number of outputs along one side, kernel 4."""
+    """Pixels before the image and number of outputs along one side, kernel 4."""
     if padding == "VALID":
         return 0, (size - 4) // stride + 1
     count = -(-size // stride)
@@ -69,21 +69,21 @@ def test_deconv(height, width):
           expected + filled("conv2d_transpose/bias", [4]))
 
 
-@pytest.mark.parametrize("layer", ["convolve", "deconvolve"])
+@pytest.mark.parametrize("layer", ["conv2d", "conv2d_transpose"])
 @pytest.mark.parametrize("height, width", [(2, 2), (2, 4), (6, 4), (10, 14), (16, 16)])
 def test_a_product_is_the_convolution_with_its_gradients(monkeypatch, height, width, layer):
     """In float64, where both are the same sums but for their order; and gradients of gradients."""
     tf = pix2pix.tf
     x = np.random.default_rng(1).standard_normal([3, height, width, 5])
     weights = np.random.default_rng(2).standard_normal(
-        [4, 4, 5, 7] if layer == "convolve" else [4, 4, 7, 5])
+        [4, 4, 5, 7] if layer == "conv2d" else [4, 4, 7, 5])
 
     def build():
         results, before = [], set()
         for most, kind in ((16 * 16, "MatMul"), (0, "Conv2D")):
-            monkeypatch.setattr(pix2pix, "SMALL_MAP", most)
+            monkeypatch.setattr(pix2pix, "IM2COL_MAX_PIXELS", most)
             inputs, kernel = tf.constant(x), tf.constant(weights)
-            more = [2, "SAME"] if layer == "convolve" else []
+            more = [2, "SAME"] if layer == "conv2d" else []
             outputs = getattr(pix2pix, layer)(inputs, kernel, *more)
             gradients = tf.gradients(tf.sin(outputs), [inputs, kernel])
             results.append([outputs, *gradients, *tf.gradients(gradients[0] ** 2, kernel)])
@@ -107,10 +107,10 @@ def compare_tiles(monkeypatch, dtype, height, width):
     def build():
         results = []
         for least, kind, used in ((0, "BatchMatMulV2", dtype), (12 * 7 + 1, "Conv2D", "float64")):
-            monkeypatch.setattr(pix2pix, "MANY_CHANNELS", least)
+            monkeypatch.setattr(pix2pix, "WINOGRAD_MIN_CHANNELS", least)
             with tf.name_scope(kind):
                 inputs, kernel = tf.constant(x, used), tf.constant(weights, used)
-                outputs = pix2pix.convolve(inputs, kernel, 1, "VALID")
+                outputs = pix2pix.conv2d(inputs, kernel, 1, "VALID")
                 gradients = tf.gradients(tf.sin(outputs), [inputs, kernel])
             more = tf.gradients(gradients[0] ** 2, kernel) if dtype == "float64" else []
             types = {operation.type for operation in tf.get_default_graph().get_operations()
@@ -182,8 +182,8 @@ def test_separable_conv(height, width, stride):
 @pytest.mark.parametrize("height, width", SIZES)
 def test_separable_deconv(height, width):
     x = draw(4, 2, height, width, 3)
-    larger = np.stack([[[picture[i // 2, j // 2] for j in range(2 * width)]
-                        for i in range(2 * height)] for picture in x])
+    larger = np.stack([[[image[i // 2, j // 2] for j in range(2 * width)]
+                        for i in range(2 * height)] for image in x])
     expected = loop_separable(larger, *separable_weights(), 1)
     check(lambda: pix2pix.separable_deconv(pix2pix.tf.constant(x), 4),
           expected + filled("separable_conv2d/bias", [4]))
@@ -237,7 +237,7 @@ def test_batchnorm_takes_statistics_of_the_whole_batch():
 
 
 def test_batchnorm_of_one_value_is_its_shift():
-    x = draw(9, 1, 1, 1, 3)  # the innermost layer, one picture
+    x = draw(9, 1, 1, 1, 3)  # the innermost layer, one image
     result = run(lambda: pix2pix.batchnorm(pix2pix.tf.constant(x)), fill=True)
     np.testing.assert_allclose(result[0, 0, 0], filled("batch_normalization/beta", [3]), atol=1e-6)
 
@@ -261,7 +261,7 @@ def test_dropout_zeroes_its_share_and_scales_the_rest(rate):
     # 21000 draws: 5 standard deviations are 0.0173 at most
     assert (~kept).mean() == pytest.approx(rate, abs=0.018)
     np.testing.assert_allclose(result[kept], x[kept] / (1 - rate), rtol=1e-6)
-    for axes in [(1, 2, 3), (0, 2, 3), (0, 1, 2)]:  # spread over pictures, rows and channels
+    for axes in [(1, 2, 3), (0, 2, 3), (0, 1, 2)]:  # spread over images, rows and channels
         assert np.abs((~kept).mean(axis=axes) - rate).max() < 0.2
 
 
@@ -350,9 +350,9 @@ def test_resize_conv_doubles_and_convolves_3x3():
 
 
 @pytest.mark.parametrize("layer, scope", [
-    (lambda x: pix2pix.batchnorm(x, per_picture=True), "batch_normalization"),
+    (lambda x: pix2pix.batchnorm(x, per_image=True), "batch_normalization"),
     (pix2pix.instancenorm, "instance_normalization")])
-def test_norms_of_each_picture_by_itself(layer, scope):
+def test_norms_of_each_image_by_itself(layer, scope):
     x = draw(13, 3, 5, 7, 4) * np.array([1, 2, 3])[:, None, None, None].astype(np.float32)
     result = run(lambda: layer(pix2pix.tf.constant(x)), fill=True)
     gamma, beta = (filled(f"{scope}/{part}", [4]) for part in ("gamma", "beta"))
@@ -363,8 +363,8 @@ def test_norms_of_each_picture_by_itself(layer, scope):
     np.testing.assert_allclose(result[1:2], alone, atol=1e-5)
 
 
-def test_batchnorm_of_one_picture_is_the_same_either_way():
+def test_batchnorm_of_one_image_is_the_same_either_way():
     x = draw(14, 1, 6, 5, 4) * 3
-    one, other = (run(lambda: pix2pix.batchnorm(pix2pix.tf.constant(x), per_picture), fill=True)
-                  for per_picture in (False, True))
+    one, other = (run(lambda: pix2pix.batchnorm(pix2pix.tf.constant(x), per_image), fill=True)
+                  for per_image in (False, True))
     np.testing.assert_allclose(one, other, atol=1e-5)

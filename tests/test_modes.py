@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import smooth_pictures, start_session
+from conftest import smooth_images, start_session
 from PIL import Image
 
 import pix2pix
@@ -21,7 +21,7 @@ SHARED = Path(pix2pix.__file__).resolve().parent.parent / "shared"
 
 
 def draw_pairs(folder, count=5, kind="pair"):
-    """Pictures of coloured bars; the right half of a pair is the left one inverted."""
+    """Images of coloured bars; the right half of a pair is the left one inverted."""
     folder.mkdir(parents=True)
     rng = np.random.default_rng(count)
     for number in range(1, count + 1):
@@ -81,7 +81,7 @@ def test_training_folder_holds_what_the_docs_say(trained):
     assert all(math.isfinite(float(cell)) for row in rows[1:] for cell in row.split(","))
     page = (run_dir / "index.html").read_text()
     shown = re.findall(r'src="(images/[^"]+)"', page)
-    # batches of 2, 2 and 1: after steps 4 (2 pictures) and 6 (1), three files each
+    # batches of 2, 2 and 1: after steps 4 (2 images) and 6 (1), three files each
     assert len(shown) == 9 and all((run_dir / name).exists() for name in shown)
     trace = json.loads((run_dir / "trace-5.json").read_text())
     assert any("conv2d" in str(event.get("args", "")) for event in trace["traceEvents"])
@@ -120,10 +120,10 @@ def test_lines_are_affinelayers(tmp_path, capsys):
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 10])
-def test_test_writes_each_picture_once_in_order(trained, tmp_path, capsys, batch_size):
+def test_test_writes_each_image_once_in_order(trained, tmp_path, capsys, batch_size):
     assert run("--mode", "test", "--input_dir", trained / "bars/val", "--checkpoint",
                trained / "bars_train", "--output_dir", "out", "--batch_size", batch_size) == 0
-    assert "wrote 7 of 7 pictures" in capsys.readouterr().out
+    assert "wrote 7 of 7 images" in capsys.readouterr().out
     images = read_images(tmp_path / "out")
     assert sorted(images) == sorted(f"{number}-{kind}.png" for number in range(1, 8)
                                     for kind in ("inputs", "outputs", "targets"))
@@ -153,24 +153,24 @@ def test_same_bytes_whatever_the_batch_and_run(trained, tmp_path):
     assert results[0] == results[1] == results[2] == results[3]
 
 
-def test_pictures_done_out_of_order_are_listed_in_order(trained, tmp_path, monkeypatch):
+def test_images_done_out_of_order_are_listed_in_order(trained, tmp_path, monkeypatch):
     monkeypatch.setattr(os, "cpu_count", lambda: 3)
     lock, second, at_once, most = threading.Lock(), threading.Event(), 0, 0
-    real = pix2pix.save_pictures
+    real = pix2pix.save_images
 
-    def save(output_dir, names, pictures):
-        """Holds the first picture back until the second is there: they are in work together."""
+    def save(output_dir, names, images):
+        """Holds the first image back until the second is there: they are in work together."""
         nonlocal at_once, most
         with lock:
             at_once += 1
             most = max(most, at_once)
-        assert names != ["1"] or second.wait(60), "no other picture is worked on meanwhile"
-        real(output_dir, names, pictures)
+        assert names != ["1"] or second.wait(60), "no other image is worked on meanwhile"
+        real(output_dir, names, images)
         with lock:
             at_once -= 1
         if names == ["2"]:
             second.set()
-    monkeypatch.setattr(pix2pix, "save_pictures", save)
+    monkeypatch.setattr(pix2pix, "save_images", save)
     assert run("--mode", "test", "--input_dir", trained / "bars/val", "--checkpoint",
                trained / "bars_train", "--output_dir", "out") == 0
     assert most in (2, 3)
@@ -182,13 +182,13 @@ def test_pictures_done_out_of_order_are_listed_in_order(trained, tmp_path, monke
 
 @pytest.mark.parametrize("crop_size, cores, expected", [
     (256, 1, 1), (256, 5, 5), (512, 64, 8), (4096, 64, 1)])
-def test_no_more_pictures_at_once_than_cores_and_memory_allow(monkeypatch, crop_size, cores,
+def test_no_more_images_at_once_than_cores_and_memory_allow(monkeypatch, crop_size, cores,
                                                               expected):
     monkeypatch.setattr(os, "cpu_count", lambda: cores)
-    monkeypatch.setattr(pix2pix, "save_pictures", lambda *_: None)
+    monkeypatch.setattr(pix2pix, "save_images", lambda *_: None)
     lock, all_there, at_once, most = threading.Lock(), threading.Barrier(expected), 0, 0
 
-    def translate():
+    def generate():
         """Passes when as many as expected have come."""
         nonlocal at_once, most
         with lock:
@@ -198,7 +198,7 @@ def test_no_more_pictures_at_once_than_cores_and_memory_allow(monkeypatch, crop_
         with lock:
             at_once -= 1
         return [0], (), ()
-    results = pix2pix.translate_pictures(translate, ["name"] * 40, options_with(
+    results = pix2pix.generate_images(generate, ["name"] * 40, options_with(
         crop_size=crop_size, output_dir="out"))
     assert len([*results]) == 40
     assert most == expected
@@ -218,7 +218,7 @@ def ctrl_c():
     (no_space, 1, "No space left"), (ctrl_c, 130, "")])
 def test_a_test_that_cannot_go_on_ends_with_all_its_threads(trained, capsys, monkeypatch, happen,
                                                             code, said):
-    monkeypatch.setattr(pix2pix, "save_pictures",
+    monkeypatch.setattr(pix2pix, "save_images",
                         lambda _, names, __: names == ["1"] and happen())
     assert run("--mode", "test", "--input_dir", trained / "bars/val", "--checkpoint",
                trained / "bars_train", "--output_dir", "out") == code
@@ -229,7 +229,7 @@ def test_a_test_that_cannot_go_on_ends_with_all_its_threads(trained, capsys, mon
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_kernels_are_converted_once_and_give_the_same_bits(options, precision):
-    inputs = smooth_pictures(4, 1, size=64)
+    inputs = smooth_images(4, 1, size=64)
     options = pix2pix.with_options(options, crop_size=64, precision=precision)
 
     def outputs(getter):
@@ -268,9 +268,9 @@ def test_variants_train_and_test(tmp_path, flags):
     assert train("bars/train", "--max_steps", 2, "--summary_freq", 2, *flags) == 0
     aspect = ["--aspect_ratio", 1.5] if "--aspect_ratio" in flags else []
     assert run("--mode", "test", "--input_dir", "bars/train", *aspect) == 0
-    with Image.open("bars_test/images/1-outputs.png") as picture:
-        assert picture.size == (384 if aspect else 256, 256)
-        assert picture.mode == ("L" if flags[:3:2] == ["--lab_colorization", "BtoA"] else "RGB")
+    with Image.open("bars_test/images/1-outputs.png") as image:
+        assert image.size == (384 if aspect else 256, 256)
+        assert image.mode == ("L" if flags[:3:2] == ["--lab_colorization", "BtoA"] else "RGB")
 
 
 def test_resume_equals_one_run(tmp_path):
@@ -342,7 +342,7 @@ def test_a_run_from_a_checkpoint_resumes_to_its_own_end(trained, tmp_path, monke
     assert json.loads(Path("parts/options.json").read_text())["decay_from"] == 8
 
 
-def test_no_targets_takes_single_pictures(trained, tmp_path):
+def test_no_targets_takes_single_images(trained, tmp_path):
     draw_pairs(tmp_path / "single", 2, "single")
     assert run("--mode", "test", "--input_dir", "single", "--checkpoint", trained / "bars_train",
                "--no_targets", "--output_dir", "out") == 0
@@ -350,14 +350,14 @@ def test_no_targets_takes_single_pictures(trained, tmp_path):
     assert names == {f"{n}-{kind}.png" for n in (1, 2) for kind in ("inputs", "outputs")}
     with Image.open("out/images/2-inputs.png") as got, Image.open("single/2.png") as expected:
         enlarged = np.repeat(np.repeat(np.asarray(expected, int), 4, axis=0), 4, axis=1)
-        assert np.abs(np.asarray(got, int) - enlarged).max() <= 1  # the whole picture
+        assert np.abs(np.asarray(got, int) - enlarged).max() <= 1  # the whole image
     page = Path("out/index.html").read_text()
     assert "target" not in page and page.count("<img") == 4
     assert sorted(path.name for path in Path("out").iterdir()) == [
         "images", "index.html", "options.json"]
 
 
-def test_dropout_at_test_is_drawn_by_seed_and_picture(trained, tmp_path):
+def test_dropout_at_test_is_drawn_by_seed_and_image(trained, tmp_path):
     def outputs(folder, *flags):
         assert run("--mode", "test", "--input_dir", trained / "bars/val", "--checkpoint",
                    trained / "bars_train", "--output_dir", folder, *flags) == 0
@@ -451,9 +451,9 @@ def test_export_is_affinelayers(trained, tmp_path, filetype):
                              inputs["key"]: ["k"]})
     encoded = base64.urlsafe_b64decode(got[0] + b"=" * (-len(got[0]) % 4))
     Path("got").write_bytes(encoded)
-    assert key[0] == b"k" and pix2pix.picture_format("got") == filetype
-    with Image.open("got") as picture, Image.open("out/images/2-outputs.png") as expected:
-        difference = np.abs(np.asarray(picture, int) - np.asarray(expected, int))
+    assert key[0] == b"k" and pix2pix.image_format("got") == filetype
+    with Image.open("got") as image, Image.open("out/images/2-outputs.png") as expected:
+        difference = np.abs(np.asarray(image, int) - np.asarray(expected, int))
     if filetype == "png":
         assert difference.max() <= 1
     else:  # the network's noise is hard for JPEG
@@ -462,7 +462,7 @@ def test_export_is_affinelayers(trained, tmp_path, filetype):
 
 @pytest.mark.skipif(not SHARED.exists(), reason="needs ../shared")
 @pytest.mark.parametrize("name", ["plain", "lab", "separable"])
-def test_affinelayers_checkpoints_give_its_pictures(tmp_path, name):
+def test_affinelayers_checkpoints_give_its_images(tmp_path, name):
     compat = SHARED / "compat"
     assert run("--mode", "test", "--input_dir", compat / "images", "--checkpoint",
                compat / name / "checkpoint", "--output_dir", "out") == 0
@@ -534,7 +534,7 @@ def test_a_decay_after_the_end_is_refused():
 
 
 def test_progress_is_right_after_a_resume():
-    # step 25 of 65; epochs of 10 steps hold 15 pictures; 4 steps of this run took 8 seconds
+    # step 25 of 65; epochs of 10 steps hold 15 images; 4 steps of this run took 8 seconds
     progress = pix2pix.measure_progress(25, 65, 10, 15, 4, 8.0)
     assert progress == pix2pix.Progress(epoch=3, step=5, rate=0.75, remaining=80.0)
     endless = pix2pix.measure_progress(20, pix2pix.ENDLESS, 10, 15, 4, 8.0)

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from conftest import ROOT, SHARED, draw, filled, run, smooth_pictures
+from conftest import ROOT, SHARED, draw, filled, run, smooth_images
 
 import pix2pix
 from pix2pix import tf
@@ -100,27 +100,27 @@ def create_unet(x, out_channels, ngf, separable=False, bottleneck_norm=False, dr
 @pytest.mark.parametrize("separable", [False, True])
 @pytest.mark.parametrize("bottleneck_norm", [False, True])
 def test_generator(separable, bottleneck_norm):
-    x = smooth_pictures(1, 2) * 0.7 + draw(2, 2, 256, 256, 3) * 0.3
+    x = smooth_images(1, 2) * 0.7 + draw(2, 2, 256, 256, 3) * 0.3
     result = run(lambda: create_unet(x, 2, 3, separable, bottleneck_norm), fill=True)
     expected = generator(x.astype(np.float64), 2, 3, separable, bottleneck_norm)
     assert result.shape == (2, 256, 256, 2) and expected.std() > 0.1
     np.testing.assert_allclose(result, expected, atol=1e-3)
     other = generator(x.astype(np.float64), 2, 3, separable, not bottleneck_norm)
     assert np.abs(result - other).max() > 0.02
-    # statistics of the batch: a picture by itself comes out otherwise
+    # statistics of the batch: an image by itself comes out otherwise
     alone = generator(x[:1].astype(np.float64), 2, 3, separable, bottleneck_norm)
     assert np.abs(result[:1] - alone).max() > 0.02
 
 
 def test_generator_takes_multiples_of_256():
-    x = smooth_pictures(3, 1, size=512)[:, :256]
+    x = smooth_images(3, 1, size=512)[:, :256]
     result = run(lambda: create_unet(x, 1, 2), fill=True)
     assert result.shape == (1, 256, 512, 1)
     np.testing.assert_allclose(result, generator(x, 1, 2), atol=1e-3)
 
 
 def test_dropout_draws_by_seed_and_step_and_layer():
-    x = smooth_pictures(4, 1)
+    x = smooth_images(4, 1)
 
     def build():
         def outputs(*key):
@@ -145,7 +145,7 @@ def test_dropout_draws_by_seed_and_step_and_layer():
 
 
 def test_discriminator():
-    inputs, targets = smooth_pictures(5, 2), draw(6, 2, 256, 256, 2)
+    inputs, targets = smooth_images(5, 2), draw(6, 2, 256, 256, 2)
     result = run(lambda: pix2pix.create_discriminator(
         tf.concat([inputs, targets], axis=3), 3).logits, fill=True)
     expected = discriminator(inputs.astype(np.float64), targets, 3)
@@ -184,8 +184,8 @@ def shapes(build):
 
 def model_shapes(options, **changes):
     def build():
-        pictures = tf.zeros([1, 256, 256, 3])
-        examples = pix2pix.Examples(tf.zeros([1], tf.int64), pictures, pictures)
+        images = tf.zeros([1, 256, 256, 3])
+        examples = pix2pix.Examples(tf.zeros([1], tf.int64), images, images)
         pix2pix.create_model(examples, pix2pix.with_options(options, ngf=4, ndf=4, **changes))
     return shapes(build)
 
@@ -219,14 +219,14 @@ def test_variables_are_those_of_an_affinelayer_checkpoint(kind, options):
 def test_number_of_weights_at_full_width():
     def count(build):
         return sum(math.prod(shape) for shape in shapes(build).values())
-    picture = (1, 256, 256, 3)
+    image = (1, 256, 256, 3)
     encoder = [3, 64, 128, 256, 512, 512, 512, 512, 512]
     decoder = [(512, 512), (1024, 512), (1024, 512), (1024, 512), (1024, 256), (512, 128),
                (256, 64), (128, 3)]
     pairs = [*zip(encoder, encoder[1:]), *decoder]
     norms = sum(encoder[2:8]) + sum(out for _, out in decoder[:-1])
     expected = sum(16 * size * out + out for size, out in pairs) + 2 * norms
-    generator_count = count(lambda: create_unet(np.zeros(picture, np.float32), 3, 64))
+    generator_count = count(lambda: create_unet(np.zeros(image, np.float32), 3, 64))
     assert generator_count == expected and 54.41e6 < expected < 54.42e6
     discriminator_count = count(
         lambda: pix2pix.create_discriminator(tf.zeros([1, 256, 256, 6]), 64))
@@ -294,7 +294,7 @@ def test_unconditional_does_not_see_the_input(options):
         changed = pix2pix.with_options(options, unconditional=unconditional, crop_size=64)
         pair = pix2pix.Examples(None, *(tf.constant(draw(seed, 1, 64, 64, 3)) for seed in (1, 2)))
         with tf.variable_scope(str(unconditional)):
-            logits = pix2pix.judge(pair, pair.targets, changed, None).logits
+            logits = pix2pix.discriminate(pair, pair.targets, changed, None).logits
         return tf.gradients(logits, [pair.inputs, pair.targets])
 
     def both():
@@ -313,7 +313,7 @@ def test_a_unets_depth_follows_the_size(crop_size, depth):
     assert pix2pix.num_halvings("unet", crop_size) == depth
     widths = [1, 2, 4] + [8] * (depth - 3)
     assert [row.width for row in rows.encoder] == widths
-    # each decoder row has the width of the encoder row that it meets, the last the picture's
+    # each decoder row has the width of the encoder row that it meets, the last the image's
     assert [row.width for row in rows.decoder] == [*widths[-2::-1], None]
     # the authors' unet_128 has two layers with dropout, unet_256 three: size 16 and up has none
     assert sum(row.dropout > 0 for row in rows.decoder) == depth - 5

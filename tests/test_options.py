@@ -284,8 +284,8 @@ def test_a_discriminator_that_a_model_lacks_is_the_command_lines(dataset, tmp_pa
     ("--mode test --aspect_ratio 0.01 --checkpoint old", "less than 11 pixels"),
     ("--mode train --output_dir what?", "takes for a pattern"),
     ("--mode train --output_dir [1]", "takes for a pattern"),
-    ("--mode test --checkpoint old --output_dir {images}", "among the pictures"),
-    ("--mode train --output_dir {images}/..", "among the pictures"),
+    ("--mode test --checkpoint old --output_dir {images}", "among the images"),
+    ("--mode train --output_dir {images}/..", "among the images"),
     ("--mode export --checkpoint old --output_dir ours", "no --mode export has written it"),
     ("--mode train --max_steps " + 400 * "9", "give a whole number")])
 def test_more_that_makes_no_sense(dataset, tmp_path, flags, part):

@@ -1,4 +1,4 @@
-"""Pictures and summaries: what a person looks at, the metrics and the page."""
+"""Images and summaries: what a person looks at, the metrics and the page."""
 
 import io
 
@@ -17,32 +17,32 @@ def options_for(**changes):
     return pix2pix.Options(**{**values, **changes})
 
 
-def run_pictures(examples, outputs, options):
+def run_images(examples, outputs, options):
     with tf.Graph().as_default(), tf.Session() as sess:
         examples = pix2pix.Examples(None, *map(tf.constant, examples))
-        return sess.run(pix2pix.create_pictures(examples, tf.constant(outputs), options))
+        return sess.run(pix2pix.create_images(examples, tf.constant(outputs), options))
 
 
 def test_range_becomes_0_to_255_and_saturates():
     values = np.array([-1, 0, 1, 1.5, -2, 0.2], np.float32).reshape(1, 2, 3, 1)
-    got = run_pictures((values, values), values, options_for())
+    got = run_images((values, values), values, options_for())
     np.testing.assert_array_equal(got.outputs.ravel(), [0, 127, 255, 255, 0, 153])
 
 
-def test_aspect_ratio_widens_every_picture():
-    picture = np.linspace(-1, 1, 256 * 256 * 3, dtype=np.float32).reshape(1, 256, 256, 3)
-    got = run_pictures((picture, picture), picture, options_for(aspect_ratio=1.5))
+def test_aspect_ratio_widens_every_image():
+    image = np.linspace(-1, 1, 256 * 256 * 3, dtype=np.float32).reshape(1, 256, 256, 3)
+    got = run_images((image, image), image, options_for(aspect_ratio=1.5))
     assert [batch.shape for batch in got] == [(1, 256, 384, 3)] * 3
-    np.testing.assert_allclose(got.outputs[0, 100].mean(), (picture[0, 100].mean() + 1) * 127.5,
+    np.testing.assert_allclose(got.outputs[0, 100].mean(), (image[0, 100].mean() + 1) * 127.5,
                                atol=1)
 
 
-def test_lab_pictures_in_both_directions():
+def test_lab_images_in_both_directions():
     red_l, red_ab = np.float32(53.24 / 50 - 1), np.float32([80.09 / 110, 67.20 / 110])
     lightness = np.full((1, 2, 3, 1), red_l, np.float32)
     colour = np.broadcast_to(red_ab, (1, 2, 3, 2)).astype(np.float32)
-    to_b = run_pictures((lightness, colour), colour, options_for(lab_colorization=True))
-    to_a = run_pictures((colour, lightness), lightness,
+    to_b = run_images((lightness, colour), colour, options_for(lab_colorization=True))
+    to_a = run_images((colour, lightness), lightness,
                         options_for(lab_colorization=True, which_direction="BtoA"))
     for coloured in (to_b.outputs, to_b.targets, to_a.inputs):
         np.testing.assert_allclose(coloured.astype(int), np.broadcast_to([255, 0, 0], (1, 2, 3, 3)),
@@ -56,7 +56,7 @@ def test_metrics_agree_with_scikit_image():
     targets = rng.integers(0, 256, (2, 37, 41, 3), np.uint8)
     outputs = np.clip(targets + rng.integers(-60, 61, targets.shape), 0, 255).astype(np.uint8)
     with tf.Graph().as_default(), tf.Session() as sess:
-        got = sess.run(pix2pix.create_metrics(pix2pix.Pictures(None, outputs, targets)))
+        got = sess.run(pix2pix.create_metrics(pix2pix.DisplayImages(None, outputs, targets)))
     for index, (a, b) in enumerate(zip(outputs, targets)):
         assert abs(got.l1[index] - np.abs(a / 255 - b / 255).mean()) < 1e-6
         assert abs(got.psnr[index] - peak_signal_noise_ratio(b, a)) < 1e-3
@@ -70,12 +70,12 @@ def test_metrics_agree_with_scikit_image():
 @pytest.mark.parametrize("channels", [1, 3])
 def test_ssim_is_tensorflows(channels):
     rng = np.random.default_rng(channels)
-    pictures = rng.uniform(size=(3, 31, 43, channels)).astype(np.float32)
-    changed = np.clip(pictures + 0.3 * rng.standard_normal(pictures.shape), 0, 1).astype(np.float32)
-    changed[2] = pictures[2]
+    images = rng.uniform(size=(3, 31, 43, channels)).astype(np.float32)
+    changed = np.clip(images + 0.3 * rng.standard_normal(images.shape), 0, 1).astype(np.float32)
+    changed[2] = images[2]
     with tf.Graph().as_default(), tf.Session() as sess:
-        got, expected = sess.run([pix2pix.structural_similarity(pictures, changed),
-                                  tf.image.ssim(pictures, changed, max_val=1.0)])
+        got, expected = sess.run([pix2pix.structural_similarity(images, changed),
+                                  tf.image.ssim(images, changed, max_val=1.0)])
     np.testing.assert_allclose(got, expected, atol=1e-5)
     assert got[2] == pytest.approx(1, abs=1e-6) and 0.1 < got[0] < 0.95 and got[0] != got[1]
 
@@ -84,7 +84,7 @@ def test_ssim_is_tensorflows(channels):
 def test_png_files_hold_the_pixels_packed_fast(channels):
     pixels = np.random.default_rng(8).integers(0, 256, (2, 7, 9, channels), np.uint8)
     with tf.Graph().as_default(), tf.Session() as sess:
-        got = sess.run(pix2pix.encode_pictures(pix2pix.Pictures(pixels, pixels[::-1])))
+        got = sess.run(pix2pix.encode_images(pix2pix.DisplayImages(pixels, pixels[::-1])))
     assert isinstance(got.targets, list) and not got.targets
     for index in (0, 1):
         for contents, expected in ((got.inputs[index], pixels[index]),

@@ -77,7 +77,7 @@ FLAGS = ["--crop_size", 64,  # the least with dropout
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    """A folder with bars/train (10 pictures) and a run of 7 steps on batches of 3."""
+    """A folder with bars/train (10 images) and a run of 7 steps on batches of 3."""
     root = tmp_path_factory.mktemp("whole")
     draw_pairs(root / "bars/train", 10)
     before = os.getcwd()
@@ -396,7 +396,7 @@ def test_a_second_training_in_one_folder_is_refused(whole, capsys):
     os.symlink(whole / "bars", "bars")
     shutil.copytree(whole / "whole", "run")
     before = {path: path.read_bytes() for path in Path("run").rglob("*") if path.is_file()}
-    with pix2pix.hold_folder(Path("run")):
+    with pix2pix.lock_folder(Path("run")):
         assert resume("run", "--max_steps", 9) == 2
         assert train_small("run", "--max_steps", 9, "--overwrite") == 2
     assert capsys.readouterr().err.count("another process works in --output_dir run") == 2
@@ -451,12 +451,12 @@ def test_what_would_be_lost_is_not_replaced(whole, capsys):
 
 def test_a_run_that_has_begun_meanwhile_is_left_alone(whole, monkeypatch, capsys):
     os.symlink(whole / "bars", "bars")
-    real = pix2pix.hold_folder
+    real = pix2pix.lock_folder
 
     def late(folder):
         shutil.copytree(whole / "whole", "run", dirs_exist_ok=True)
         return real(folder)
-    monkeypatch.setattr(pix2pix, "hold_folder", late)
+    monkeypatch.setattr(pix2pix, "lock_folder", late)
     assert train_small("run", "--max_steps", 1) == 2
     assert "already holds a run" in capsys.readouterr().err
     assert_equal_runs(whole / "whole", "run")
@@ -479,9 +479,9 @@ def poison(monkeypatch, colour):
     """Halves whose first pixel has this red become not a number on their way in."""
     real = pix2pix.transform
 
-    def poisoned(picture, *more):
-        done = real(picture, *more)
-        return tf.where(tf.equal(picture[0, 0, 0], colour), done * np.nan, done)
+    def poisoned(image, *more):
+        done = real(image, *more)
+        return tf.where(tf.equal(image[0, 0, 0], colour), done * np.nan, done)
     monkeypatch.setattr(pix2pix, "transform", poisoned)
 
 
@@ -505,7 +505,7 @@ def test_a_step_that_is_not_finite_is_named_and_not_applied(tmp_path, capsys, mo
     assert all("gen_loss_L1 nan" in line and "bars/train/2.png" in line for line in lines)
     bad_steps = [int(line.split("step ")[1].split()[0]) for line in lines]
     assert [(step - 1) // 4 for step in bad_steps] == [0, 1, 2]
-    saved = {pix2pix.step_of(path) for path in Path("run").glob("model-*.index")}
+    saved = {pix2pix.checkpoint_step(path) for path in Path("run").glob("model-*.index")}
     assert saved == {*range(1, 13)} - {*bad_steps} | {12}
     assert all(np.isfinite(value).all() for value in read_variables("run").values())
     rows = Path("run/log.csv").read_text()
@@ -522,7 +522,7 @@ def test_a_step_that_is_not_finite_is_named_and_not_applied(tmp_path, capsys, mo
                                           ("gradient", -1)])
 def test_one_loss_or_gradient_that_is_not_finite_is_enough(options, monkeypatch, kind, number):
     """Of all losses and of the first and last gradient, each alone."""
-    real = pix2pix.create_pass
+    real = pix2pix.create_tower
 
     def spoiled_pass(*arguments):
         done = real(*arguments)
@@ -530,11 +530,11 @@ def test_one_loss_or_gradient_that_is_not_finite_is_enough(options, monkeypatch,
         values[number] += factor * 0  # infinity * 0 is not a number
         return done._replace(losses=tf.nest.pack_sequence_as(done.losses, values)) \
             if kind == "loss" else done._replace(gradients=tuple(values))
-    monkeypatch.setattr(pix2pix, "create_pass", spoiled_pass)
+    monkeypatch.setattr(pix2pix, "create_tower", spoiled_pass)
     with tf.Graph().as_default() as graph, tf.Session(graph=graph) as sess:
         factor = tf.placeholder(tf.float32, [])
-        pictures = tf.random.stateless_uniform([1, 32, 32, 3], seed=[1, 2])
-        model = pix2pix.create_model(pix2pix.Examples([0], pictures, pictures[:, ::-1]),
+        images = tf.random.stateless_uniform([1, 32, 32, 3], seed=[1, 2])
+        model = pix2pix.create_model(pix2pix.Examples([0], images, images[:, ::-1]),
                                      options._replace(crop_size=32, patch_size=16))
         sess.run(tf.global_variables_initializer())
         variables = {variable.op.name: variable for variable in tf.global_variables()}
@@ -581,7 +581,7 @@ def test_nothing_to_go_back_to_stops_at_once(tmp_path, capsys):
 def make_signs(number, **changes):
     """Signs of a healthy step."""
     draws = np.random.default_rng(number)
-    signs = pix2pix.Signs(discrim_loss=draws.uniform(0.5, 1.3), gen_norm=10.0,
+    signs = pix2pix.HealthStats(discrim_loss=draws.uniform(0.5, 1.3), gen_norm=10.0,
                           output_contrast=0.4, target_contrast=0.5,
                           outputs=draws.uniform(-1, 1, (1, 8, 8, 3)),
                           targets=draws.uniform(-1, 1, (1, 8, 8, 3)))
@@ -593,28 +593,28 @@ TROUBLES = {
     "discriminator won": ({"discrim_loss": 1e-3}, "always wins"),
     "discriminator dead": ({"discrim_loss": 1.3863}, "tells nothing"),
     "outputs constant": ({"output_contrast": 0.001, "outputs": SAME}, "one colour"),
-    "outputs alike": ({"outputs": SAME}, "nearly the same picture"),
+    "outputs alike": ({"outputs": SAME}, "nearly the same image"),
     "gradients vanished": ({"gen_norm": 1e-5}, "learns nothing")}
 
 
 @pytest.mark.parametrize("name", TROUBLES)
 def test_each_way_to_die_is_told_once(options, name):
     changes, phrase = TROUBLES[name]
-    watch = pix2pix.Watch(options)
-    told = [watch.look(make_signs(number, **changes)) for number in range(60)]
-    assert [len(texts) for texts in told] == [0] * 19 + [1] + [0] * 40
-    assert phrase in told[19][0] and "; try " in told[19][0]
+    watch = pix2pix.TrainingMonitor(options)
+    inferred = [watch.look(make_signs(number, **changes)) for number in range(60)]
+    assert [len(texts) for texts in inferred] == [0] * 19 + [1] + [0] * 40
+    assert phrase in inferred[19][0] and "; try " in inferred[19][0]
     # one healthy sign among them keeps it quiet
     signs = [make_signs(number, **({} if number == 9 else changes)) for number in range(20)]
-    found = pix2pix.find_troubles(signs, options)
+    found = pix2pix.diagnose(signs, options)
     assert name not in found or name == "outputs alike"
 
 
 def test_a_healthy_run_and_plain_targets_are_left_alone(options):
-    assert pix2pix.find_troubles([make_signs(number) for number in range(20)], options) == {}
+    assert pix2pix.diagnose([make_signs(number) for number in range(20)], options) == {}
     plain = [make_signs(number, outputs=SAME, targets=SAME, output_contrast=0.001,
                         target_contrast=0.001) for number in range(20)]
-    assert pix2pix.find_troubles(plain, options) == {}
+    assert pix2pix.diagnose(plain, options) == {}
 
 
 @pytest.mark.parametrize("gan_loss, smoothing", [("vanilla", 0.0), ("vanilla", 0.1),
@@ -623,16 +623,16 @@ def test_blind_and_lowest_loss_are_the_discriminators(options, gan_loss, smoothi
     """Against a search over logits that are the same for real and generated, and free ones."""
     logits = np.linspace(-12, 12, 4801, dtype=np.float32)
     with tf.Graph().as_default(), tf.Session() as sess:
-        real = sess.run(pix2pix.gan_distance(logits, 1 - smoothing, gan_loss))
-        fake = sess.run(pix2pix.gan_distance(logits, 0.0, gan_loss))
-    got = pix2pix.blind_loss(options._replace(gan_loss=gan_loss, label_smoothing=smoothing))
+        real = sess.run(pix2pix.logits_loss(logits, 1 - smoothing, gan_loss))
+        fake = sess.run(pix2pix.logits_loss(logits, 0.0, gan_loss))
+    got = pix2pix.chance_loss(options._replace(gan_loss=gan_loss, label_smoothing=smoothing))
     assert got == pytest.approx([(real + fake).min(), real.min() + fake.min()], abs=1e-3)
 
 
 def test_a_dead_generator_is_told_in_the_log_and_on_the_page(tmp_path, capsys, monkeypatch):
     draw_pairs(tmp_path / "bars/train", 3)
-    monkeypatch.setattr(pix2pix, "WATCH_FREQ", 1)
-    monkeypatch.setattr(pix2pix, "WATCH_LENGTH", 3)
+    monkeypatch.setattr(pix2pix, "MONITOR_FREQ", 1)
+    monkeypatch.setattr(pix2pix, "MONITOR_WINDOW", 3)
     real = pix2pix.create_generator
     monkeypatch.setattr(pix2pix, "create_generator", lambda *more: real(*more) * 0 + 0.99)
     assert train_small("run", "--max_steps", 6) == 0
@@ -655,7 +655,7 @@ def make_bad_files(folder):
     (folder / "truncated.png").write_bytes(png[:len(png) // 2])
     (folder / "header.png").write_bytes(png[:15])
     (folder / "empty.jpg").write_bytes(b"")
-    (folder / "text.png").write_bytes(b"no picture")
+    (folder / "text.png").write_bytes(b"no image")
     (folder / "huge.png").write_bytes(huge)
     (folder / "zero.png").write_bytes(png[:16] + bytes(8) + png[24:])
     (folder / "folder.png").mkdir()
@@ -683,7 +683,7 @@ def test_bad_files_are_all_named_before_the_first_step(whole, tmp_path, capsys, 
     for name, reason in reasons.items():
         line, = (line for line in lines if f"/{name} cannot be used" in line)
         assert reason in line
-    assert "13 of 38 pictures cannot be used" in last and "--on_bad_image skip" in last
+    assert "13 of 38 images cannot be used" in last and "--on_bad_image skip" in last
     assert run(*arguments, "--on_bad_image", "skip") == 2  # more than a tenth
     assert "more than 10%" in capsys.readouterr().err.splitlines()[-1]
     assert not Path("out").exists()
@@ -705,10 +705,10 @@ def test_a_file_without_permission_is_named(tmp_path):
         if os.geteuid() == 0:
             os.seteuid(65534)  # root may read everything
         try:
-            findings = pix2pix.check_folder(folder)
+            checks = pix2pix.check_folder(folder)
         finally:
             os.seteuid(os.getuid())
-    assert [finding.reason for finding in findings.values()] == ["", "Permission denied"]
+    assert [check.reason for check in checks.values()] == ["", "Permission denied"]
 
 
 def test_what_was_checked_is_remembered_until_it_changes(tmp_path, monkeypatch):
@@ -721,12 +721,12 @@ def test_what_was_checked_is_remembered_until_it_changes(tmp_path, monkeypatch):
     assert pix2pix.check_folder(folder) == first and len(checked) == 4
     os.utime(folder / "3.JPG", (1, 1))
     (folder / "4.png").write_bytes(b"")
-    findings = pix2pix.check_folder(folder)
+    checks = pix2pix.check_folder(folder)
     assert sorted(checked[4:]) == ["3.JPG", "4.png"]
-    assert [path.name for path, finding in findings.items() if finding.reason] == ["4.png"]
-    assert pix2pix.check_folder(folder) == findings and checked[6:] == ["4.png"]
-    pix2pix.findings_path(folder).write_text("[not a dictionary")
-    assert pix2pix.check_folder(folder) == findings
+    assert [path.name for path, check in checks.items() if check.reason] == ["4.png"]
+    assert pix2pix.check_folder(folder) == checks and checked[6:] == ["4.png"]
+    pix2pix.checks_path(folder).write_text("[not a dictionary")
+    assert pix2pix.check_folder(folder) == checks
 
 
 def test_checking_ends_in_time_and_goes_on_with_the_next_start(options, monkeypatch, capsys):
@@ -734,14 +734,14 @@ def test_checking_ends_in_time_and_goes_on_with_the_next_start(options, monkeypa
     options = options._replace(input_dir=str(folder))
     monkeypatch.setattr(pix2pix, "CHECK_SECONDS", 0)  # for one file
     for number in range(1, 12):
-        paths = pix2pix.list_pictures(options)
+        paths = pix2pix.list_images(options)
         assert [path.stem for path in paths] == [str(number) for number in range(1, 13)]
-        findings = [*pix2pix.check_folder(folder).values()] if number == 11 else []
-        assert f"{number} of 12 pictures are checked, the others" in capsys.readouterr().out
-    assert pix2pix.UNCHECKED not in findings
+        checks = [*pix2pix.check_folder(folder).values()] if number == 11 else []
+        assert f"{number} of 12 images are checked, the others" in capsys.readouterr().out
+    assert pix2pix.UNCHECKED not in checks
     (folder / "3.JPG").write_bytes(b"")  # the others are as they were
-    with pytest.raises(pix2pix.UserError, match="1 of 12 pictures"):
-        pix2pix.list_pictures(options)
+    with pytest.raises(pix2pix.UserError, match="1 of 12 images"):
+        pix2pix.list_images(options)
 
 
 @pytest.mark.parametrize("on_bad_image", ["fail", "skip"])
@@ -760,7 +760,7 @@ def test_a_bad_file_that_was_not_checked_is_named_in_its_step(tmp_path, monkeypa
                        on_bad_image)
     error = capsys.readouterr().err
     if on_bad_image == "fail":
-        assert code == 2 and "1 of 23 pictures cannot be used" in error and len(checked) == 2
+        assert code == 2 and "1 of 23 images cannot be used" in error and len(checked) == 2
         assert checked[1] in ("6.png", "8.png")
     else:
         assert code == 0 and checked[0] == "1.JPG" and sorted(checked[1:]) == ["6.png", "8.png"]
@@ -776,7 +776,7 @@ def test_files_are_checked_in_parallel(tmp_path, monkeypatch):
     together = threading.Barrier(2, timeout=60)  # one file alone waits in vain
     monkeypatch.setattr(pix2pix, "check_file",
                         lambda *arguments: together.wait() * 0 or real(*arguments))
-    assert not any(finding.reason for finding in pix2pix.check_folder(folder).values())
+    assert not any(check.reason for check in pix2pix.check_folder(folder).values())
 
 
 def spoil_at(monkeypatch, at_step, spoil):
@@ -792,14 +792,14 @@ def spoil_at(monkeypatch, at_step, spoil):
 
 @pytest.mark.parametrize("how", ["gone", "cut"])
 def test_a_file_that_goes_bad_in_training(tmp_path, capsys, monkeypatch, how):
-    """With 11 pictures one bad is under a tenth."""
+    """With 11 images one bad is under a tenth."""
     folder = draw_pairs(tmp_path / "bars" / "train", 11)
     spoil_at(monkeypatch, 12, lambda: os.remove(folder / "4.png") if how == "gone"
              else cut(folder / "4.png", 0.3))
     flags = ["--max_steps", 33, "--progress_freq", 1]
     assert train_small("fails", *flags) == 2
     lines = capsys.readouterr().err.splitlines()
-    assert "4.png cannot be used" in lines[-2] and "1 of 11 pictures" in lines[-1]
+    assert "4.png cannot be used" in lines[-2] and "1 of 11 images" in lines[-1]
     failed_at = int(read_variables("fails")["global_step"])  # saved before it ends
     assert 12 <= failed_at < 33
     pix2pix.remove(folder)
@@ -812,7 +812,7 @@ def test_a_file_that_goes_bad_in_training(tmp_path, capsys, monkeypatch, how):
 
 
 @pytest.mark.parametrize("on_bad_image", ["fail", "skip"])
-def test_a_folder_of_pictures_that_vanishes(tmp_path, capsys, monkeypatch, on_bad_image):
+def test_a_folder_of_images_that_vanishes(tmp_path, capsys, monkeypatch, on_bad_image):
     folder = draw_pairs(tmp_path / "bars" / "train", 11)
     spoil_at(monkeypatch, 5, lambda: folder.rename(tmp_path / "elsewhere"))
     assert train_small("run", "--max_steps", 500, "--on_bad_image", on_bad_image) == 2
@@ -911,14 +911,14 @@ def test_what_cannot_be_shown_does_not_stop_training(tmp_path, capsys, monkeypat
 
     def full(*_, **__):
         raise OSError(28, "No space left on device")
-    monkeypatch.setattr(pix2pix, "save_pictures", full)
+    monkeypatch.setattr(pix2pix, "save_images", full)
     real = pix2pix.Events.add
     monkeypatch.setattr(pix2pix.Events, "add", lambda events, *more, **what:
                         full() if "summary" in what else real(events, *more, **what))
     assert train_small("run", "--max_steps", 4, "--progress_freq", 1, "--summary_freq", 1,
                        "--display_freq", 1, "--save_freq", 1) == 0
     error = capsys.readouterr().err
-    for what in ("log.csv", "index.html", "TensorBoard's events", "pictures"):
+    for what in ("log.csv", "index.html", "TensorBoard's events", "images"):
         assert error.count(f"cannot write {what} ") == 1
     assert read_variables("run")["global_step"] == 4
 

@@ -54,7 +54,7 @@ def test_killed_fifty_times_a_run_equals_one_that_was_left_alone(tmp_path):
         thread.join()
     assert not errors
     for folder in folders:
-        newest = max(pix2pix.step_of(path) for path in pix2pix.list_checkpoints(folder))
+        newest = max(pix2pix.checkpoint_step(path) for path in pix2pix.list_checkpoints(folder))
         assert newest >= NUM_KILLS // 2
         end = newest + 7
         assert resume(folder, "--max_steps", end, "--save_freq", 0) == 0
@@ -101,10 +101,10 @@ def mutate(draws, contents, other):
 def test_a_thousand_mutated_files_are_used_or_named(tmp_path):
     draws, originals = random.Random(5), []
     waves = np.random.default_rng(1).integers(0, 256, (8, 16, 3), np.uint8)
-    picture = Image.fromarray(waves).resize((128, 64), Image.BICUBIC)
+    image = Image.fromarray(waves).resize((128, 64), Image.BICUBIC)
     for number, more in enumerate([{"format": "JPEG"}, {"format": "JPEG", "progressive": True},
                                    {"format": "PNG"}, {"format": "PNG", "compress_level": 1}]):
-        picture.save(tmp_path / f"original{number}", **more)
+        image.save(tmp_path / f"original{number}", **more)
         originals.append((tmp_path / f"original{number}").read_bytes())
     folder = tmp_path / "bars" / "train"
     folder.mkdir(parents=True)
@@ -116,7 +116,7 @@ def test_a_thousand_mutated_files_are_used_or_named(tmp_path):
     *lines, last = err.splitlines()
     named = {re.search(r"bars/train/(\S+) cannot be used: ", line)[1] for line in lines}
     assert len(named) == len(lines)
-    assert code == 2 and last.startswith(f"pix2pix.py: error: {len(named)} of 1000 pictures")
+    assert code == 2 and last.startswith(f"pix2pix.py: error: {len(named)} of 1000 images")
     assert 100 < len(named) < 1000
     for name in named:
         (folder / name).unlink()

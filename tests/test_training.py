@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from conftest import draw, run, smooth_pictures, start_session
+from conftest import draw, run, smooth_images, start_session
 
 import pix2pix
 from pix2pix import tf
@@ -18,8 +18,8 @@ def create_graph(options, batch):
     with tf.Graph().as_default() as graph:
         tf.set_random_seed(7)
         model = pix2pix.create_model(pix2pix.Examples(
-            tf.range(batch), tf.constant(smooth_pictures(1, batch)),
-            tf.constant(smooth_pictures(2, batch))), options)
+            tf.range(batch), tf.constant(smooth_images(1, batch)),
+            tf.constant(smooth_images(2, batch))), options)
         return graph, model, tf.train.Saver()
 
 
@@ -56,7 +56,7 @@ class Trainer:
 @pytest.fixture(scope="module")
 def make(tmp_path_factory):
     """Makes Trainers, each with a session of its own; graphs are shared and made once."""
-    folder = tmp_path_factory.mktemp("pictures")
+    folder = tmp_path_factory.mktemp("images")
     options = pix2pix.with_options(pix2pix.parse_args(
         ["--mode", "train", "--input_dir", str(folder), "--output_dir", str(folder / "run"),
          "--seed", "11", "--precision", "float32"]), ngf=2, ndf=3, lr=0.03)
@@ -114,7 +114,7 @@ def test_the_step_reports_the_losses_of_its_outputs(make):
         np.mean(-np.log(real)) + np.mean(-np.log(1 - fake)), rel=1e-4)
     assert losses.gen_loss_GAN == pytest.approx(np.mean(-np.log(fake)), rel=1e-4)
     assert losses.gen_loss_L1 == pytest.approx(
-        np.abs(outputs - smooth_pictures(2, 2)).mean(), rel=1e-5)
+        np.abs(outputs - smooth_images(2, 2)).mean(), rel=1e-5)
     assert np.abs(real - fake).max() > 0.01
 
 
@@ -140,9 +140,9 @@ def test_every_variable_has_a_gradient(make, separable):
 
 def test_l1_reaches_every_skip(options):
     with tf.Graph().as_default() as graph:
-        targets = tf.constant(smooth_pictures(2, 2))
+        targets = tf.constant(smooth_images(2, 2))
         outputs = pix2pix.create_generator(
-            tf.constant(smooth_pictures(1, 2)), 3, 2, pix2pix.generator_rows("unet", 256),
+            tf.constant(smooth_images(1, 2)), 3, 2, pix2pix.generator_rows("unet", 256),
             pix2pix.choose_layers(options))
         skips = []
         for number in range(1, 9):
@@ -317,7 +317,7 @@ SMALL = dict(crop_size=64, patch_size=16)
 
 @pytest.fixture(scope="module")
 def small(make, tmp_path_factory):
-    """`make` for 64x64 pictures."""
+    """`make` for 64x64 images."""
     def build(batch=1, **changes):
         options = pix2pix.with_options(pix2pix.parse_args(
             ["--mode", "train", "--input_dir", str(tmp_path_factory.getbasetemp()), "--output_dir",
@@ -327,8 +327,8 @@ def small(make, tmp_path_factory):
         with tf.Graph().as_default() as graph:
             tf.set_random_seed(7)
             examples = pix2pix.Examples(
-                tf.range(batch), tf.constant(smooth_pictures(1, batch, size=64)),
-                tf.constant(smooth_pictures(2, batch, size=64)))
+                tf.range(batch), tf.constant(smooth_images(1, batch, size=64)),
+                tf.constant(smooth_images(2, batch, size=64)))
             model = pix2pix.create_model(examples, options, (2, 6))
             return Trainer(graph, model, tf.train.Saver(), fill=True)
     return build
@@ -406,7 +406,7 @@ def test_the_averaged_generator_follows_its_formula(small):
 
 
 @pytest.mark.parametrize("batch, parts", [(4, 2), (5, 2), (3, 1)])
-def test_parts_equal_one_batch_exactly_where_the_norm_is_per_picture(small, batch, parts):
+def test_parts_equal_one_batch_exactly_where_the_norm_is_per_image(small, batch, parts):
     changes = dict(norm="instance", diffaugment=True, feature_weight=5.0)
     whole = small(batch, batch_size=batch, **changes)
     divided = small(batch, batch_size=parts, grad_accumulation=3, **changes)
@@ -431,11 +431,11 @@ def test_parts_of_batch_norm_see_their_own_statistics(small):
 # DiffAugment
 
 
-def test_pictures_move_and_what_comes_in_is_0():
+def test_images_move_and_what_comes_in_is_0():
     x, offsets = draw(1, 3, 8, 12, 2), np.array([[2, -3], [0, 0], [-1, 12]], np.int32)
-    got = run(lambda: pix2pix.shift_pictures(tf.constant(x), tf.constant(offsets)))
-    for picture, result, (down, right) in zip(x, got, offsets):
-        expected = np.roll(picture, (down, right), axis=(0, 1))
+    got = run(lambda: pix2pix.translate_images(tf.constant(x), tf.constant(offsets)))
+    for image, result, (down, right) in zip(x, got, offsets):
+        expected = np.roll(image, (down, right), axis=(0, 1))
         expected[:max(down, 0)] = expected[8 + min(down, 0):] = 0
         expected[:, :max(right, 0)] = expected[:, 12 + min(right, 0):] = 0
         np.testing.assert_array_equal(result, expected)
@@ -444,7 +444,7 @@ def test_pictures_move_and_what_comes_in_is_0():
 def test_colour_changes_by_formula():
     x = draw(2, 2, 5, 6, 3)
     brightness, saturation, contrast = np.array([[0.2, -0.4], [1.5, 0.1], [0.7, 1.3]], np.float32)
-    got = run(lambda: pix2pix.change_colour(tf.constant(x), *map(tf.constant, (
+    got = run(lambda: pix2pix.jitter_colour(tf.constant(x), *map(tf.constant, (
         brightness, saturation, contrast))))
     for n in range(2):
         y = x[n] + brightness[n]
@@ -453,7 +453,7 @@ def test_colour_changes_by_formula():
 
 
 def test_a_hole_is_half_as_wide_and_may_lie_at_the_edge():
-    mask = run(lambda: pix2pix.hole_mask(tf.constant([[0.5, 0.5], [0.0, 0.999]]),
+    mask = run(lambda: pix2pix.cutout_mask(tf.constant([[0.5, 0.5], [0.0, 0.999]]),
                                          tf.constant([8, 12])))
     expected = np.ones([2, 8, 12, 1])
     expected[0, 2:6, 3:9] = 0
@@ -476,9 +476,9 @@ def test_diffaugment_draws_once_for_a_pair_and_lets_gradients_through():
     np.testing.assert_array_equal(gone, (other == 0).all(axis=3))
     np.testing.assert_array_equal(one, again)
     assert (gone != (later == 0).all(axis=3)).any()
-    assert len({picture.tobytes() for picture in gone}) > 30  # each picture by itself
+    assert len({image.tobytes() for image in gone}) > 30  # each image by itself
     # translation by -2..2 and a hole of up to 8x8
-    borders = [np.flatnonzero(~picture.all(axis=1))[0] for picture in gone]
+    borders = [np.flatnonzero(~image.all(axis=1))[0] for image in gone]
     assert set(borders) >= {0, 1, 2} and gone.mean() < 0.5
     assert (slope != 0).any(axis=(1, 2, 3)).all()
 

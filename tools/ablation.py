@@ -32,7 +32,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import pix2pix  # noqa: E402
 from pix2pix import OneLineParser, UserError, number_type  # noqa: E402
 
-CELL = 192  # height and width of a picture in the sheet
+CELL = 192  # height and width of an image in the sheet
 GAP = 8  # pixels around it
 FONT_SIZE = 16
 MOST_BYTES = 1_000_000  # of sheet.jpg
@@ -100,12 +100,12 @@ class Result(NamedTuple):
     """What a complete variant has come to."""
 
     variant: Variant
-    l1: float  # mean absolute difference, pictures in 0..1
+    l1: float  # mean absolute difference, images in 0..1
     psnr: float  # dB
     ssim: float
     weights: int | None
     seconds: float
-    names: list  # of the pictures tested, in order
+    names: list  # of the images tested, in order
 
 
 class VariantError(RuntimeError):
@@ -210,7 +210,7 @@ def is_complete(folder):
 
 
 def read_names(folder):
-    """Names of the pictures that a complete variant was tested on, in order."""
+    """Names of the images that a complete variant was tested on, in order."""
     with open(folder / "test" / "metrics.csv", newline="", encoding="utf-8",
               errors="surrogateescape") as file:  # pix2pix.py writes names as the system has them
         return [row["name"] for row in csv.DictReader(file)]
@@ -245,8 +245,8 @@ def check_folder(options, variant):
         if tested != options.val_dir:
             raise UserError(f"{test_dir} is of --val_dir {tested}, this command has "
                             f"{options.val_dir}: give another --output_dir")
-        if read_names(folder) != pix2pix.unique_names(pix2pix.find_pictures(options.val_dir)):
-            raise UserError(f"{test_dir} is of other pictures than --val_dir {tested} has now: "
+        if read_names(folder) != pix2pix.unique_names(pix2pix.find_images(options.val_dir)):
+            raise UserError(f"{test_dir} is of other images than --val_dir {tested} has now: "
                             "take it away, the same command tests again")
 
 
@@ -283,7 +283,7 @@ def table_text(results, options):
                     f"{result.ssim:.4f} | {format_count(result.weights)} | "
                     f"{format_seconds(result.seconds)} |")
     return (f"All variants: `{shared}`. L1, PSNR and SSIM are means over the {num_pictures} "
-            f"pictures of `{options.val_dir}`.\n\n" + "\n".join(rows) + "\n")
+            f"images of `{options.val_dir}`.\n\n" + "\n".join(rows) + "\n")
 
 
 def table_csv(results):
@@ -330,37 +330,37 @@ def draw_sheet(titles, rows):
     sheet = Image.new("RGB", (GAP + step * len(titles), top + step * len(rows)), "white")
     draw = ImageDraw.Draw(sheet)
     for column, lines in enumerate(heads):
-        for number, line in enumerate(lines):  # the last line lies next to the pictures
+        for number, line in enumerate(lines):  # the last line lies next to the images
             y = top - GAP - line_height * (len(lines) - number)
             draw.text((GAP + step * column + CELL / 2, y), line, "black", font, anchor="ma")
     for number, row in enumerate(rows):
-        for column, picture in enumerate(row):
-            cell = Image.fromarray(picture).resize((CELL, CELL), Image.Resampling.LANCZOS)
+        for column, image in enumerate(row):
+            cell = Image.fromarray(image).resize((CELL, CELL), Image.Resampling.LANCZOS)
             sheet.paste(cell, (GAP + step * column, top + step * number))
     return np.asarray(sheet)
 
 
-def encode(picture, kind, **settings):
+def encode(image, kind, **settings):
     """uint8 [height, width, 3] -> bytes of a file of Pillow's format `kind`."""
     contents = io.BytesIO()
-    Image.fromarray(picture).save(contents, kind, **settings)
+    Image.fromarray(image).save(contents, kind, **settings)
     return contents.getvalue()
 
 
-def encode_jpeg(picture, most_bytes=MOST_BYTES):
+def encode_jpeg(image, most_bytes=MOST_BYTES):
     """uint8 [height, width, 3] -> bytes of a JPEG file of quality 90, scaled down until it fits."""
-    contents, image = encode(picture, "JPEG", quality=90), Image.fromarray(picture)
+    contents, full_size = encode(image, "JPEG", quality=90), Image.fromarray(image)
     scale = 1.0
     while len(contents) > most_bytes:
         scale *= 0.9
-        size = [max(1, round(side * scale)) for side in image.size]
-        contents = encode(np.asarray(image.resize(size, Image.Resampling.LANCZOS)), "JPEG",
+        size = [max(1, round(side * scale)) for side in full_size.size]
+        contents = encode(np.asarray(full_size.resize(size, Image.Resampling.LANCZOS)), "JPEG",
                           quality=90)
     return contents
 
 
 def read_rgb(path):
-    """A picture file as uint8 [height, width, 3], grey ones too."""
+    """An image file as uint8 [height, width, 3], grey ones too."""
     with Image.open(path) as image:
         return np.asarray(image.convert("RGB"))
 
@@ -426,7 +426,7 @@ def write_results(options):
     contents = {"table.md": table.encode(), "table.csv": table_csv(results).encode(),
                 "sheet.png": encode(sheet, "PNG"), "sheet.jpg": encode_jpeg(sheet)}
     for name, file in contents.items():
-        pix2pix.write_whole(output_dir / name, file)
+        pix2pix.write_atomic(output_dir / name, file)
     print(f"\n{table}")
     print(*(output_dir / name for name in contents), sep="\n")
 
@@ -458,14 +458,14 @@ def create_parser():
     add("--val_dir", type=Path, required=True, help="folder of pairs to test on")
     add("--output_dir", type=Path, required=True, help="folder for runs, table and sheet")
     add("--which_direction", default="AtoB", choices=["AtoB", "BtoA"], help="A is the left half")
-    add("--lab_colorization", action="store_true", help="pictures are single; learn colour")
+    add("--lab_colorization", action="store_true", help="images are single; learn colour")
     add("--crop_size", type=number_type(int, 32, 4096), default=256,
-        help="height and width of a picture in the network")
+        help="height and width of an image in the network")
     add("--ngf", type=count, default=64, help="filters in the generator's first layer")
     add("--ndf", type=count, help="the same of the discriminator; left out: --ngf's")
-    add("--max_epochs", type=count, help="passes over the pictures of each variant")
+    add("--max_epochs", type=count, help="passes over the images of each variant")
     add("--max_steps", type=count, help="training steps of each variant; wins over --max_epochs")
-    add("--batch_size", type=count, default=1, help="pictures in a step")
+    add("--batch_size", type=count, default=1, help="images in a step")
     add("--seed", type=number_type(int, 0, 2**31 - 1), default=0, help="of each variant")
     add("--variants", nargs="+", choices=names, default=names, help="those to run")
     add("--num_pictures", type=count, default=4, help="rows in the sheet")
@@ -481,8 +481,8 @@ def check_options(options):
     for flag, folder in (("--input_dir", options.input_dir), ("--val_dir", options.val_dir)):
         if not folder.is_dir():
             raise UserError(f"{flag} {folder} is not a folder: check the path")
-        if not pix2pix.find_pictures(folder):
-            raise UserError(f"{flag} {folder} holds no JPEG or PNG pictures: check the path")
+        if not pix2pix.find_images(folder):
+            raise UserError(f"{flag} {folder} holds no JPEG or PNG images: check the path")
         if folder.resolve() == options.output_dir.resolve():
             raise UserError(f"--output_dir {options.output_dir} is {flag} too: give another")
     # --overwrite: a run in the folder is no reason to refuse, check_folder looks at it

@@ -39,7 +39,7 @@ from PIL import Image
 sys.path[:0] = [str(Path(__file__).resolve().parent.parent), str(Path(__file__).resolve().parent)]
 
 import pix2pix  # noqa: E402
-from pix2pix import OneLineParser, UserError, number_type, tf, write_whole  # noqa: E402
+from pix2pix import OneLineParser, UserError, number_type, tf, write_atomic  # noqa: E402
 
 ROOT = Path(__file__).resolve().parent.parent
 TOOLS = ROOT / "tools"
@@ -53,7 +53,7 @@ SMALLER_IS_BETTER = ("s", "MB")
 
 
 class Work(NamedTuple):
-    """What one step or picture asks of the machine at least."""
+    """What one step or image asks of the machine at least."""
 
     precision: str  # of the operations
     operations: int  # floating-point
@@ -75,7 +75,7 @@ class Row(NamedTuple):
 
     what: str  # the group
     name: str
-    size: int  # height and width of the pictures
+    size: int  # height and width of the images
     batch_size: int  # of the training step
     ngf: int
     median: float
@@ -200,10 +200,10 @@ def draw_pair(options):
 
 def keep_batch(options):
     """Examples that are always the same batch."""
-    pictures = [tf.get_variable(f"pictures_{number}", initializer=batch, trainable=False,
+    images = [tf.get_variable(f"images_{number}", initializer=batch, trainable=False,
                                 use_resource=True)
                 for number, batch in enumerate(draw_pair(options))]
-    return pix2pix.Examples(tf.range(options.batch_size), *pictures)
+    return pix2pix.Examples(tf.range(options.batch_size), *images)
 
 
 def create_step(options, create_examples=keep_batch):
@@ -215,7 +215,7 @@ def create_step(options, create_examples=keep_batch):
 def find_work(options):
     """The Work of one training step in float32: plain convolutions' operations, and Adam's bytes.
     """
-    with tf.Graph().as_default(), mock.patch.object(pix2pix, "MANY_CHANNELS", math.inf):
+    with tf.Graph().as_default(), mock.patch.object(pix2pix, "WINOGRAD_MIN_CHANNELS", math.inf):
         step = pix2pix.create_model(keep_batch(options), options).train
         num_weights = sum(math.prod(variable.shape.as_list())
                           for variable in tf.trainable_variables())
@@ -294,7 +294,7 @@ def count_operations(operation):
             inner = operation.inputs[0].shape[-2 if operation.get_attr(flag) else -1]
             total += 2 * inner * math.prod(operation.outputs[0].shape.as_list())
         elif operation.type.startswith("Conv2D"):
-            # where the kernel is, and the smaller of the two pictures: each of its pixels meets
+            # where the kernel is, and the smaller of the two images: each of its pixels meets
             # all weights once
             backward = operation.type != "Conv2D"
             smaller = operation.inputs[2] if backward else operation.outputs[0]
@@ -328,10 +328,10 @@ def count_bytes(operation):
 # Input and files
 # --------------------------------------------------------------------------------------------------
 
-NUM_DRAWN = 16  # pictures
+NUM_DRAWN = 16  # images
 STEPS_IN_TURN = 8  # what is read ahead, in the others' turns or of theirs, is soon over
 PAIRS_IN_TURN = 256  # at least; whole epochs, as the tutorial's shuffle reads ahead in each
-NOISE = 8  # levels of drawn pictures: makes files of as many bytes as the facades'
+NOISE = 8  # levels of drawn images: makes files of as many bytes as the facades'
 
 
 class Files(NamedTuple):
@@ -341,7 +341,7 @@ class Files(NamedTuple):
     work: Path  # for all that is made, taken away in the end
 
 
-def draw_picture(path, width, height, seed):
+def draw_image(path, width, height, seed):
     """Writes a JPEG file with about as many bytes per pixel as the facades have."""
     random = np.random.default_rng(seed)
     coarse = Image.fromarray(random.integers(0, 256, [height // 16, width // 16, 3], np.uint8))
@@ -351,28 +351,28 @@ def draw_picture(path, width, height, seed):
 
 
 def draw_folder(folder, width, height, count):
-    """Draws so many pictures into a new folder and returns it."""
+    """Draws so many images into a new folder and returns it."""
     folder.mkdir()
     for number in range(count):
-        draw_picture(folder / f"{number:04}.jpg", width, height, number)
+        draw_image(folder / f"{number:04}.jpg", width, height, number)
     return folder
 
 
 def fill_folder(folder, source, count):
-    """Copies the pictures of a folder into another, over and over, until there are so many; returns
+    """Copies the images of a folder into another, over and over, until there are so many; returns
     the folder."""
     if not folder.exists():
-        pictures = pix2pix.find_pictures(source)
+        images = pix2pix.find_images(source)
         folder.mkdir()
         for number in range(count):
-            picture = pictures[number % len(pictures)]
-            shutil.copy(picture, folder / f"{number:04}{picture.suffix}")
+            image = images[number % len(images)]
+            shutil.copy(image, folder / f"{number:04}{image.suffix}")
     return folder
 
 
 def read_examples(options):
     """The program's examples from --input_dir."""
-    return pix2pix.create_examples(pix2pix.find_pictures(options.input_dir), options)
+    return pix2pix.create_examples(pix2pix.find_images(options.input_dir), options)
 
 
 def read_tutorial(model):
@@ -395,7 +395,7 @@ def input_contestants(model, _files):
     def build():
         """The op of a batch."""
         return tf.group(*read_examples(model))
-    num_pairs = len(pix2pix.find_pictures(model.input_dir))
+    num_pairs = len(pix2pix.find_images(model.input_dir))
     times = math.ceil(PAIRS_IN_TURN / num_pairs) * num_pairs // model.batch_size
     batches = read_tutorial(model)
     step = create_step(pix2pix.with_options(model, precision=pix2pix.fast_precision()))
@@ -420,7 +420,8 @@ def create_shown_step(options, paths):
         show = pix2pix.create_fetches(examples, model, options)
         sess = tf.Session(graph=graph, config=pix2pix.session_config())
         sess.run(tf.global_variables_initializer())
-        keeper, watch = pix2pix.Keeper(sess, options, 0), pix2pix.Watch(options)
+        checkpoint_manager = pix2pix.CheckpointManager(sess, options, 0)
+        watch = pix2pix.TrainingMonitor(options)
         log = pix2pix.RunLog(options, paths, 0, 1, pix2pix.present(model.losses), graph)
         graph.finalize()
     nothing = pix2pix.Due(*[False] * len(pix2pix.Due._fields))
@@ -434,7 +435,7 @@ def create_shown_step(options, paths):
             if due.watch:
                 watch.look(results.signs)
             if due.save:
-                keeper.save(1)
+                checkpoint_manager.save(1)
     return step
 
 
@@ -457,11 +458,11 @@ def extras_contestants(model, files):
     step."""
     options = pix2pix.with_options(model, precision=pix2pix.fast_precision(), overwrite=True,
                                    output_dir=str(files.work / "extras"))
-    step = create_shown_step(options, pix2pix.find_pictures(files.pairs))
+    step = create_shown_step(options, pix2pix.find_images(files.pairs))
     with mock.patch.object(tf.linalg, "global_norm", lambda _: tf.constant(0.0)):
         unchecked = create_step(options)
     freqs = {"progress": options.progress_freq, "summary": options.summary_freq,
-             "watch": pix2pix.WATCH_FREQ, "save": options.save_freq}
+             "watch": pix2pix.MONITOR_FREQ, "save": options.save_freq}
     shares = {kind: share(step, functools.partial(step, kind), freq)
               for kind, freq in freqs.items()}
     shares["check"] = share(unchecked, create_step(options))
@@ -472,7 +473,7 @@ def extras_contestants(model, files):
 # Programs
 # --------------------------------------------------------------------------------------------------
 
-NUM_TESTED = 32  # pictures in a turn of test mode
+NUM_TESTED = 32  # images in a turn of test mode
 NUM_PHOTOS = 512  # in a turn of process.py: its start is a small part of it
 NUM_PLAIN = 64  # of them in a turn of the plain loops
 WORKERS = 2
@@ -549,10 +550,10 @@ def test_flags(model, files, input_dir, output_dir, precision="float32"):
 
 
 def create_test(arguments, output_dir):
-    """A function that runs test mode and returns its pictures per second, from the first result to
+    """A function that runs test mode and returns its images per second, from the first result to
     the last by the times of the files: what goes before is its start."""
     def test():
-        """Pictures per second."""
+        """Images per second."""
         run_here(arguments)
         times = [path.stat().st_mtime for path in output_dir.glob("images/*-outputs.png")]
         return (len(times) - 1) / max(max(times) - min(times), TICK)
@@ -563,28 +564,28 @@ def test_contestants(model, files):
     """Test mode in each precision; the tutorial's generator with plain decoding and encoding."""
     folder = fill_folder(files.work / "tested", files.pairs, NUM_TESTED)
     generator = keras_tutorial().create_generator(model.crop_size, model.ngf)
-    paths = keras_tutorial().list_pictures(folder)
+    paths = keras_tutorial().list_images(folder)
     with tf.Graph().as_default():
         inputs = tf.zeros([1, model.crop_size, model.crop_size, 3])
         work = Work("float32", count_operations(pix2pix.create_outputs(inputs, model).op), 0)
 
-    def translate():
-        """The pictures through the tutorial's generator."""
+    def generate():
+        """The images through the tutorial's generator."""
         for path in paths:
-            keras_tutorial().translate(generator, path, model.crop_size, files.work / "keras")
+            keras_tutorial().generate(generator, path, model.crop_size, files.work / "keras")
 
     contestants = machine_contestants()
     for name in PRECISIONS:
         output_dir = files.work / f"test-{name}"
         arguments = test_flags(model, files, folder, output_dir, name)
-        contestants.append(Contestant(name, create_test(arguments, output_dir), "pictures/s",
+        contestants.append(Contestant(name, create_test(arguments, output_dir), "images/s",
                                       "keras", work._replace(precision=name)))
-    return [*contestants, Contestant("keras", per_second(translate, amount=len(paths)),
-                                     "pictures/s", "keras", work)]
+    return [*contestants, Contestant("keras", per_second(generate, amount=len(paths)),
+                                     "images/s", "keras", work)]
 
 
 def resize_plainly(paths, size, output_dir):
-    """Crops the central squares of pictures, resizes them, writes PNG files."""
+    """Crops the central squares of images, resizes them, writes PNG files."""
     for path in paths:
         with Image.open(path) as photo:
             side = min(photo.size)
@@ -594,7 +595,7 @@ def resize_plainly(paths, size, output_dir):
 
 
 def combine_plainly(paths, output_dir):
-    """Puts pictures beside themselves, writes PNG files."""
+    """Puts images beside themselves, writes PNG files."""
     for path in paths:
         with Image.open(path) as left, Image.open(path) as right:
             pair = Image.new("RGB", [left.width + right.width, left.height])
@@ -622,9 +623,9 @@ def process_contestants(model, files):
     combine = create_process("combine", resized, combined, "--b_dir", str(resized))
     resize()  # what combine takes
     plain.mkdir(exist_ok=True)
-    some_photos, some_resized = (pix2pix.find_pictures(folder)[:NUM_PLAIN]
+    some_photos, some_resized = (pix2pix.find_images(folder)[:NUM_PLAIN]
                                  for folder in (photos, resized))
-    return [Contestant(name, per_second(function, amount=amount), "pictures/s", baseline)
+    return [Contestant(name, per_second(function, amount=amount), "images/s", baseline)
             for name, baseline, amount, function in (
                 ("resize", "plain resize", NUM_PHOTOS, resize),
                 ("plain resize", "plain resize", len(some_photos),
@@ -634,7 +635,7 @@ def process_contestants(model, files):
                  lambda: combine_plainly(some_resized, plain)))]
 
 
-def create_commands(model, files, num_pictures, num_steps):
+def create_commands(model, files, num_images, num_steps):
     """Name -> command of training and of test mode, the program's and the tutorial's."""
     def pix2pix_command(arguments):
         """The program's."""
@@ -645,7 +646,7 @@ def create_commands(model, files, num_pictures, num_steps):
         code = f"import keras_baseline; keras_baseline.{function}(*{values!r})"
         return [sys.executable, "-c", code]
 
-    folder = fill_folder(files.work / f"tested-{num_pictures}", files.pairs, num_pictures)
+    folder = fill_folder(files.work / f"tested-{num_images}", files.pairs, num_images)
     size, ngf = model.crop_size, model.ngf
     return {
         "--help": pix2pix_command(["--help"]),
@@ -659,18 +660,18 @@ def create_commands(model, files, num_pictures, num_steps):
 
 SIGNS = {  # what a program says when its start is over
     "--help": "usage", "option error": "pix2pix.py: error", "train": "progress  epoch",
-    "test": "wrote 1 ", "keras train": "step 1", "keras test": "picture 1"}
+    "test": "wrote 1 ", "keras train": "step 1", "keras test": "image 1"}
 
 
 def start_contestants(model, files):
-    """Programs until they have answered, taken the first step or translated the first picture."""
+    """Programs until they have answered, taken the first step or translated the first image."""
     commands = create_commands(model, files, 1, 1)
     return [Contestant(name, lambda name=name: seconds_until(commands[name], SIGNS[name]), "s",
                        KERAS_PROGRAMS.get(name)) for name in commands]
 
 
 def memory_contestants(model, files):
-    """Training for a few steps and test mode of some pictures, to their ends."""
+    """Training for a few steps and test mode of some images, to their ends."""
     commands = create_commands(model, files, NUM_TESTED, STEPS_FOR_MEMORY)
     return [Contestant(name, lambda name=name: peak_megabytes(commands[name]), "MB", baseline)
             for name, baseline in KERAS_PROGRAMS.items()]
@@ -685,7 +686,7 @@ class Group(NamedTuple):
     """A group of contestants."""
 
     create: Any  # function of Options and Files -> contestants
-    by_batch: bool  # whether the number of pictures in a step matters
+    by_batch: bool  # whether the number of images in a step matters
     warm_up: int  # rounds that are not counted
 
 
@@ -732,8 +733,8 @@ def create_parser():
     add("--what", nargs="+", choices=[*GROUPS], default=[*GROUPS], help="groups to measure")
     add("--input_dir", help="folder of pairs; left out: some are drawn")
     add("--sizes", type=number_type(int, 32, 4096), nargs="+", default=[256],
-        help="heights and widths of pictures")
-    add("--batch_sizes", type=count, nargs="+", default=[1], help="pictures in a step")
+        help="heights and widths of images")
+    add("--batch_sizes", type=count, nargs="+", default=[1], help="images in a step")
     add("--ngf", type=count, default=64, help="filters in both networks' first layers")
     add("--rounds", type=number_type(int, 2), default=10, help="times that everything has its turn")
     add("--output", help="file for the JSON lines; left out: none")
@@ -741,7 +742,7 @@ def create_parser():
 
 
 def list_models(options, files):
-    """pix2pix's Options of every size with every number of pictures in a step. Raises UserError."""
+    """pix2pix's Options of every size with every number of images in a step. Raises UserError."""
     return [pix2pix.parse_args([
         "--mode", "train", "--input_dir", str(files.pairs), "--output_dir",
         str(files.work / "none"), "--seed", "1", "--crop_size", str(size), "--batch_size",
@@ -771,9 +772,9 @@ def prepare_pairs(options, work):
     if options.input_dir is None:
         return draw_folder(work / "pairs", 512, 256, math.lcm(NUM_DRAWN, *options.batch_sizes))
     pairs = Path(options.input_dir).resolve()
-    num_pairs = len(pix2pix.find_pictures(pairs)) if pairs.is_dir() else 0
+    num_pairs = len(pix2pix.find_images(pairs)) if pairs.is_dir() else 0
     if num_pairs == 0:
-        raise UserError(f"--input_dir {pairs} holds no JPEG or PNG pictures: check the path")
+        raise UserError(f"--input_dir {pairs} holds no JPEG or PNG images: check the path")
     for batch_size in options.batch_sizes:
         if num_pairs % batch_size:
             raise UserError(f"--batch_sizes {batch_size} does not divide the {num_pairs} pairs of "
@@ -790,7 +791,7 @@ def run(options):
         groups = {what: run_group(what, models, options, files) for what in options.what}
     if options.output:
         lines = [json.dumps(row._asdict()) for rows in groups.values() for row in rows]
-        write_whole(options.output, ("\n".join(lines) + "\n").encode())
+        write_atomic(options.output, ("\n".join(lines) + "\n").encode())
     for what, rows in groups.items():
         print(f"\n## {what}\n\n{format_table(rows)}")
     return 0

@@ -43,12 +43,12 @@ def find_variables(model):
 
 def describe_options(path, shapes):
     """Option -> value of a model: the stored ones, else what its variables tell."""
-    told = pix2pix.infer_options(shapes)
+    inferred = pix2pix.infer_options(shapes)
     if (Path(path).parent / "options.json").exists() and not path.endswith(".pict"):
         stored = pix2pix.read_options(path)
         names = [*pix2pix.MODEL_OPTIONS, *pix2pix.TRAINING_OPTIONS]
         return {name: stored[name] for name in names if name in stored}
-    return told
+    return inferred
 
 
 def is_weight(name):

@@ -3,7 +3,7 @@ compares with. No part of the program.
 
 The tutorial (tensorflow.org/tutorials/generative/pix2pix): U-Net of 8 levels without biases, norm
 on all encoder layers but the first, batch norm with running averages, leaky relu 0.3 in the
-encoder, PatchGAN 70x70 on both pictures, sum of cross entropies, 100 * L1, two Adam(2e-4, 0.5), one
+encoder, PatchGAN 70x70 on both images, sum of cross entropies, 100 * L1, two Adam(2e-4, 0.5), one
 tf.function. Pairs are read by a parallel map and shuffled as pixels; nothing is prefetched.
 """
 
@@ -94,27 +94,27 @@ def create_step(size, ngf, ndf):
     return step
 
 
-def list_pictures(input_dir):
-    """The paths of a folder's pictures, by their endings."""
+def list_images(input_dir):
+    """The paths of a folder's images, by their endings."""
     return [str(path) for path in sorted(Path(input_dir).iterdir())
             if path.suffix.lower() in (".jpg", ".jpeg", ".png")]
 
 
 def load(path):
     """A file -> input (its right half) and target [height, width, 3], float32 0..255."""
-    picture = tf.cast(tf.io.decode_jpeg(tf.io.read_file(path), channels=3), tf.float32)
-    middle = tf.shape(picture)[1] // 2
-    return picture[:, middle:], picture[:, :middle]
+    image = tf.cast(tf.io.decode_jpeg(tf.io.read_file(path), channels=3), tf.float32)
+    middle = tf.shape(image)[1] // 2
+    return image[:, middle:], image[:, :middle]
 
 
-def resize(picture, size):
+def resize(image, size):
     """[height, width, 3] -> [size, size, 3]."""
-    return tf.image.resize(picture, [size, size], tf.image.ResizeMethod.NEAREST_NEIGHBOR)
+    return tf.image.resize(image, [size, size], tf.image.ResizeMethod.NEAREST_NEIGHBOR)
 
 
-def normalize(picture):
+def normalize(image):
     """0..255 -> -1..1."""
-    return picture / 127.5 - 1
+    return image / 127.5 - 1
 
 
 def load_augmented(path, size):
@@ -130,7 +130,7 @@ def load_augmented(path, size):
 
 def create_input(input_dir, size, batch_size):
     """A dataset of batches of inputs and targets [batch, size, size, 3] -1..1, without end."""
-    dataset = tf.data.Dataset.list_files(list_pictures(input_dir))
+    dataset = tf.data.Dataset.list_files(list_images(input_dir))
     dataset = dataset.map(lambda path: load_augmented(path, size),
                           num_parallel_calls=tf.data.AUTOTUNE)
     return dataset.shuffle(BUFFER_SIZE).batch(batch_size).repeat()
@@ -145,19 +145,19 @@ def train(input_dir, size, batch_size, ngf, num_steps):
         print(f"step {number}", flush=True)
 
 
-def translate(generator, path, size, output_dir):
-    """Writes input, output and target of a file as PNG files; norms see that picture alone, as in
+def generate(generator, path, size, output_dir):
+    """Writes input, output and target of a file as PNG files; norms see that image alone, as in
     the tutorial."""
     inputs, targets = (normalize(resize(half, size))[tf.newaxis] for half in load(path))
     outputs = generator(inputs, training=True)
-    for kind, picture in (("inputs", inputs), ("outputs", outputs), ("targets", targets)):
-        pixels = tf.cast(tf.round((picture[0] + 1) * 127.5), tf.uint8)
+    for kind, image in (("inputs", inputs), ("outputs", outputs), ("targets", targets)):
+        pixels = tf.cast(tf.round((image[0] + 1) * 127.5), tf.uint8)
         tf.io.write_file(f"{output_dir}/{Path(path).stem}-{kind}.png", tf.io.encode_png(pixels))
 
 
 def test(input_dir, size, ngf, output_dir):
-    """Translates the pictures of a folder with a new generator and says so after each."""
+    """Translates the images of a folder with a new generator and says so after each."""
     generator = create_generator(size, ngf)
-    for number, path in enumerate(list_pictures(input_dir), 1):
-        translate(generator, path, size, output_dir)
-        print(f"picture {number}", flush=True)
+    for number, path in enumerate(list_images(input_dir), 1):
+        generate(generator, path, size, output_dir)
+        print(f"image {number}", flush=True)

@@ -4,8 +4,8 @@
     python tools/make-sample.py
     python tools/make-sample.py --output_dir datasets/sample --num_train 400
 
-A picture is a pair side by side like those of the facades dataset: photo left (A), labels in the
-colours of that dataset right (B). Picture i of a folder depends on (seed, folder, i) alone.
+An image is a pair side by side like those of the facades dataset: photo left (A), labels in the
+colours of that dataset right (B). Image i of a folder depends on (seed, folder, i) alone.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ from pix2pix import printable  # noqa: E402
 
 SPLITS = ("train", "val")
 SMALLEST, LARGEST = 32, 1024  # --size
-PICTURES_PER_WORKER = 8  # fewer are drawn sooner than another process starts
+IMAGES_PER_WORKER = 8  # fewer are drawn sooner than another process starts
 MOST_WORKERS = 61  # what Windows allows a pool
-LEFTOVER = re.compile(r"\.\d+\.png\.\d+\.tmp")  # pix2pix.write_whole's, of a run that was killed
+LEFTOVER = re.compile(r"\.\d+\.png\.\d+\.tmp")  # pix2pix.write_atomic's, of a run that was killed
 
 LABELS = {  # as measured in the facades dataset: steps of MATLAB's colour map jet
     "background": (0, 0, 222), "facade": (0, 48, 255), "window": (0, 128, 255),
@@ -64,7 +64,7 @@ PAVEMENT = (0.50, 0.49, 0.48)
 
 
 class Part(NamedTuple):
-    """A rectangle of a house front; x and y in 0..1 of the picture, y down."""
+    """A rectangle of a house front; x and y in 0..1 of the image, y down."""
 
     kind: str
     left: float
@@ -218,7 +218,7 @@ def plan_ground_floor(rng, style, columns, top, street):
 
 
 def to_box(part, size):
-    """A part's box in whole pixels of a picture of this size, at least one pixel in it."""
+    """A part's box in whole pixels of an image of this size, at least one pixel in it."""
     left, top = (min(max(round(value * size), 0), size - 1) for value in part[1:3])
     right, bottom = (min(max(round(value * size), 0), size) for value in part[3:5])
     return left, top, max(right, left + 1), max(bottom, top + 1)
@@ -244,8 +244,8 @@ def blend(first, last, num_rows):
 def make_noise(rng, height, width, grain):
     """Smooth noise of mean 0, deviation about 1, and a grain in pixels: [height, width]."""
     grid = rng.standard_normal((-(-height // grain) + 1, -(-width // grain) + 1), np.float32)
-    picture = Image.fromarray(grid).resize((width, height), Image.Resampling.BICUBIC)
-    return np.asarray(picture)
+    image = Image.fromarray(grid).resize((width, height), Image.Resampling.BICUBIC)
+    return np.asarray(image)
 
 
 def cast_shadow(canvas, box, depth, strength=0.42):
@@ -526,7 +526,7 @@ def paint_balcony(canvas, box, unit, rng, style):
 
 
 # --------------------------------------------------------------------------------------------------
-# Pictures
+# Images
 # --------------------------------------------------------------------------------------------------
 
 PAINTERS = {
@@ -538,8 +538,8 @@ PAINTERS = {
 
 def draw_labels(scene, size):
     """The label map of a scene: uint8 [size, size, 3], colours of LABELS alone."""
-    picture = Image.new("RGB", (size, size), LABELS["background"])
-    draw = ImageDraw.Draw(picture)
+    image = Image.new("RGB", (size, size), LABELS["background"])
+    draw = ImageDraw.Draw(image)
     for part in scene.parts:
         left, top, right, bottom = to_box(part, size)
         if part.kind == "roof":
@@ -550,7 +550,7 @@ def draw_labels(scene, size):
             continue  # the house next door is background but for its windows
         else:
             draw.rectangle((left, top, right - 1, bottom - 1), fill=LABELS[part.kind])
-    return np.asarray(picture)
+    return np.asarray(image)
 
 
 def light_photo(photo, street):
@@ -579,7 +579,7 @@ def draw_photo(scene, size, rng):
 
 
 def draw_pair(seed, split, index, size):
-    """Picture `index` of a split, photo left and labels right: uint8 [size, 2 * size, 3]."""
+    """Image `index` of a split, photo left and labels right: uint8 [size, 2 * size, 3]."""
     rng = np.random.default_rng([seed, SPLITS.index(split), index])
     scene = plan_scene(rng)
     return np.concatenate([draw_photo(scene, size, rng), draw_labels(scene, size)], axis=1)
@@ -590,7 +590,7 @@ def write_pair(path, seed, split, index, size):
     buffer = io.BytesIO()
     Image.fromarray(draw_pair(seed, split, index, size)).save(buffer, "PNG", compress_level=4)
     try:
-        pix2pix.write_whole(path, buffer.getvalue())
+        pix2pix.write_atomic(path, buffer.getvalue())
     except OSError as error:
         raise OSError(error.errno, error.strerror, str(path)) from error
 
@@ -615,10 +615,10 @@ def create_parser():
         formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     parser.add_argument("--output_dir", default="sample",
                         help="folder in which train and val are made")
-    parser.add_argument("--num_train", type=int, default=120, help="pictures in train")
-    parser.add_argument("--num_val", type=int, default=12, help="pictures in val")
+    parser.add_argument("--num_train", type=int, default=120, help="images in train")
+    parser.add_argument("--num_val", type=int, default=12, help="images in val")
     parser.add_argument("--size", type=int, default=256,
-                        help=f"height of a picture, {SMALLEST} to {LARGEST}; it is twice as wide")
+                        help=f"height of an image, {SMALLEST} to {LARGEST}; it is twice as wide")
     parser.add_argument("--seed", type=int, default=0, help="another seed draws other houses")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1,
                         help="processes; changes the speed and nothing else")
@@ -644,7 +644,7 @@ def parse_args(argv=None):
 
 
 def list_tasks(options):
-    """Arguments of `write_pair` for the pictures to draw, and the number of those that exist."""
+    """Arguments of `write_pair` for the images to draw, and the number of those that exist."""
     tasks, num_skipped = [], 0
     for split, number in zip(SPLITS, (options.num_train, options.num_val)):
         for index in range(1, number + 1):
@@ -657,7 +657,7 @@ def list_tasks(options):
 
 
 @contextlib.contextmanager
-def hold_folder(folder):
+def lock_folder(folder):
     """Clears train and val of what killed runs left half written, if no other run works there.
 
     A lock on the folder itself tells: runs share it, and only who gets it alone may clear.
@@ -704,9 +704,9 @@ def start_worker():
 
 
 def run_tasks(tasks, workers):
-    """Draws pictures in this process or in so many others, with a progress bar."""
-    workers = min(workers, MOST_WORKERS, -(-len(tasks) // PICTURES_PER_WORKER))
-    with tqdm(total=len(tasks), unit="picture", disable=not tasks) as progress:
+    """Draws images in this process or in so many others, with a progress bar."""
+    workers = min(workers, MOST_WORKERS, -(-len(tasks) // IMAGES_PER_WORKER))
+    with tqdm(total=len(tasks), unit="image", disable=not tasks) as progress:
         if workers <= 1:
             for task in tasks:
                 write_pair(*task)
@@ -740,7 +740,7 @@ def main(argv=None):
         tasks, num_skipped = list_tasks(options)
         for split in SPLITS:
             (Path(options.output_dir) / split).mkdir(parents=True, exist_ok=True)
-        with hold_folder(Path(options.output_dir)):
+        with lock_folder(Path(options.output_dir)):
             run_tasks(tasks, options.workers)
     except OSError as error:
         print(f"make-sample.py: error: {printable(error)}: look at the disk, the same "

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Turns a folder of pictures into another: resizes, greys, blanks, draws edges, joins pairs.
+"""Turns a folder of images into another: resizes, greys, blanks, draws edges, joins pairs.
 
     python tools/process.py --input_dir photos/original --operation resize \\
         --output_dir photos/resized
@@ -43,8 +43,8 @@ import pix2pix  # noqa: E402
 from pix2pix import OneLineParser, UserError, number_type, printable  # noqa: E402
 
 OPERATIONS = ["resize", "grayscale", "blank", "combine", "edges"]
-ENDINGS = {".jpg", ".jpeg", ".png"}  # a file that has one of these must be a picture
-CHUNK = 8  # pictures that a worker takes at once
+ENDINGS = {".jpg", ".jpeg", ".png"}  # a file that has one of these must be an image
+CHUNK = 8  # images that a worker takes at once
 # of PNG files, by time and size (docs/benchmarks.md). Runs of one byte: as small as level 6 in a
 # quarter of its time; but what is there twice, as in pairs with their blanked copies, takes twice
 RUNS, REPEATS = {"compress_type": zlib.Z_RLE}, {"compress_level": 1}
@@ -52,11 +52,11 @@ UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, LookupError, OverflowE
               MemoryError, struct.error, zlib.error, Image.DecompressionBombError,
               Image.DecompressionBombWarning)  # what Pillow raises on broken files
 ONE_NAME = (errno.ENAMETOOLONG, errno.EISDIR, errno.EILSEQ)  # other names may be written all right
-LEFTOVER = re.compile(r"\..+\.png\.\d+\.tmp", re.DOTALL)  # pix2pix.write_whole's, of a killed run
+LEFTOVER = re.compile(r"\..+\.png\.\d+\.tmp", re.DOTALL)  # pix2pix.write_atomic's, of a killed run
 
 
-class PictureError(ValueError):
-    """One picture fails, the others go on; its text is the one line that is shown."""
+class ImageError(ValueError):
+    """One image fails, the others go on; its text is the one line that is shown."""
 
 
 class Options(NamedTuple):
@@ -87,21 +87,21 @@ class Job(NamedTuple):
 # --------------------------------------------------------------------------------------------------
 
 
-def crop_square(picture):
+def crop_square(image):
     """The central square: [height, width, 3] -> [side, side, 3], side the shorter of the two."""
-    height, width = picture.shape[:2]
+    height, width = image.shape[:2]
     side = min(height, width)
     top, left = (height - side) // 2, (width - side) // 2
-    return picture[top:top + side, left:left + side]
+    return image[top:top + side, left:left + side]
 
 
-def pad_square(picture):
+def pad_square(image):
     """Black around it: [height, width, 3] -> [side, side, 3], side the longer of the two."""
-    height, width = picture.shape[:2]
+    height, width = image.shape[:2]
     side = max(height, width)
     top, left = (side - height) // 2, (side - width) // 2
     padded = np.zeros([side, side, 3], np.uint8)
-    padded[top:top + height, left:left + width] = picture
+    padded[top:top + height, left:left + width] = image
     return padded
 
 
@@ -120,33 +120,33 @@ def sum_rows(rows, size):
     return sums.reshape(size, *rows.shape[1:])
 
 
-def scale_square(picture, size):
+def scale_square(image, size):
     """[side, side, 3] -> [size, size, 3]: area averages when shrinking, bicubic when enlarging."""
-    side = len(picture)
+    side = len(image)
     if side < size:
-        return np.asarray(Image.fromarray(picture).resize((size, size), Image.Resampling.BICUBIC))
+        return np.asarray(Image.fromarray(image).resize((size, size), Image.Resampling.BICUBIC))
     if side == size:
-        return picture
+        return image
     # not Image.BOX: where side / size is no whole number it takes a pixel whole or not at all
-    rows = sum_rows(picture, size)  # [size, side, 3]
+    rows = sum_rows(image, size)  # [size, side, 3]
     columns = sum_rows(np.ascontiguousarray(rows.swapaxes(0, 1)), size)  # [size, size, 3], x first
     return (columns.swapaxes(0, 1) / (side / size)**2 + 0.5).astype(np.uint8)
 
 
-def resize(picture, size, pad=False):
+def resize(image, size, pad=False):
     """[height, width, 3] -> [size, size, 3] from the central square, or padded to a square."""
-    return scale_square(pad_square(picture) if pad else crop_square(picture), size)
+    return scale_square(pad_square(image) if pad else crop_square(image), size)
 
 
-def grayscale(picture):
+def grayscale(image):
     """Luminance (ITU-R BT.601): [height, width, 3] -> [height, width]."""
-    return np.asarray(Image.fromarray(picture).convert("L"))
+    return np.asarray(Image.fromarray(image).convert("L"))
 
 
-def blank(picture):
+def blank(image):
     """White over the centre, 0.3 of height and width as affinelayer's: [height, width, 3], same."""
-    height, width = picture.shape[:2]
-    blanked = picture.copy()
+    height, width = image.shape[:2]
+    blanked = image.copy()
     hole_height, hole_width = int(height * 0.3), int(width * 0.3)
     top, left = (height - hole_height) // 2, (width - hole_width) // 2
     blanked[top:top + hole_height, left:left + hole_width] = 255
@@ -156,18 +156,18 @@ def blank(picture):
 def combine(left, right):
     """Two of [height, width, 3] -> [height, 2 * width, 3]. Raises ValueError on other sizes."""
     if left.shape != right.shape:
-        sizes = ["%dx%d" % picture.shape[1::-1] for picture in (left, right)]
+        sizes = ["%dx%d" % image.shape[1::-1] for image in (left, right)]
         raise ValueError(f"{sizes[0]} and {sizes[1]} differ in size")
     return np.concatenate([left, right], axis=1)
 
 
-def find_edges(picture, sigma, min_length):
+def find_edges(image, sigma, min_length):
     """Canny's edges one pixel wide, black on white: [height, width, 3] -> [height, width].
 
     `sigma` of the blur and `min_length` of the shortest piece kept are in pixels.
     """
     from skimage import feature, measure, morphology  # slow to import, and only edges need it
-    lines = morphology.thin(feature.canny(grayscale(picture) / 255, sigma=sigma))
+    lines = morphology.thin(feature.canny(grayscale(image) / 255, sigma=sigma))
     # remove_small_objects does the same, but its argument changes name between versions
     pieces = measure.label(lines, connectivity=2)  # 0 is the background
     keep = np.bincount(pieces.ravel()) >= min_length
@@ -191,12 +191,12 @@ def to_rgb(image):
     return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
 
 
-def read_picture(path):
-    """A JPEG or PNG file, upright -> uint8 [height, width, 3]. Raises PictureError."""
+def read_image(path):
+    """A JPEG or PNG file, upright -> uint8 [height, width, 3]. Raises ImageError."""
     try:
         if path.exists() and not path.is_file():
             raise ValueError("not a file")  # opening a FIFO would wait
-        if pix2pix.picture_format(path) is None:
+        if pix2pix.image_format(path) is None:
             raise ValueError("neither JPEG nor PNG")
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
@@ -205,53 +205,53 @@ def read_picture(path):
                 return to_rgb(image)
     except UNREADABLE as error:
         reason = str(error) or type(error).__name__
-        raise PictureError(f"{path} cannot be read ({reason}): repair it or take it out") from error
+        raise ImageError(f"{path} cannot be read ({reason}): repair it or take it out") from error
 
 
-def write_picture(path, picture, compression):
+def write_image(path, image, compression):
     """Writes uint8 [height, width, 3] or [height, width] as a PNG file, whole. compression: RUNS or
     REPEATS.
 
-    Raises PictureError where this name cannot be written, OSError where no other could either.
+    Raises ImageError where this name cannot be written, OSError where no other could either.
     """
     contents = io.BytesIO()
-    Image.fromarray(picture).save(contents, "PNG", **compression)
+    Image.fromarray(image).save(contents, "PNG", **compression)
     try:
-        pix2pix.write_whole(path, contents.getvalue(), sync=False)
+        pix2pix.write_atomic(path, contents.getvalue(), sync=False)
     except OSError as error:
         if error.errno in ONE_NAME:
-            raise PictureError(f"{path} cannot be written ({error.strerror}): change the name or "
+            raise ImageError(f"{path} cannot be written ({error.strerror}): change the name or "
                                "what is in its place") from error
         raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def process_file(job, options):
-    """Makes one result. Raises PictureError, OSError where the disk fails."""
-    picture = read_picture(job.input_path)
+    """Makes one result. Raises ImageError, OSError where the disk fails."""
+    image = read_image(job.input_path)
     if options.operation == "resize":
-        result = resize(picture, options.size, options.pad)
+        result = resize(image, options.size, options.pad)
     elif options.operation == "grayscale":
-        result = grayscale(picture)
+        result = grayscale(image)
     elif options.operation == "blank":
-        result = blank(picture)
+        result = blank(image)
     elif options.operation == "edges":
-        result = find_edges(picture, options.edge_sigma, options.edge_min_length)
+        result = find_edges(image, options.edge_sigma, options.edge_min_length)
     else:
         try:
-            result = combine(picture, read_picture(job.b_path))
-        except PictureError:
+            result = combine(image, read_image(job.b_path))
+        except ImageError:
             raise
         except ValueError as error:
-            raise PictureError(f"{job.input_path} and {job.b_path}: {error}: resize both") \
+            raise ImageError(f"{job.input_path} and {job.b_path}: {error}: resize both") \
                 from error
-    write_picture(job.output_path, result, REPEATS if job.b_path else RUNS)
+    write_image(job.output_path, result, REPEATS if job.b_path else RUNS)
 
 
 def try_file(job, options):
     """Makes one result; returns None, or the line to show. Raises OSError."""
     try:
         return process_file(job, options)
-    except PictureError as error:
+    except ImageError as error:
         return str(error)
     except MemoryError:
         return f"{job.input_path} needs more memory than there is: make it or --size smaller"
@@ -263,19 +263,19 @@ def try_file(job, options):
 
 
 def is_candidate(path):
-    """Whether a file is a picture by its content, or should be by its ending."""
+    """Whether a file is an image by its content, or should be by its ending."""
     if path.name.startswith(".") or path.is_dir():
         return False
     if path.suffix.lower() in ENDINGS:
         return True
     try:
-        return path.is_file() and pix2pix.picture_format(path) is not None
+        return path.is_file() and pix2pix.image_format(path) is not None
     except OSError:
         return False
 
 
-def list_pictures(folder, flag):
-    """Stem -> path of a folder's pictures in the order of their names. Raises UserError."""
+def list_images(folder, flag):
+    """Stem -> path of a folder's images in the order of their names. Raises UserError."""
     if not folder.is_dir():
         raise UserError(f"{flag} {folder} is not a folder: check the path")
     try:
@@ -283,35 +283,35 @@ def list_pictures(folder, flag):
     except OSError as error:
         raise UserError(f"{flag} {folder} cannot be read ({error.strerror}): give another") \
             from error
-    pictures = {}
+    images = {}
     for path in paths:
-        if path.stem in pictures:
-            raise UserError(f"{flag} {folder} has both {pictures[path.stem].name} and {path.name}, "
+        if path.stem in images:
+            raise UserError(f"{flag} {folder} has both {images[path.stem].name} and {path.name}, "
                             f"which would share one result: rename one")
-        pictures[path.stem] = path
-    if not pictures:
-        raise UserError(f"{flag} {folder} holds no JPEG or PNG pictures: check the path")
-    return pictures
+        images[path.stem] = path
+    if not images:
+        raise UserError(f"{flag} {folder} holds no JPEG or PNG images: check the path")
+    return images
 
 
 def list_jobs(options):
-    """All jobs in order, and a line for each picture without a partner. Raises UserError."""
-    pictures = list_pictures(options.input_dir, "--input_dir")
-    results = {stem: options.output_dir / f"{stem}.png" for stem in pictures}
+    """All jobs in order, and a line for each image without a partner. Raises UserError."""
+    images = list_images(options.input_dir, "--input_dir")
+    results = {stem: options.output_dir / f"{stem}.png" for stem in images}
     if options.operation != "combine":
-        return [Job(path, None, results[stem]) for stem, path in pictures.items()], []
-    partners = list_pictures(options.b_dir, "--b_dir")
+        return [Job(path, None, results[stem]) for stem, path in images.items()], []
+    partners = list_images(options.b_dir, "--b_dir")
     jobs = [Job(path, partners[stem], results[stem])
-            for stem, path in pictures.items() if stem in partners]
-    lines = [f"{path} has no partner in {folder}: add it or take the picture out"
-             for these, those, folder in ((pictures, partners, options.b_dir),
-                                          (partners, pictures, options.input_dir))
+            for stem, path in images.items() if stem in partners]
+    lines = [f"{path} has no partner in {folder}: add it or take the image out"
+             for these, those, folder in ((images, partners, options.b_dir),
+                                          (partners, images, options.input_dir))
              for stem, path in these.items() if stem not in those]
     return jobs, lines
 
 
 @contextlib.contextmanager
-def hold_folder(folder):
+def lock_folder(folder):
     """Clears a folder of what killed runs left half written, if no other run works in it.
 
     A lock on the folder itself tells: runs share it, and only who gets it alone may clear.
@@ -345,7 +345,7 @@ def ignore_interrupt():
 
 
 def keep_memory():
-    """Lets this process keep what it frees, for the next picture: saves 4 of 16 ms each."""
+    """Lets this process keep what it frees, for the next image: saves 4 of 16 ms each."""
     np.empty(31 << 20, np.uint8)  # glibc's threshold for giving memory back follows such a block
 
 
@@ -394,8 +394,8 @@ def process_folder(options):
     for line in lonely:
         print(f"process.py: {printable(line)}", file=sys.stderr)
     num_failed = 0
-    with hold_folder(options.output_dir), \
-            tqdm(total=len(jobs), unit="picture", disable=None) as progress:
+    with lock_folder(options.output_dir), \
+            tqdm(total=len(jobs), unit="image", disable=None) as progress:
         for line in run_jobs(jobs, options):
             if line is not None:
                 num_failed += 1
@@ -413,10 +413,10 @@ def process_folder(options):
 
 def create_parser():
     """The command line: affinelayer's flags with their meaning, and ours."""
-    parser = OneLineParser(prog="process.py", description="Turns a folder of pictures into another "
+    parser = OneLineParser(prog="process.py", description="Turns a folder of images into another "
                            "of PNG files.", formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     add = parser.add_argument
-    add("--input_dir", type=Path, required=True, help="folder of JPEG and PNG pictures")
+    add("--input_dir", type=Path, required=True, help="folder of JPEG and PNG images")
     add("--output_dir", type=Path, required=True, help="folder for the results, NAME.png")
     add("--operation", required=True, choices=OPERATIONS, help="what to do")
     add("--workers", type=number_type(int, 1), default=os.cpu_count() or 1,
@@ -449,7 +449,7 @@ def stop(number, _frame):
 
 
 def main(argv=None):
-    """Runs the tool; returns its exit code: 0, 1 where pictures or the disk failed, 2, 130, 143."""
+    """Runs the tool; returns its exit code: 0, 1 where images or the disk failed, 2, 130, 143."""
     try:
         return 1 if process_folder(parse_args(argv)) else 0
     except UserError as error:

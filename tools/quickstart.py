@@ -15,7 +15,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 
 # Chosen for about three minutes of training on two cores.
-NUM_TRAIN, NUM_VAL = 120, 12  # pictures
+NUM_TRAIN, NUM_VAL = 120, 12  # images
 MAX_EPOCHS = 20
 NUM_FILTERS = 16  # --ngf and --ndf; the paper's networks have 64
 
@@ -47,7 +47,7 @@ def train_command():
 
 
 def test_command():
-    """The command that translates the pictures that training has not seen."""
+    """The command that translates the images that training has not seen."""
     return [venv_python(), "pix2pix.py", "--mode", "test", "--input_dir", f"{SAMPLE_DIR}/val",
             "--checkpoint", TRAIN_DIR, "--output_dir", TEST_DIR]
 

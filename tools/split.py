@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Moves the pictures of a folder into its subfolders train, val and test.
+"""Moves the images of a folder into its subfolders train, val and test.
 
     python tools/split.py --dir photos/combined
     python tools/split.py --dir photos/combined --train_frac 0.7 --test_frac 0.1
 
-The flags are those of affinelayer/pix2pix-tensorflow's tools/split.py. Which picture goes where
+The flags are those of affinelayer/pix2pix-tensorflow's tools/split.py. Which image goes where
 depends on the names, the fractions and the seed alone; a run that was interrupted goes on when
 the same command is given again.
 """
@@ -45,12 +45,12 @@ class Options(NamedTuple):
 # --------------------------------------------------------------------------------------------------
 
 
-def count_parts(num_pictures, train_frac, test_frac):
-    """Number of pictures of each part; val gets what the others leave."""
+def count_parts(num_images, train_frac, test_frac):
+    """Number of images of each part; val gets what the others leave."""
     # 1e-9: 0.57 * 100 is 56.99999999999999
-    num_train = min(num_pictures, math.floor(train_frac * num_pictures + 1e-9))
-    num_test = min(num_pictures - num_train, math.floor(test_frac * num_pictures + 1e-9))
-    return {"train": num_train, "val": num_pictures - num_train - num_test, "test": num_test}
+    num_train = min(num_images, math.floor(train_frac * num_images + 1e-9))
+    num_test = min(num_images - num_train, math.floor(test_frac * num_images + 1e-9))
+    return {"train": num_train, "val": num_images - num_train - num_test, "test": num_test}
 
 
 def assign_names(names, train_frac, test_frac, seed=None):
@@ -63,23 +63,23 @@ def assign_names(names, train_frac, test_frac, seed=None):
     return dict(zip(ordered, parts))
 
 
-def list_pictures(folder):
-    """Names of a folder's pictures but for hidden files; none where there is no folder."""
+def list_images(folder):
+    """Names of a folder's images but for hidden files; none where there is no folder."""
     if not folder.exists():
         return []
     if not folder.is_dir():
         raise UserError(f"{folder} is not a folder: take it away")
-    return [path.name for path in pix2pix.find_pictures(folder) if not path.name.startswith(".")]
+    return [path.name for path in pix2pix.find_images(folder) if not path.name.startswith(".")]
 
 
 def plan_moves(options):
-    """The parts by name of all pictures, and the names not moved yet. Raises UserError."""
+    """The parts by name of all images, and the names not moved yet. Raises UserError."""
     folder = options.dir
-    waiting = list_pictures(folder)
-    moved = {part: list_pictures(folder / part) for part in PARTS}
+    waiting = list_images(folder)
+    moved = {part: list_images(folder / part) for part in PARTS}
     names = waiting + [name for part in PARTS for name in moved[part]]
     if not names:
-        raise UserError(f"--dir {folder} holds no JPEG or PNG pictures: check the path")
+        raise UserError(f"--dir {folder} holds no JPEG or PNG images: check the path")
     assignment = assign_names(names, options.train_frac, options.test_frac,
                               None if options.sort else options.seed)
     for name in waiting:
@@ -92,7 +92,7 @@ def plan_moves(options):
             if assignment[name] != part:
                 raise UserError(f"{folder / part / name} is of another split (now it belongs in "
                                 f"{assignment[name]}): move it back to {folder}, or give the "
-                                "flags and pictures of that split")
+                                "flags and images of that split")
     return assignment, waiting
 
 
@@ -102,7 +102,7 @@ def plan_moves(options):
 
 
 @contextlib.contextmanager
-def hold_folder(folder):
+def lock_folder(folder):
     """Waits until no other run works in a folder, and keeps others waiting inside.
 
     What goes where depends on all names, and they cannot be listed while another run moves them.
@@ -130,10 +130,10 @@ def move(source, target):
 
 
 def split_folder(options):
-    """Moves the pictures; returns part -> number in it, and how many moved. Raises UserError."""
+    """Moves the images; returns part -> number in it, and how many moved. Raises UserError."""
     if not options.dir.is_dir():
         raise UserError(f"--dir {options.dir} is not a folder: check the path")
-    with hold_folder(options.dir):
+    with lock_folder(options.dir):
         assignment, waiting = plan_moves(options)
         for name in waiting:
             target_dir = options.dir / assignment[name]
@@ -150,12 +150,12 @@ def split_folder(options):
 
 def create_parser():
     """The command line: affinelayer's flags with their defaults, and --seed."""
-    parser = OneLineParser(prog="split.py", description="Moves the pictures of a folder into its "
+    parser = OneLineParser(prog="split.py", description="Moves the images of a folder into its "
                            "subfolders train, val and test.",
                            formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     add, fraction = parser.add_argument, number_type(float, 0, 1)
-    add("--dir", type=Path, required=True, help="folder of JPEG and PNG pictures")
-    add("--train_frac", type=fraction, default=0.8, help="share of the pictures for train")
+    add("--dir", type=Path, required=True, help="folder of JPEG and PNG images")
+    add("--train_frac", type=fraction, default=0.8, help="share of the images for train")
     add("--test_frac", type=fraction, default=0.0, help="share for test; val gets the rest")
     add("--sort", action="store_true", help="in the order of the names, not shuffled")
     add("--seed", type=int, default=0, help="of the shuffle")

@@ -24,13 +24,13 @@ ALL = ["l1", "gan_unconditional", "gan", "l1_gan_unconditional", "l1_gan", "enco
        "encoder_decoder_l1_gan", "patch_1", "patch_16", "patch_286"]
 COMMAND = ["--input_dir", "data/train", "--val_dir", "data/val", "--output_dir", "out",
            "--which_direction", "BtoA", "--ngf", "5", "--max_steps", "7"]
-INPUT, TARGET = (10, 20, 30), (200, 210, 220)  # colours of the pictures that the stub writes
+INPUT, TARGET = (10, 20, 30), (200, 210, 220)  # colours of the images that the stub writes
 OUTPUTS = {"l1": (250, 0, 0), "gan": (0, 250, 0), "patch_1": (0, 0, 250)}
 SIZE = 32  # of them
 
 
 def fill(folder, names=("1.png", "2.png", "3.png")):
-    """Makes a folder of small pictures."""
+    """Makes a folder of small images."""
     folder.mkdir(parents=True)
     for name in names:
         Image.new("RGB", (4, 2)).save(folder / name)
@@ -38,7 +38,7 @@ def fill(folder, names=("1.png", "2.png", "3.png")):
 
 
 def save(path, colour, mode="RGB"):
-    """Writes a picture of one colour, as large as test mode's."""
+    """Writes an image of one colour, as large as test mode's."""
     Image.new("RGB", (SIZE, SIZE), colour).convert(mode).save(path)
 
 
@@ -79,7 +79,7 @@ class Stub:
         folder = Path(options.output_dir)
         (folder / "images").mkdir(parents=True, exist_ok=True)
         pix2pix.write_json(folder / "options.json", options._asdict())
-        names = [path.stem for path in pix2pix.find_pictures(options.input_dir)]
+        names = [path.stem for path in pix2pix.find_images(options.input_dir)]
         grey = "L" if options.lab_colorization else "RGB"
         for name in names:
             save(folder / "images" / f"{name}-inputs.png", INPUT, grey)
@@ -247,7 +247,7 @@ def test_other_variants_stay_in_the_table(stub):
     assert "U-Net, cGAN" not in Path("out/table.md").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("flags, told", [
+@pytest.mark.parametrize("flags, inferred", [
     (["--ngf", "6"], "--ngf 5"), (["--ndf", "6"], "--ndf 5"), (["--seed", "1"], "--seed 0"),
     (["--batch_size", "2"], "--batch_size 1"), (["--which_direction", "AtoB"], "BtoA"),
     (["--max_steps", "8"], "--max_steps 7"), (["--max_epochs", "8"], "--max_epochs None"),
@@ -256,14 +256,14 @@ def test_other_variants_stay_in_the_table(stub):
     (["--val_dir", "data/train"], "has data/train"),
     (["--crop_size", "32"], "--crop_size 256"),
 ])
-def test_other_settings_are_refused(stub, capsys, flags, told):
+def test_other_settings_are_refused(stub, capsys, flags, inferred):
     """Before anything is run or written, also by a variant that the table alone would show."""
     assert run("patch_286") == 0
     before = contents("out")
     capsys.readouterr()
     assert run("l1", flags=flags) == 2
     error = capsys.readouterr().err
-    assert error.count("\n") == 1 and told in error and "patch_286" in error
+    assert error.count("\n") == 1 and inferred in error and "patch_286" in error
     assert len(stub.commands) == 2 and contents("out") == before
 
 
@@ -274,12 +274,12 @@ def test_same_folder_written_otherwise(stub):
     assert len(stub.commands) == 2
 
 
-def test_other_pictures_are_refused(stub, capsys):
-    """A picture that came after a variant's test."""
+def test_other_images_are_refused(stub, capsys):
+    """An image that came after a variant's test."""
     assert run("l1") == 0
     save("data/val/12.png", INPUT)
     assert run("l1", "gan") == 2
-    assert "of other pictures than --val_dir data/val has now" in capsys.readouterr().err
+    assert "of other images than --val_dir data/val has now" in capsys.readouterr().err
     assert len(stub.commands) == 2
 
 
@@ -299,13 +299,13 @@ def test_broken_record_is_named(stub, capsys):
 
 
 def make_result(name, l1, psnr, ssim, weights, seconds):
-    """A Result of three pictures."""
+    """A Result of three images."""
     variant = next(row for row in ablation.VARIANTS if row.name == name)
     return ablation.Result(variant, l1, psnr, ssim, weights, seconds, ["a", "b", "c"])
 
 
 def test_table_text():
-    """Every number in its column; the command and the number of pictures above."""
+    """Every number in its column; the command and the number of images above."""
     options = ablation.Options(
         Path("my data/train"), Path("my data/val"), Path("out"), "BtoA", True, 128, 16, 12, 10,
         None, 2, 3, (), 4)
@@ -314,7 +314,7 @@ def test_table_text():
     assert ablation.table_text(results, options) == (
         "All variants: `--input_dir 'my data/train' --which_direction BtoA --crop_size 128 --ngf 16"
         " --ndf 12 --batch_size 2 --seed 3 --max_epochs 10 --lab_colorization`. L1, PSNR and SSIM "
-        "are means over the 3 pictures of `my data/val`.\n\n"
+        "are means over the 3 images of `my data/val`.\n\n"
         "| variant | flags | L1 (0..1) | PSNR (dB) | SSIM | weights | training time |\n"
         "|---|---|---|---|---|---|---|\n"
         "| U-Net, L1 | `--gan_weight 0` | 0.1791 | 12.85 | 0.2453 | 1,234,567 | 1:02:03 |\n"
@@ -333,7 +333,7 @@ def test_table_of_a_run(stub, capsys):
     lines = capsys.readouterr().out
     paths = "".join(f"{Path('out') / name}\n" for name in ("table.md", "table.csv", "sheet.png",
                                                            "sheet.jpg"))
-    # 11 pictures, rows 0 3 6 ... 30 plus the length of the name
+    # 11 images, rows 0 3 6 ... 30 plus the length of the name
     assert lines == ("l1: L1 17.0000, PSNR 18.00 dB, SSIM 19.0000, 1,234,567 weights, trained in "
                      "0:01:40\n"
                      "gan: L1 18.0000, PSNR 19.00 dB, SSIM 20.0000, 1,234,567 weights, trained in "
@@ -369,7 +369,7 @@ def test_wrap_title():
 
 
 def cells(sheet, num_columns, num_rows):
-    """The pictures of a sheet [row][column], and what lies above them."""
+    """The images of a sheet [row][column], and what lies above them."""
     step, top = ablation.CELL + ablation.GAP, len(sheet) - num_rows * (ablation.CELL + ablation.GAP)
     assert sheet.shape[1] == ablation.GAP + num_columns * step
     lefts = [ablation.GAP + step * column for column in range(num_columns)]
@@ -378,13 +378,13 @@ def cells(sheet, num_columns, num_rows):
     return rows, sheet[:top]
 
 
-def test_draw_sheet_places_pictures():
+def test_draw_sheet_places_images():
     """Each in its row and column, scaled from any size; white between them."""
     titles = [row.title for row in ablation.VARIANTS[:3]]
     colours = np.arange(18, dtype=np.uint8).reshape(2, 3, 3) * 14
-    pictures = [[np.full([size, size, 3], colour, np.uint8) for colour, size
+    images = [[np.full([size, size, 3], colour, np.uint8) for colour, size
                  in zip(row, (64, 192, 300))] for row in colours]
-    sheet = ablation.draw_sheet(titles, pictures)
+    sheet = ablation.draw_sheet(titles, images)
     rows, head = cells(sheet, 3, 2)
     for row, expected in zip(rows, colours):
         for cell, colour in zip(row, expected):
@@ -397,8 +397,8 @@ def test_draw_sheet_places_pictures():
 def test_every_title_is_readable():
     """Dark letters above each column, none beyond its cell, none cut off at the top."""
     titles = ["input", "target", *(row.title for row in ablation.VARIANTS)]
-    picture = np.zeros([8, 8, 3], np.uint8)
-    sheet = ablation.draw_sheet(titles, [[picture] * len(titles)])
+    image = np.zeros([8, 8, 3], np.uint8)
+    sheet = ablation.draw_sheet(titles, [[image] * len(titles)])
     _, head = cells(sheet, len(titles), 1)
     dark = (head < 128).all(axis=2)
     assert not dark[:ablation.GAP].any() and not dark[-ablation.GAP // 2:].any()
@@ -410,7 +410,7 @@ def test_every_title_is_readable():
 
 
 def test_sheet_of_a_run(stub):
-    """Input, target and each variant's own outputs, of as many pictures as asked for."""
+    """Input, target and each variant's own outputs, of as many images as asked for."""
     assert run("l1", "gan", flags=["--num_pictures", "2"]) == 0
     sheet = ablation.read_rgb(Path("out/sheet.png"))
     rows, _ = cells(sheet, 4, 2)
@@ -423,14 +423,14 @@ def test_sheet_of_a_run(stub):
 
 
 def test_sheet_takes_grey_inputs(stub):
-    """--lab_colorization writes its inputs as grey pictures."""
+    """--lab_colorization writes its inputs as grey images."""
     assert run("l1", flags=["--lab_colorization", "--which_direction", "AtoB"]) == 0
     rows, _ = cells(ablation.read_rgb(Path("out/sheet.png")), 3, 4)
     assert len({*rows[0][0][100, 100]}) == 1 and tuple(rows[0][1][100, 100]) == TARGET
     assert ablation.read_rgb("out/l1/test/images/1-inputs.png").shape == (SIZE, SIZE, 3)
 
 
-def test_sheet_takes_evenly_spread_pictures(stub, tmp_path):
+def test_sheet_takes_evenly_spread_images(stub, tmp_path):
     """The 2nd, 6th and 10th of eleven, which are the middles of thirds."""
     assert run("l1") == 0
     for number in range(1, 12):
@@ -442,12 +442,12 @@ def test_sheet_takes_evenly_spread_pictures(stub, tmp_path):
 
 def test_jpeg_fits():
     """Noise is scaled down to just below the limit; what fits keeps its size."""
-    picture = np.random.default_rng(1).integers(0, 256, [301, 402, 3], np.uint8)
-    whole = ablation.encode_jpeg(picture)
+    noise = np.random.default_rng(1).integers(0, 256, [301, 402, 3], np.uint8)
+    whole = ablation.encode_jpeg(noise)
     with Image.open(io.BytesIO(whole)) as image:
         assert image.size == (402, 301)
     limit = len(whole) * 2 // 3
-    smaller = ablation.encode_jpeg(picture, limit)
+    smaller = ablation.encode_jpeg(noise, limit)
     with Image.open(io.BytesIO(smaller)) as image:
         width, height = image.size
     assert limit * 0.7 < len(smaller) <= limit
@@ -459,11 +459,11 @@ def test_jpeg_fits():
 # ======================================================================
 
 
-@pytest.mark.parametrize("flags, told", [
+@pytest.mark.parametrize("flags, inferred", [
     (["--input_dir", "nowhere"], "--input_dir nowhere is not a folder"),
     (["--val_dir", "nowhere"], "--val_dir nowhere is not a folder"),
-    (["--val_dir", "empty"], "--val_dir empty holds no JPEG or PNG pictures"),
-    (["--input_dir", "empty"], "--input_dir empty holds no JPEG or PNG pictures"),
+    (["--val_dir", "empty"], "--val_dir empty holds no JPEG or PNG images"),
+    (["--input_dir", "empty"], "--input_dir empty holds no JPEG or PNG images"),
     (["--output_dir", "data/train"], "--output_dir data/train is --input_dir too"),
     (["--output_dir", "./data/val"], "--output_dir data/val is --val_dir too"),
     (["--output_dir", "data/val/1.png"], "is a file"),
@@ -473,13 +473,13 @@ def test_jpeg_fits():
     (["--seed", "-1"], "--seed"), (["--num_pictures", "0"], "--num_pictures"),
     (["--ndf", "0"], "--ndf"), (["--variants", "l2"], "'l2'"), (["--variants"], "--variants"),
 ])
-def test_wrong_options(stub, tmp_path, capsys, flags, told):
+def test_wrong_options(stub, tmp_path, capsys, flags, inferred):
     """One line, exit code 2, nothing run and nothing made."""
     (tmp_path / "empty").mkdir()
     before = {*tmp_path.rglob("*")}
     assert ablation.main(COMMAND + flags) == 2
     error = capsys.readouterr().err
-    assert told.replace("/", os.sep) in error and error.count("\n") == 1
+    assert inferred.replace("/", os.sep) in error and error.count("\n") == 1
     assert stub.commands == [] and {*tmp_path.rglob("*")} == before
 
 
@@ -524,7 +524,7 @@ def test_run_command(tmp_path):
 
 @pytest.mark.slow
 def test_real_run(tmp_path, monkeypatch):
-    """Trains, tests; the table's L1 is that of the pictures, the sheet shows them."""
+    """Trains, tests; the table's L1 is that of the images, the sheet shows them."""
     monkeypatch.chdir(tmp_path)
     for part, count in (("train", 2), ("val", 3)):
         Path(part).mkdir()

@@ -1,4 +1,4 @@
-"""tools/apply.py: one picture, folders, frames, every format, and nothing but TensorFlow."""
+"""tools/apply.py: one image, folders, frames, every format, and nothing but TensorFlow."""
 
 import importlib.util
 import json
@@ -51,9 +51,9 @@ def test_a_folder_of_frames_keeps_names_order_and_size(export_dir, tmp_path, cap
     frames = save_frames(tmp_path / "frames")
     order, real = [], apply_tool.apply_to_file
 
-    def follow(translate, path, *more):
+    def follow(generate, path, *more):
         order.append(path.name)
-        return real(translate, path, *more)
+        return real(generate, path, *more)
     monkeypatch.setattr(apply_tool, "apply_to_file", follow)
     monkeypatch.setattr(apply_tool, "REPORT_FREQ", 2)
     assert run("--model", export_dir, "--input", frames, "--output", tmp_path / "out") == 0
@@ -75,7 +75,7 @@ def test_a_folder_of_frames_keeps_names_order_and_size(export_dir, tmp_path, cap
 
 @pytest.mark.parametrize("file", ["saved_model.pb", "export.meta", "graph.pb", "model.tflite",
                                   "model.pict"])
-def test_one_picture_by_every_format(export_dir, tmp_path, file):
+def test_one_image_by_every_format(export_dir, tmp_path, file):
     frames = save_frames(tmp_path / "frames", size=(32, 32))
     for name, model in (("out", export_dir / file), ("reference", export_dir)):
         assert run("--model", model, "--input", frames / "frame_0002.jpg", "--output",
@@ -86,7 +86,7 @@ def test_one_picture_by_every_format(export_dir, tmp_path, file):
     assert np.abs(got - expected).max() <= (20 if file.endswith("pict") else 1)
 
 
-def test_a_broken_picture_is_named_and_the_others_are_made(export_dir, tmp_path, capsys):
+def test_a_broken_image_is_named_and_the_others_are_made(export_dir, tmp_path, capsys):
     frames = save_frames(tmp_path / "frames")
     whole = (frames / "frame_0002.jpg").read_bytes()
     (frames / "frame_0002.jpg").write_bytes(whole[:len(whole) // 3])

@@ -22,14 +22,14 @@ spec.loader.exec_module(benchmark)
 
 @pytest.mark.parametrize("most", [0, 256])  # as convolutions, as products
 def test_operations_are_those_of_a_pencil(monkeypatch, most):
-    monkeypatch.setattr(pix2pix, "SMALL_MAP", most)
+    monkeypatch.setattr(pix2pix, "IM2COL_MAX_PIXELS", most)
     with tf.Graph().as_default():
         x = tf.zeros([2, 8, 16, 3])
-        small = pix2pix.convolve(x, tf.ones([4, 4, 3, 5]), 2, "SAME")  # [2, 4, 8, 5]
+        small = pix2pix.conv2d(x, tf.ones([4, 4, 3, 5]), 2, "SAME")  # [2, 4, 8, 5]
         forward = 2 * 16 * 3 * 5 * 2 * 4 * 8
         assert benchmark.count_operations(small.op) == forward
         kernel = tf.ones([4, 4, 7, 5])
-        large = pix2pix.deconvolve(small, kernel)
+        large = pix2pix.conv2d_transpose(small, kernel)
         upward = 2 * 16 * 7 * 5 * 2 * 4 * 8
         assert benchmark.count_operations(large.op) == forward + upward
         gradients = tf.group(*tf.gradients(tf.square(large), [x, kernel]))
@@ -38,7 +38,7 @@ def test_operations_are_those_of_a_pencil(monkeypatch, most):
 
 def test_operations_of_tiles_are_those_of_a_pencil():
     with tf.Graph().as_default():
-        outputs = pix2pix.convolve_tiles(tf.zeros([2, 9, 8, 3]), tf.ones([4, 4, 3, 5]))
+        outputs = pix2pix.winograd_conv2d(tf.zeros([2, 9, 8, 3]), tf.ones([4, 4, 3, 5]))
         num_tiles = 2 * 3 * 3  # of 2x2 for 6x5 results
         assert benchmark.count_operations(outputs.op) == 2 * 25 * (
             25 * num_tiles * 3 + 16 * 3 * 5 + num_tiles * 3 * 5 + 4 * num_tiles * 5)
@@ -91,12 +91,12 @@ def test_what_a_condition_does_is_counted():
 
 
 def create_default_step(folder, **changes):
-    """The op of the default training step on one picture."""
+    """The op of the default training step on one image."""
     options = pix2pix.parse_args(["--mode", "train", "--input_dir", str(folder), "--output_dir",
                                   str(folder / "run"), "--seed", "1"])
     with tf.Graph().as_default():
-        picture = tf.zeros([1, 256, 256, 3])
-        return pix2pix.create_model(pix2pix.Examples(tf.range(1), picture, picture),
+        image = tf.zeros([1, 256, 256, 3])
+        return pix2pix.create_model(pix2pix.Examples(tf.range(1), image, image),
                                     pix2pix.with_options(options, **changes)).train
 
 
@@ -195,7 +195,7 @@ def test_tables_have_the_columns_that_rows_fill(options):
 | keras | 256 | 1 | 2 | 120 | s | 0% | 1.00 |"""
 
 
-# The groups, on tiny networks and pictures
+# The groups, on tiny networks and images
 
 
 @pytest.fixture
@@ -215,8 +215,8 @@ NETWORKS = ["float32", "bfloat16", "keras"]
     ("step", MACHINE + NETWORKS, "steps/s", {"to_baseline", "to_limit"}),
     ("train", MACHINE + NETWORKS, "steps/s", {"to_baseline", "to_limit"}),
     ("input", ["create_examples", "keras", "step"], "pairs/s", {"to_baseline", "to_step"}),
-    ("test", MACHINE + NETWORKS, "pictures/s", {"to_baseline", "to_limit"}),
-    ("process", ["resize", "plain resize", "combine", "plain combine"], "pictures/s",
+    ("test", MACHINE + NETWORKS, "images/s", {"to_baseline", "to_limit"}),
+    ("process", ["resize", "plain resize", "combine", "plain combine"], "images/s",
      {"to_baseline"})])
 def test_rows_come(small, tmp_path, capsys, what, names, unit, columns):
     out = tmp_path / "bench.jsonl"
@@ -255,7 +255,7 @@ def test_groups_sizes_and_batches_are_chosen(monkeypatch, tmp_path, capsys):
     def create(model, files):
         """One contestant."""
         seen.append((model.crop_size, model.batch_size, model.ngf, model.ndf,
-                     len(pix2pix.find_pictures(files.pairs))))
+                     len(pix2pix.find_images(files.pairs))))
         return [benchmark.Contestant("a", lambda: 1.0, "s")]
     for what in ("start", "memory"):
         monkeypatch.setitem(benchmark.GROUPS, what, benchmark.GROUPS[what]._replace(create=create))
@@ -272,16 +272,16 @@ def test_groups_sizes_and_batches_are_chosen(monkeypatch, tmp_path, capsys):
     assert seen == [(256, 3, 64, 64, 48)]  # drawn: a multiple of 3 and 16
 
 
-def test_drawn_pictures_are_like_facades(tmp_path):
+def test_drawn_images_are_like_facades(tmp_path):
     path, = benchmark.draw_folder(tmp_path / "pairs", 512, 256, 1).iterdir()
-    with Image.open(path) as picture:
-        assert picture.size == (512, 256) and picture.format == "JPEG"
+    with Image.open(path) as image:
+        assert image.size == (512, 256) and image.format == "JPEG"
     assert 40_000 < path.stat().st_size < 65_000
     copies = benchmark.fill_folder(tmp_path / "copies", tmp_path / "pairs", 3)
     assert [copy.read_bytes() for copy in copies.iterdir()] == [path.read_bytes()] * 3
 
 
-def test_test_mode_is_timed_from_its_first_picture_to_its_last(tmp_path, monkeypatch):
+def test_test_mode_is_timed_from_its_first_image_to_its_last(tmp_path, monkeypatch):
     (tmp_path / "images").mkdir()
 
     def write(_arguments):
@@ -336,7 +336,7 @@ def test_programs_are_watched_for_their_signs(small, tmp_path, options, monkeypa
     measured = benchmark.memory_contestants(options, files)
     assert [one.name for one in measured] == ["train", "test", "keras train", "keras test"]
     assert all(one.turn() > 0 for one in measured)
-    assert len(pix2pix.find_pictures(tmp_path / "tested-5")) == 5
+    assert len(pix2pix.find_images(tmp_path / "tested-5")) == 5
 
 
 @pytest.mark.slow

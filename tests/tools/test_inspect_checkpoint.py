@@ -44,7 +44,7 @@ def describe(capsys, *arguments):
 
 
 def count_unet32(ngf):
-    """Weights of the U-Net of 32x32 pictures, five layers deep, by its widths."""
+    """Weights of the U-Net of 32x32 images, five layers deep, by its widths."""
     encoder = [3, ngf, 2 * ngf, 4 * ngf, 8 * ngf, 8 * ngf]
     decoder = [(8, 8), (16, 4), (8, 2), (4, 1)]
     pairs = [*zip(encoder, encoder[1:]), *((a * ngf, b * ngf) for a, b in decoder), (2 * ngf, 3)]
@@ -95,9 +95,9 @@ def test_affinelayers_files(capsys):
     assert shown["steps"] == "100" and shown["ngf"] == "4"
     shown, variables = describe(capsys, SHARED / "pict/doodle2face_ngf16.pict", "--variables")
     assert shown["ngf"] == "16"
-    told = (SHARED / "pict/tensors.txt").read_text().splitlines()
-    assert len(variables) == len(told) == 88
-    for line, expected in zip(variables, told):
+    inferred = (SHARED / "pict/tensors.txt").read_text().splitlines()
+    assert len(variables) == len(inferred) == 88
+    for line, expected in zip(variables, inferred):
         name, shape = expected.split(" ", 1)
         assert line == f"{name} {'x'.join(map(str, json.loads(shape)))}"
 

@@ -35,7 +35,7 @@ def tool():
 
 @pytest.fixture(scope="module")
 def pairs(tool):
-    """Photos and label maps of 24 pictures: two arrays [24, 96, 96, 3]."""
+    """Photos and label maps of 24 images: two arrays [24, 96, 96, 3]."""
     drawn = np.stack([tool.draw_pair(3, "train", index, 96) for index in range(1, 25)])
     return drawn[:, :, :96], drawn[:, :, 96:]
 
@@ -68,7 +68,7 @@ def test_bytes_depend_on_the_seed_alone(tool, tmp_path):
     assert not set(other.values()) & set(first.values())
 
 
-def test_a_smaller_number_gives_the_first_pictures(tool, tmp_path):
+def test_a_smaller_number_gives_the_first_images(tool, tmp_path):
     more = draw(tool, tmp_path / "more", "--num_train", "4", "--num_val", "3")
     fewer = draw(tool, tmp_path / "fewer", "--num_train", "2", "--num_val", "1")
     assert len(fewer) == 3 and fewer.items() <= more.items()
@@ -88,10 +88,10 @@ def test_workers_change_no_byte(tool, tmp_path):
 @pytest.mark.parametrize("size", [32, 64, 77, 256])
 def test_a_file_is_a_pair_in_rgb(tool, tmp_path, size):
     draw(tool, tmp_path, "--num_train", "1", "--num_val", "0", "--size", str(size))
-    with Image.open(tmp_path / "train" / "0001.png") as picture:
-        assert picture.format == "PNG" and picture.mode == "RGB"
-        assert picture.size == (2 * size, size)
-        right = np.asarray(picture)[:, size:]
+    with Image.open(tmp_path / "train" / "0001.png") as image:
+        assert image.format == "PNG" and image.mode == "RGB"
+        assert image.size == (2 * size, size)
+        right = np.asarray(image)[:, size:]
     assert set(map(tuple, right.reshape(-1, 3).tolist())) <= PALETTE
 
 

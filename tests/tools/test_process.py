@@ -1,4 +1,4 @@
-"""process.py: arithmetic on small pictures, and what happens to folders with bad files in them."""
+"""process.py: arithmetic on small images, and what happens to folders with bad files in them."""
 
 import importlib
 import io
@@ -33,10 +33,10 @@ def load(path):
         return np.asarray(image), image.mode
 
 
-def write(path, picture):
+def write(path, image):
     """Writes pixels without loss; the folder is made. Returns the path."""
     path.parent.mkdir(exist_ok=True)
-    Image.fromarray(picture).save(path, "PNG")
+    Image.fromarray(image).save(path, "PNG")
     return path
 
 
@@ -56,56 +56,56 @@ def contents(folder):
 
 
 def test_crop_takes_the_centre():
-    picture = noise(1, 5, 12)
-    assert np.array_equal(process.crop_square(picture), picture[:, 3:8])
-    assert np.array_equal(process.crop_square(picture.swapaxes(0, 1)),
-                          picture.swapaxes(0, 1)[3:8])
+    image = noise(1, 5, 12)
+    assert np.array_equal(process.crop_square(image), image[:, 3:8])
+    assert np.array_equal(process.crop_square(image.swapaxes(0, 1)),
+                          image.swapaxes(0, 1)[3:8])
 
 
 def test_pad_is_black_and_centred():
-    picture = noise(2, 4, 9)
-    padded = process.pad_square(picture)
+    image = noise(2, 4, 9)
+    padded = process.pad_square(image)
     assert padded.shape == (9, 9, 3)
-    assert np.array_equal(padded[2:6], picture)
-    assert padded.sum() == picture.astype(int).sum()
+    assert np.array_equal(padded[2:6], image)
+    assert padded.sum() == image.astype(int).sum()
 
 
 @pytest.mark.parametrize("factor", [2, 3, 7])
 def test_shrinking_by_a_whole_factor_is_the_mean_of_blocks(factor):
-    picture = noise(factor, 5 * factor, 5 * factor)
-    blocks = picture.reshape(5, factor, 5, factor, 3).astype(int).sum(axis=(1, 3))
+    image = noise(factor, 5 * factor, 5 * factor)
+    blocks = image.reshape(5, factor, 5, factor, 3).astype(int).sum(axis=(1, 3))
     expected = (2 * blocks + factor**2) // (2 * factor**2)  # halves up
-    assert np.array_equal(process.scale_square(picture, 5), expected)
+    assert np.array_equal(process.scale_square(image, 5), expected)
 
 
 @pytest.mark.parametrize("side, size", [(7, 5), (13, 9), (11, 2), (300, 256)])
 def test_shrinking_weighs_by_covered_area(side, size):
-    picture = noise(side, side, side)
+    image = noise(side, side, side)
     # the same as repeating every pixel size times, then the mean of blocks of side, on each axis
-    rows = np.repeat(picture.astype(float), size, axis=0).reshape(size, side, side, 3).mean(axis=1)
+    rows = np.repeat(image.astype(float), size, axis=0).reshape(size, side, side, 3).mean(axis=1)
     expected = np.repeat(rows, size, axis=1).reshape(size, size, side, 3).mean(axis=2)
-    result = process.scale_square(picture, size)
+    result = process.scale_square(image, size)
     assert np.abs(result - expected).max() <= 0.5 + 1e-4
     assert np.abs(result - expected).max() > 0.4  # the bound is one that the rounding needs
 
 
 def test_enlarging_is_pillows_bicubic_and_equal_size_changes_nothing():
-    picture = noise(4, 7, 7)
-    expected = np.asarray(Image.fromarray(picture).resize((19, 19), Image.Resampling.BICUBIC))
-    assert np.array_equal(process.scale_square(picture, 19), expected)
-    assert np.array_equal(process.scale_square(picture, 7), picture)
+    image = noise(4, 7, 7)
+    expected = np.asarray(Image.fromarray(image).resize((19, 19), Image.Resampling.BICUBIC))
+    assert np.array_equal(process.scale_square(image, 19), expected)
+    assert np.array_equal(process.scale_square(image, 7), image)
 
 
-def test_one_pixel_high_picture_resizes():
+def test_one_pixel_high_image_resizes():
     assert (process.resize(np.full([1, 9, 3], 77, np.uint8), 5) == 77).all()
     assert process.resize(np.full([1, 9, 3], 77, np.uint8), 3, pad=True)[:, 0, 0].tolist() == \
         [0, 26, 0]  # 77 / 3 = 25.67
 
 
 def test_grayscale_is_luminance():
-    picture = noise(5, 9, 11)
-    expected = picture @ np.array([0.299, 0.587, 0.114])
-    result = process.grayscale(picture)
+    image = noise(5, 9, 11)
+    expected = image @ np.array([0.299, 0.587, 0.114])
+    result = process.grayscale(image)
     assert result.shape == (9, 11)
     assert np.abs(result - expected).max() <= 0.51
 
@@ -113,12 +113,12 @@ def test_grayscale_is_luminance():
 @pytest.mark.parametrize("height, width, rows, columns", [
     (256, 256, (90, 166), (90, 166)), (9, 14, (3, 5), (5, 9)), (11, 7, (4, 7), (2, 4))])
 def test_blank_is_white_where_affinelayers_is(height, width, rows, columns):
-    picture = noise(6, height, width) // 2
-    expected = picture.copy()
+    image = noise(6, height, width) // 2
+    expected = image.copy()
     expected[slice(*rows), slice(*columns)] = 255
-    before = picture.copy()
-    assert np.array_equal(process.blank(picture), expected)
-    assert np.array_equal(picture, before)
+    before = image.copy()
+    assert np.array_equal(process.blank(image), expected)
+    assert np.array_equal(image, before)
 
 
 def test_combine_is_left_then_right():
@@ -130,26 +130,26 @@ def test_combine_is_left_then_right():
 
 
 def test_edges_are_thin_lines_on_white_where_the_step_is():
-    picture = np.zeros([61, 83, 3], np.uint8)
-    picture[:, 40:] = 255
-    picture[30:33, 10:13] = 255  # a speck, its outline is shorter than 25
-    edges = process.find_edges(picture, sigma=1.0, min_length=25)
+    image = np.zeros([61, 83, 3], np.uint8)
+    image[:, 40:] = 255
+    image[30:33, 10:13] = 255  # a speck, its outline is shorter than 25
+    edges = process.find_edges(image, sigma=1.0, min_length=25)
     assert set(np.unique(edges)) == {0, 255}
     rows, columns = np.nonzero(edges == 0)
     assert set(columns) <= {39, 40} and len(rows) == len(set(rows)) >= 55
-    with_speck = process.find_edges(picture, sigma=1.0, min_length=3)
+    with_speck = process.find_edges(image, sigma=1.0, min_length=3)
     assert (with_speck[25:38, 5:18] == 0).any()
-    assert (process.find_edges(picture, sigma=1.0, min_length=1000) == 255).all()
-    assert (process.find_edges(picture[:, :30] * 0, sigma=2.0, min_length=1) == 255).all()
+    assert (process.find_edges(image, sigma=1.0, min_length=1000) == 255).all()
+    assert (process.find_edges(image[:, :30] * 0, sigma=2.0, min_length=1) == 255).all()
 
 
 # Reading
 
 
 def save(tmp_path, image, name="a.png", **arguments):
-    """Saves a Pillow image, returns what read_picture makes of it."""
+    """Saves a Pillow image, returns what read_image makes of it."""
     image.save(tmp_path / name, **arguments)
-    return process.read_picture(tmp_path / name)
+    return process.read_image(tmp_path / name)
 
 
 def test_transparent_parts_become_white(tmp_path):
@@ -173,11 +173,11 @@ def test_other_modes(tmp_path):
 
 
 def test_exif_orientation_is_applied(tmp_path):
-    picture = noise(9, 3, 5)
+    image = noise(9, 3, 5)
     exif = Image.Exif()
     exif[0x0112] = 6  # to be turned clockwise
-    upright = save(tmp_path, Image.fromarray(picture), exif=exif)
-    assert np.array_equal(upright, np.rot90(picture, -1))
+    upright = save(tmp_path, Image.fromarray(image), exif=exif)
+    assert np.array_equal(upright, np.rot90(image, -1))
 
 
 def bomb_png(side=20_000):
@@ -194,8 +194,8 @@ def bomb_png(side=20_000):
                                   bomb_png(10_000), bomb_png(3), b"\x89PNG\r\n\x1a\n" + b"x" * 50])
 def test_broken_files_are_named(tmp_path, data):
     (tmp_path / "a.png").write_bytes(data)
-    with pytest.raises(process.PictureError, match=r"a\.png cannot be read \(.+\): repair it"):
-        process.read_picture(tmp_path / "a.png")
+    with pytest.raises(process.ImageError, match=r"a\.png cannot be read \(.+\): repair it"):
+        process.read_image(tmp_path / "a.png")
 
 
 # Writing
@@ -209,23 +209,23 @@ def photo(height, width):
     return (np.stack(smooth, axis=2) + noise(1, height, width) % 5).astype(np.uint8)
 
 
-def size_by_pillow(picture, level):
+def size_by_pillow(image, level):
     """Bytes of Pillow's PNG file, at a level of zlib."""
     file = io.BytesIO()
-    Image.fromarray(picture).save(file, "PNG", compress_level=level)
+    Image.fromarray(image).save(file, "PNG", compress_level=level)
     return len(file.getvalue())
 
 
 def test_png_files_are_small(tmp_path):
-    picture = photo(200, 240)
-    write(tmp_path / "in" / "a.png", picture)
-    write(tmp_path / "b" / "a.png", process.blank(picture))
+    image = photo(200, 240)
+    write(tmp_path / "in" / "a.png", image)
+    write(tmp_path / "b" / "a.png", process.blank(image))
     assert run(tmp_path, "blank") == 0
     size = (tmp_path / "out" / "a.png").stat().st_size
-    assert size < 1.02 * size_by_pillow(process.blank(picture), 6)
+    assert size < 1.02 * size_by_pillow(process.blank(image), 6)
     assert run(tmp_path, "combine", "--b_dir", tmp_path / "b", output="pairs") == 0
     size = (tmp_path / "pairs" / "a.png").stat().st_size  # a half is found again in the other
-    assert size < 1.4 * size_by_pillow(picture, 6)
+    assert size < 1.4 * size_by_pillow(image, 6)
 
 
 def test_results_appear_whole_without_waiting_for_the_disk(tmp_path, monkeypatch):
@@ -277,9 +277,9 @@ def test_existing_results_are_skipped_unless_forced(tmp_path, capsys):
 def test_bad_files_are_named_and_the_rest_goes_on(tmp_path, capsys, workers):
     write(tmp_path / "in" / "a.png", noise(1, 5, 7))
     write(tmp_path / "in" / "z", noise(2, 5, 7))  # by content
-    (tmp_path / "in" / "b.JPeG").write_bytes(b"no picture")
+    (tmp_path / "in" / "b.JPeG").write_bytes(b"no image")
     (tmp_path / "in" / "c.png").write_bytes((tmp_path / "in" / "a.png").read_bytes()[:60])
-    (tmp_path / "in" / "notes.txt").write_bytes(b"no picture either")
+    (tmp_path / "in" / "notes.txt").write_bytes(b"no image either")
     (tmp_path / "in" / "folder.png").mkdir()
     assert run(tmp_path, "blank", workers=workers) == 1
     streams = capsys.readouterr()
@@ -292,8 +292,8 @@ def test_bad_files_are_named_and_the_rest_goes_on(tmp_path, capsys, workers):
 
 def test_combine_matches_stems_and_names_the_rest(tmp_path, capsys):
     a = {stem: noise(seed, 6, 9) for seed, stem in enumerate(["1", "2", "3", "4"])}
-    for stem, picture in a.items():
-        write(tmp_path / "in" / f"{stem}.JPG", picture)
+    for stem, image in a.items():
+        write(tmp_path / "in" / f"{stem}.JPG", image)
     write(tmp_path / "b" / "1.png", noise(11, 6, 9))
     write(tmp_path / "b" / "2.jpeg", noise(12, 6, 9))
     write(tmp_path / "b" / "3.png", noise(13, 9, 6))
@@ -357,16 +357,16 @@ def test_affinelayers_commands(tmp_path):
 
 
 def test_edges_from_the_command_line_warn_of_nothing(tmp_path):
-    picture = np.zeros([30, 41, 3], np.uint8)
-    picture[:, 20:] = 255
-    write(tmp_path / "in" / "a.png", picture)
+    image = np.zeros([30, 41, 3], np.uint8)
+    image[:, 20:] = 255
+    write(tmp_path / "in" / "a.png", image)
     done = subprocess.run([
         sys.executable, "-W", "error::FutureWarning", "-W", "error::DeprecationWarning",
         ROOT / "tools" / "process.py", "--input_dir", "in", "--output_dir", "out",
         "--operation", "edges", "--edge_min_length", "5"], cwd=tmp_path, capture_output=True)
     assert (done.returncode, done.stderr) == (0, b"")
     edges, mode = load(tmp_path / "out" / "a.png")
-    assert mode == "L" and np.array_equal(edges, process.find_edges(picture, 2.0, 5))
+    assert mode == "L" and np.array_equal(edges, process.find_edges(image, 2.0, 5))
 
 
 # Interrupted, twice at once, strange files
@@ -439,7 +439,7 @@ def test_strange_names_are_done_and_what_is_no_file_is_named(tmp_path):
              b"\xff\xfe"]
     for seed, name in enumerate(names):
         write(tmp_path / "in" / os.fsdecode(name + b".png"), noise(seed, 5, 7))
-    (tmp_path / "in" / os.fsdecode(b"bad\n\xff.png")).write_bytes(b"no picture")
+    (tmp_path / "in" / os.fsdecode(b"bad\n\xff.png")).write_bytes(b"no image")
     for name in ("fifo.png", "fifo"):
         os.mkfifo(tmp_path / "in" / name)
     (tmp_path / "in" / "broken.png").symlink_to("nowhere")
@@ -457,7 +457,7 @@ def test_strange_names_are_done_and_what_is_no_file_is_named(tmp_path):
 
 
 def fill(tmp_path, number):
-    """A function that makes tmp_path/out, empty, once tmp_path/in holds pictures."""
+    """A function that makes tmp_path/out, empty, once tmp_path/in holds images."""
     for seed in range(number):
         write(tmp_path / "in" / f"{seed}.png", noise(seed, 500, 500))
     return (tmp_path / "out").mkdir

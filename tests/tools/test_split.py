@@ -20,7 +20,7 @@ import split  # noqa: E402
 
 
 def fill(folder, names):
-    """A folder of pictures of one pixel, each of another colour; returns name -> bytes."""
+    """A folder of images of one pixel, each of another colour; returns name -> bytes."""
     folder.mkdir(parents=True)
     names = list(names)
     for number, name in enumerate(names):
@@ -44,12 +44,12 @@ NAMES = [f"{number}.{ending}" for number, ending in
          enumerate(["png", "jpg", "JPG", "jpeg", "PNG"] * 5, start=1)]
 
 
-@pytest.mark.parametrize("num_pictures, train, test, expected", [
+@pytest.mark.parametrize("num_images, train, test, expected", [
     (25, 0.8, 0, (20, 5, 0)), (7, 0.8, 0, (5, 2, 0)), (100, 0.57, 0.29, (57, 14, 29)),
     (10, 0.7, 0.3, (7, 0, 3)), (9, 0, 0, (0, 9, 0)), (1, 1, 0, (1, 0, 0)), (1, 0.5, 0.5, (0, 1, 0)),
     (3, 0, 1, (0, 0, 3))])
-def test_counts(num_pictures, train, test, expected):
-    counts = split.count_parts(num_pictures, train, test)
+def test_counts(num_images, train, test, expected):
+    counts = split.count_parts(num_images, train, test)
     assert (counts["train"], counts["val"], counts["test"]) == expected
 
 
@@ -65,13 +65,13 @@ def test_sort_keeps_the_order_of_the_numbers():
     assert assignment == {"1.png": "train", "2.png": "train", "9.jpg": "val", "10.png": "test"}
 
 
-def test_every_picture_moves_once_and_other_files_stay(tmp_path, capsys):
+def test_every_image_moves_once_and_other_files_stay(tmp_path, capsys):
     before = fill(tmp_path / "d", [*NAMES[:23], "a b%.png", "\N{GRINNING FACE}"])
-    (tmp_path / "d" / "notes.png").write_bytes(b"no picture")
+    (tmp_path / "d" / "notes.png").write_bytes(b"no image")
     assert run(tmp_path / "d", "--train_frac", 0.6, "--test_frac", 0.2) == 0
     assert capsys.readouterr().out == "train 15, val 5, test 5 (moved 25)\n"
     after = tree(tmp_path / "d")
-    assert after.pop("notes.png") == b"no picture"
+    assert after.pop("notes.png") == b"no image"
     assert {path.split("/")[1]: data for path, data in after.items()} == before
     assert len(after) == 25
     assert sum(path.startswith("train/") for path in after) == 15
@@ -112,7 +112,7 @@ def test_an_interrupted_run_goes_on(tmp_path, monkeypatch, capsys):
     (["--test_frac", "0.3"], "add up to 1.1"),
     (["--train_frac", "80%"], "80%: give a number"),
     (["--dir", "nowhere"], "--dir nowhere is not a folder"),
-    (["--dir", "."], "--dir . holds no JPEG or PNG pictures"),
+    (["--dir", "."], "--dir . holds no JPEG or PNG images"),
     (["--seed", "x"], "--seed"),
 ])
 def test_user_errors_are_one_line_and_nothing_moves(tmp_path, monkeypatch, capsys, flags, words):
