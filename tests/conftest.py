@@ -1,22 +1,18 @@
-"""What the tests share: the project on the path, options, values, and running a graph."""
+"""Fixtures, and what must be set before anything is imported."""
 
 import os
 import signal
-import sys
 import tempfile
-import zlib
-from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="pix2pix-tests-")  # what is remembered
-ROOT = Path(__file__).resolve().parent.parent
-SHARED = ROOT.parent / "shared"  # compatibility checkpoints, not part of the project
-sys.path.insert(0, str(ROOT))
 
-import numpy as np  # noqa: E402
+import helpers  # noqa: E402
 import pytest  # noqa: E402
+from helpers import build_once, draw_pairs, in_folder, run, train_small  # noqa: E402
 
 import pix2pix  # noqa: E402
+from tools.lib.cli import with_options  # noqa: E402
 
 
 def pytest_configure(config):
@@ -27,59 +23,72 @@ def pytest_configure(config):
     config.addinivalue_line("markers", "slow: takes more than ten seconds")
 
 
-def run(build, fill=False):
-    """The value of what `build()` returns in a new graph, variables initialized or filled."""
-    with pix2pix.tf.Graph().as_default() as graph:
-        pix2pix.tf.set_random_seed(5)
-        fetches = build()
-        with start_session(graph, fill) as sess:
-            return sess.run(fetches)
-
-
-def start_session(graph, fill=False):
-    """A session of a graph with its variables initialized or filled."""
-    with graph.as_default():
-        config = pix2pix.session_config()
-        # small graphs run a few steps: optimizing them takes longer than it saves
-        config.graph_options.rewrite_options.disable_meta_optimizer = True
-        sess = pix2pix.tf.Session(graph=graph, config=config)
-        sess.run(pix2pix.tf.global_variables_initializer())
-        if fill:
-            variables = pix2pix.tf.trainable_variables()
-            sess.run([variable.initializer for variable in variables],
-                     {variable.initializer.inputs[1]:
-                      filled(variable.op.name, variable.shape.as_list()) for variable in variables})
-    return sess
-
-
-def filled(name, shape):
-    """Values for a variable, a function of its name and shape; norm scales are around 1."""
-    draws = np.random.default_rng(zlib.crc32(name.encode())).standard_normal(shape)
-    return (draws * 0.2 + (1 if name.endswith("gamma") else 0)).astype(np.float32)
-
-
-def draw(seed, *shape, low=-1.0, high=1.0):
-    """Uniform float32 values."""
-    return np.random.default_rng(seed).uniform(low, high, shape).astype(np.float32)
-
-
-def smooth_images(seed, batch, channels=3, size=256):
-    """[batch, size, size, channels] -1..1: slow waves, each channel another."""
-    y, x = np.mgrid[:size, :size] / size
-    waves = np.random.default_rng(seed).uniform(0.5, 3, [batch, channels, 3])
-    return np.stack([np.stack([np.sin(6 * (a * x + b * y + c)) for a, b, c in image], axis=-1)
-                     for image in waves]).astype(np.float32)
-
-
 @pytest.fixture
 def options(tmp_path):
     """Options of a small model's training; what a test needs otherwise it changes."""
     parsed = pix2pix.parse_args(["--mode", "train", "--input_dir", str(tmp_path), "--output_dir",
                                  str(tmp_path / "run"), "--seed", "11"])
-    return pix2pix.with_options(parsed, ngf=2, ndf=3, precision="float32")
+    return with_options(parsed, ngf=2, ndf=3, precision="float32")
 
 
 @pytest.fixture
 def in_empty_folder(tmp_path, monkeypatch):
     """Works in tmp_path."""
     monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def optimized(monkeypatch):
+    """Sessions optimize their graphs, as users' do."""
+    monkeypatch.setattr(helpers, "optimize_graphs", True)
+
+
+# Trained models, each made once. Tests copy what they change.
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory):
+    """A folder with bars/train (5 images), bars/val (7) and bars_train, trained 6 steps on batches
+    of 2, with all that training can show."""
+    def build(root):
+        draw_pairs(root / "bars" / "train")
+        draw_pairs(root / "bars" / "val", 7)
+        with in_folder(root):
+            assert run("--mode", "train", "--input_dir", "bars/train", "--ngf", 2, "--ndf", 2,
+                       "--crop_size", 64, "--seed", 7, "--max_epochs", 2, "--batch_size", 2,
+                       "--which_direction", "BtoA", "--display_freq", 4, "--summary_freq", 3,
+                       "--trace_freq", 5, "--progress_freq", 2, "--save_freq", 2) == 0
+    return build_once(tmp_path_factory, "trained", build)
+
+
+WHOLE = ["--crop_size", 64,  # the least with dropout
+         "--norm", "batch", "--batch_size", 3, "--progress_freq", 2, "--lr_decay", "linear",
+         "--ema_generator", 0.9, "--augment", "vflip", "brightness", "noise", "--max_steps", 7]
+
+
+@pytest.fixture(scope="session")
+def whole_flags():
+    """The flags of `whole`, beside those of every small training."""
+    return WHOLE
+
+
+@pytest.fixture(scope="session")
+def whole(tmp_path_factory):
+    """A folder with bars/train (10 images) and whole, a run of 7 steps on batches of 3 whose every
+    part depends on the step; its checkpoints are those of steps 6 and 7."""
+    def build(root):
+        draw_pairs(root / "bars/train", 10)
+        with in_folder(root):
+            assert train_small("whole", *WHOLE, "--save_freq", 6) == 0
+    return build_once(tmp_path_factory, "whole", build)
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory):
+    """As `whole`, of the smallest network and without all that; for tests of any run."""
+    def build(root):
+        draw_pairs(root / "bars/train", 10)
+        with in_folder(root):
+            assert train_small("whole", "--batch_size", 3, "--progress_freq", 2, "--save_freq", 6,
+                               "--max_steps", 7) == 0
+    return build_once(tmp_path_factory, "tiny", build)

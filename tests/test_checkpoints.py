@@ -6,46 +6,40 @@ import struct
 
 import numpy as np
 import pytest
-from conftest import SHARED, filled
+from helpers import SHARED, build_once, filled, read_variables, run
 from PIL import Image
 
 import pix2pix
-from pix2pix import tf
+from tools.lib.checkpoints import (
+    EMA_SUFFIX, encode_pict, explain_mismatch, infer_options, open_checkpoint, read_pict)
+from tools.lib.cli import with_options
+from tools.lib.images import choose_pair
+from tools.lib.options import MODEL_OPTIONS
+from tools.lib.tf1 import tf
 
 PICT_DIR = SHARED / "compat" / "pict"
 
 
-def run(*arguments):
-    return pix2pix.main([str(argument) for argument in arguments])
-
-
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def model(tmp_path_factory):
     """A folder with images/, and run/: a model with batch norm everywhere, as affinelayer's."""
-    root = tmp_path_factory.mktemp("model")
-    (root / "images").mkdir()
-    pixels = np.random.default_rng(1).integers(0, 256, (2, 16, 32, 3), np.uint8)
-    for number, image in enumerate(pixels):
-        Image.fromarray(image).resize((64, 32)).save(root / "images" / f"{number}.png")
-    assert run("--mode", "train", "--input_dir", root / "images", "--output_dir", root / "run",
-               "--crop_size", 32, "--ngf", 3, "--ndf", 2, "--bottleneck_norm", "--seed", 3,
-               "--max_steps", 2, "--ema_generator", 0.5) == 0
-    return root
-
-
-def read(folder):
-    """Name -> array of a folder's newest checkpoint."""
-    reader = tf.train.load_checkpoint(str(folder))
-    return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
+    def build(root):
+        (root / "images").mkdir()
+        pixels = np.random.default_rng(1).integers(0, 256, (2, 16, 32, 3), np.uint8)
+        for number, image in enumerate(pixels):
+            Image.fromarray(image).resize((64, 32)).save(root / "images" / f"{number}.png")
+        assert run("--mode", "train", "--input_dir", root / "images", "--output_dir", root / "run",
+                   "--crop_size", 32, "--ngf", 3, "--ndf", 2, "--bottleneck_norm", "--seed", 3,
+                   "--max_steps", 2, "--ema_generator", 0.5) == 0
+    return build_once(tmp_path_factory, "checkpoints", build)
 
 
 def write(folder, arrays, options=None):
-    """A checkpoint with these variables and, unless None, an options.json."""
+    """A checkpoint model-7 with these variables and, unless None, an options.json."""
     folder.mkdir()
-    with tf.Graph().as_default(), tf.Session() as sess:
-        variables = [tf.get_variable(name, initializer=array) for name, array in arrays.items()]
-        sess.run(tf.global_variables_initializer())
-        tf.train.Saver(variables).save(sess, str(folder / "model"), 7)
+    tf.raw_ops.SaveV2(prefix=str(folder / "model-7"), tensor_names=[*arrays],
+                      shape_and_slices=[""] * len(arrays), tensors=[*arrays.values()])
+    tf.train.update_checkpoint_state(str(folder), "model-7", ["model-7"])
     if options is not None:
         (folder / "options.json").write_text(json.dumps(options))
     return folder
@@ -62,7 +56,7 @@ def outputs(model, checkpoint, out, *flags):
 def plain(arrays):
     """Without averages of weights."""
     return {name: array for name, array in arrays.items()
-            if not (name.startswith("generator/") and name.endswith(pix2pix.EMA_SUFFIX))}
+            if not (name.startswith("generator/") and name.endswith(EMA_SUFFIX))}
 
 
 OLD = {"conv2d/kernel": "conv/filter", "conv2d_transpose/kernel": "deconv/filter",
@@ -81,22 +75,22 @@ def old_generation(arrays):
 
 
 def test_the_oldest_names_load_and_missing_biases_are_zero(model, tmp_path, capsys):
-    arrays = plain(read(model / "run"))
+    arrays = plain(read_variables(model / "run"))
     no_bias = {name: np.zeros_like(array) if name.endswith("/bias") else array
                for name, array in arrays.items()}
     stored = {"ngf": 3, "ndf": 2, "crop_size": 32}  # missing keys: affinelayer's behaviour
     expected = outputs(model, write(tmp_path / "new", no_bias, stored), tmp_path / "out1")
     old = write(tmp_path / "old", old_generation(arrays), stored)
-    assert "generator/decoder_2/deconv/filter" in read(old)
-    assert not any("conv2d" in name for name in read(old))
+    assert "generator/decoder_2/deconv/filter" in read_variables(old)
+    assert not any("conv2d" in name for name in read_variables(old))
     np.testing.assert_array_equal(outputs(model, old, tmp_path / "out2"), expected)
     capsys.readouterr()
     assert run("--mode", "train", "--input_dir", model / "images", "--checkpoint", old,
                "--output_dir", tmp_path / "more", "--max_steps", 1, "--lr", 1e-9) == 0
     printed = capsys.readouterr().out
-    # Adam's state of the kernels came along, that of the new biases starts anew
-    assert re.search(r"starts anew: 15 of Adam, 15 of Adam_1\n", printed)
-    more = read(tmp_path / "more")
+    # Adam's state of the kernels came along, that of the new biases is new
+    assert re.search(r"starting from new values: 15 of Adam, 15 of Adam_1\n", printed)
+    more = read_variables(tmp_path / "more")
     assert more["global_step"] == 3
     np.testing.assert_allclose(more["discriminator/layer_2/conv2d/kernel"],
                                arrays["discriminator/layer_2/conv2d/kernel"], atol=1e-7)
@@ -105,7 +99,7 @@ def test_the_oldest_names_load_and_missing_biases_are_zero(model, tmp_path, caps
 
 
 def test_what_is_missing_on_either_side_is_named_once(model, tmp_path, capsys):
-    arrays = plain(read(model / "run"))
+    arrays = plain(read_variables(model / "run"))
     del arrays["discriminator/layer_2/conv2d/bias"]
     arrays["generator/encoder_2/batch_normalization/moving_mean"] = np.zeros(6, np.float32)
     arrays["stranger"] = np.zeros(2, np.float32)
@@ -114,7 +108,8 @@ def test_what_is_missing_on_either_side_is_named_once(model, tmp_path, capsys):
     assert run("--mode", "train", "--input_dir", model / "images", "--checkpoint", folder,
                "--output_dir", tmp_path / "more", "--max_steps", 1) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert "not in the checkpoint, starts anew: discriminator/layer_2/conv2d/bias" in lines
+    assert ("not in the checkpoint, starting from new values: discriminator/layer_2/conv2d/bias"
+            in lines)
     assert "in the checkpoint, not used: stranger, 1 of moving_mean" in lines
     outputs(model, folder, tmp_path / "out")
     lines = capsys.readouterr().out.splitlines()
@@ -136,7 +131,7 @@ def test_what_is_missing_on_either_side_is_named_once(model, tmp_path, capsys):
 def test_another_shape_names_variable_shapes_and_option(model, tmp_path, capsys, change, first,
                                                         hint):
     stored = {"ngf": 3, "ndf": 2, "crop_size": 32, **change}
-    folder = write(tmp_path / "other", plain(read(model / "run")), stored)
+    folder = write(tmp_path / "other", plain(read_variables(model / "run")), stored)
     code = run("--mode", "test", "--input_dir", model / "images", "--checkpoint", folder,
                "--output_dir", tmp_path / "out")
     printed = capsys.readouterr()
@@ -148,7 +143,7 @@ def test_another_shape_names_variable_shapes_and_option(model, tmp_path, capsys,
 
 
 def test_a_checkpoint_without_options_is_read_from_its_variables(model, tmp_path):
-    arrays = plain(read(model / "run"))
+    arrays = plain(read_variables(model / "run"))
     expected = outputs(model, write(tmp_path / "with", arrays, {
         "ngf": 3, "ndf": 2, "crop_size": 32, "which_direction": "BtoA"}), tmp_path / "out1")
     bare = write(tmp_path / "bare", arrays)
@@ -161,15 +156,19 @@ def test_a_checkpoint_without_options_is_read_from_its_variables(model, tmp_path
 
 
 def test_sizes_of_one_table_explain_nothing(options):
-    shapes = {"generator/encoder_1/conv2d/kernel": [4, 4, 3, 2],
-              "generator/decoder_1/conv2d_transpose/kernel": [4, 4, 3, 4],
-              "generator/encoder_2/batch_normalization/gamma": [4],
-              **{f"generator/encoder_{number}/conv2d/kernel": [4, 4, 2, 2]
-                 for number in range(2, 8)}}  # seven layers: 128, or 384 as three times that
-    for size, expected in ((384, "another model's"), (128, "another model's"),
-                           (256, "--crop_size 128? its options say 256")):
-        sized = pix2pix.with_options(options, crop_size=size)
-        assert expected in pix2pix.explain_mismatch(shapes, sized)
+    def shapes_of(size):
+        """The shapes of the generator's variables."""
+        with tf.Graph().as_default():
+            pix2pix.create_outputs(tf.zeros([1, size, size, 3]),
+                                   with_options(options, crop_size=size))
+            return {variable.op.name: variable.shape.as_list()
+                    for variable in tf.trainable_variables()}
+    stored = shapes_of(128)  # seven layers, as for three times 128
+    for size, expected in ((384, "it is another model's"), (128, "it is another model's"),
+                           (256, "--crop_size 128? its options say 256"),
+                           (96, "--crop_size 128? its options say 96")):
+        sized = with_options(options, crop_size=size)
+        assert explain_mismatch(stored, shapes_of(size), sized) == expected
 
 
 @pytest.mark.parametrize("flags", [
@@ -177,28 +176,26 @@ def test_sizes_of_one_table_explain_nothing(options):
     "--upsample resize --crop_size 64", "--norm instance", "--norm none", "--bottleneck_norm",
     "--separable_conv", "--patch_size 1", "--patch_size 16", "--patch_size 286", "--unconditional",
     "--lab_colorization", "--lab_colorization --which_direction BtoA", "--ngf 5 --ndf 3"])
-def test_options_are_told_by_variables(tmp_path, flags):
-    explicit = ["--mode", "train", "--input_dir", str(tmp_path), "--ngf", "2", "--ndf", "4",
-             "--output_dir", str(tmp_path / "run"), "--precision", "float32", *flags.split()]
-    options = pix2pix.parse_args(explicit)
-    size = options.crop_size
-    depths = pix2pix.pair_channels(options.lab_colorization, options.which_direction)
+def test_options_are_inferred_from_variables(tmp_path, flags):
+    options = pix2pix.parse_args([
+        "--mode", "train", "--input_dir", str(tmp_path), "--ngf", "2", "--ndf", "4",
+        "--output_dir", str(tmp_path / "run"), "--precision", "float32", *flags.split()])
+    size, pair = options.crop_size, choose_pair(options.lab_colorization, options.which_direction)
     with tf.Graph().as_default():
-        tf.train.get_or_create_global_step()
-        pix2pix.create_tower(pix2pix.Examples(tf.zeros([1], tf.int64), *(
-            tf.zeros([1, size, size, depth]) for depth in depths)), options,
-            pix2pix.DrawKey(1, 2))
+        inputs, targets = (tf.zeros([1, size, size, side.channels]) for side in pair[:2])
+        pix2pix.create_outputs(inputs, options)
+        pix2pix.discriminate(pix2pix.Examples([0], inputs, targets), targets, options, None)
         shapes = {variable.op.name: variable.shape.as_list()
                   for variable in tf.trainable_variables()}
-    inferred = pix2pix.infer_options(shapes)
+    inferred = infer_options(shapes)
     assert inferred == {name: getattr(options, name) for name in inferred}
-    assert set(pix2pix.MODEL_OPTIONS) - set(inferred) <= {"which_direction", "padding"}
+    assert set(MODEL_OPTIONS) - set(inferred) <= {"which_direction", "padding"}
 
 
 def test_an_averaged_generator_serves_in_test_and_can_be_left(model, tmp_path):
-    arrays = read(model / "run")
-    averages = {name.removesuffix(pix2pix.EMA_SUFFIX): array for name, array in arrays.items()
-                if name.endswith(pix2pix.EMA_SUFFIX)}
+    arrays = read_variables(model / "run")
+    averages = {name.removesuffix(EMA_SUFFIX): array for name, array in arrays.items()
+                if name.endswith(EMA_SUFFIX)}
     stored = {"ngf": 3, "ndf": 2, "crop_size": 32}
     expected = outputs(model, write(tmp_path / "averaged", {
         name: averages.get(name, array) for name, array in plain(arrays).items()}, stored),
@@ -211,20 +208,20 @@ def test_an_averaged_generator_serves_in_test_and_can_be_left(model, tmp_path):
 
 
 def test_an_average_that_a_checkpoint_lacks_starts_from_its_weights(model, tmp_path):
-    folder = write(tmp_path / "plain", plain(read(model / "run")),
+    folder = write(tmp_path / "plain", plain(read_variables(model / "run")),
                    {"ngf": 3, "ndf": 2, "crop_size": 32})
     assert run("--mode", "train", "--input_dir", model / "images", "--checkpoint", folder,
                "--output_dir", tmp_path / "more", "--max_steps", 1, "--lr", 1e-9,
                "--ema_generator", 0.999) == 0
-    more = read(tmp_path / "more")
+    more = read_variables(tmp_path / "more")
     name = "generator/encoder_2/conv2d/kernel"
-    np.testing.assert_allclose(more[name + pix2pix.EMA_SUFFIX], more[name], atol=1e-7)
+    np.testing.assert_allclose(more[name + EMA_SUFFIX], more[name], atol=1e-7)
 
 
 @pytest.mark.parametrize("state", [
     None, b'model_checkpoint_path: "/gone/facades_train/model-2"', b"", b"\xff\xfe", b"}}{{"])
 def test_a_folder_that_was_moved_or_lost_its_state_file(model, tmp_path, state):
-    arrays = plain(read(model / "run"))
+    arrays = plain(read_variables(model / "run"))
     folder = write(tmp_path / "moved", arrays, {"ngf": 3, "ndf": 2, "crop_size": 32})
     for path in folder.glob("model-7.*"):
         (folder / path.name.replace("-7", "-12")).write_bytes(path.read_bytes())
@@ -232,14 +229,15 @@ def test_a_folder_that_was_moved_or_lost_its_state_file(model, tmp_path, state):
     if state is not None:
         (folder / "checkpoint").write_bytes(state)
     (folder / "model-final.index").write_bytes(b"")
-    assert pix2pix.open_checkpoint(folder).path == str(folder / "model-12")
-    assert run("--mode", "train", "--input_dir", model / "images", "--output_dir", folder,
-               "--resume", "--max_steps", 3) == 0
-    assert pix2pix.open_checkpoint(folder).path == str(folder / "model-3")
+    assert open_checkpoint(folder).path == str(folder / "model-12")
+    if state == b"\xff\xfe":  # a run in any of these folders would find the same
+        assert run("--mode", "train", "--input_dir", model / "images", "--output_dir", folder,
+                   "--resume", "--max_steps", 3) == 0
+        assert open_checkpoint(folder).path == str(folder / "model-3")
 
 
 def test_damage_is_one_line(model, tmp_path, capsys):
-    folder = write(tmp_path / "cut", plain(read(model / "run")), {"ngf": 3, "crop_size": 32})
+    folder = write(tmp_path / "cut", plain(read_variables(model / "run")), {"ngf": 3, "crop_size": 32})
     index, = folder.glob("*.index")
     index.write_bytes(index.read_bytes()[:40])
     (tmp_path / "cut.pict").write_bytes(struct.pack(">I", 10) + b"[]")
@@ -259,8 +257,8 @@ def test_affinelayers_training_goes_on(tmp_path, capsys, name):
                "--lr", 1e-9, "--no_flip") == 0
     printed = capsys.readouterr().out
     assert "in the checkpoint, not used: 17 of moving_mean, 17 of moving_variance\n" in printed
-    assert "starts anew" not in printed
-    before, after = read(compat / name / "checkpoint"), read(tmp_path / "more")
+    assert "not in the checkpoint" not in printed
+    before, after = read_variables(compat / name / "checkpoint"), read_variables(tmp_path / "more")
     assert (before["global_step"], after["global_step"]) == (100, 101)
     for variable, value in before.items():
         if variable.endswith(("kernel", "gamma")):
@@ -277,7 +275,7 @@ def test_affinelayers_training_goes_on(tmp_path, capsys, name):
 def test_pict_holds_the_nearest_of_256_values_for_every_weight(tmp_path):
     arrays = {"generator/b": filled("b", [3, 5]), "generator/a": filled("a", [7]) * 4,
               "generator/zero": np.zeros(2, np.float32)}
-    contents = pix2pix.encode_pict(arrays)
+    contents = encode_pict(arrays)
     index_size, = struct.unpack_from(">I", contents)
     assert json.loads(contents[4:4 + index_size]) == [
         {"name": "generator/a", "shape": [7]}, {"name": "generator/b", "shape": [3, 5]},
@@ -293,7 +291,7 @@ def test_pict_holds_the_nearest_of_256_values_for_every_weight(tmp_path):
     curve = np.sign(table) * np.log(1 + 255 * np.abs(table) / scale)
     np.testing.assert_allclose(np.diff(curve), np.diff(curve).mean(), rtol=1e-3)
     (tmp_path / "x.pict").write_bytes(contents)
-    for name, got in pix2pix.read_pict(tmp_path / "x.pict").items():
+    for name, got in read_pict(tmp_path / "x.pict").items():
         nearest = np.abs(arrays[name].ravel()[:, None] - table).min(axis=1)
         np.testing.assert_array_equal(np.abs(arrays[name] - got).ravel(), nearest)
         assert got.shape == arrays[name].shape and got.dtype == np.float32
@@ -304,7 +302,7 @@ def test_a_large_pict_takes_little_memory():
     arrays = {f"generator/{number}": np.full((512, 1024), number / 99, np.float32)
               for number in range(20)}  # 10 million
     tracemalloc.start()
-    contents = pix2pix.encode_pict(arrays)
+    contents = encode_pict(arrays)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert len(contents) > 20 * 512 * 1024
@@ -322,10 +320,10 @@ def test_a_pict_file_works_as_checkpoint(model, tmp_path, capsys):
     assert run("--mode", "train", "--input_dir", model / "images", "--checkpoint", pict,
                "--output_dir", tmp_path / "more", "--ndf", 2, "--max_steps", 1, "--lr", 1e-9) == 0
     printed = capsys.readouterr().out
-    assert "starts anew: discriminator/layer_1/conv2d/bias, discriminator/" in printed
-    more = read(tmp_path / "more")
+    assert "starting from new values: discriminator/layer_1/conv2d/bias, discriminator/" in printed
+    more = read_variables(tmp_path / "more")
     assert more["global_step"] == 1
-    for name, array in pix2pix.read_pict(pict).items():
+    for name, array in read_pict(pict).items():
         np.testing.assert_allclose(more[name], array, atol=1e-7)
 
 

@@ -1,9 +1,13 @@
 """Files: what an image is, in which order, and how text is written."""
 
+import os
+from pathlib import Path
+
 import pytest
 from PIL import Image
 
-import pix2pix
+from tools.lib.files import sorted_by_name, unique_names, write_atomic
+from tools.lib.images import find_images, image_format
 
 
 def save(path, kind="PNG"):
@@ -19,36 +23,36 @@ def test_images_are_found_by_content_in_any_spelling(tmp_path):
     save(tmp_path / ".hidden.png")
     (tmp_path / "notes.png").write_text("no image")
     (tmp_path / "folder.png").mkdir()
-    assert [path.name for path in pix2pix.find_images(tmp_path)] == [
+    assert [path.name for path in find_images(tmp_path)] == [
         "a.png", "b.JPG", "c.jpeg", "d"]
-    assert pix2pix.image_format(tmp_path / "c.jpeg") == "png"
-    assert pix2pix.image_format(tmp_path / "b.JPG") == "jpeg"
-    assert pix2pix.image_format(tmp_path / "notes.png") is None
+    assert image_format(tmp_path / "c.jpeg") == "png"
+    assert image_format(tmp_path / "b.JPG") == "jpeg"
+    assert image_format(tmp_path / "notes.png") is None
 
 
 def test_numbers_sort_as_numbers_only_where_all_are():
     def order(*names):
-        return [path.name for path in pix2pix.sorted_by_name(names)]
+        return [path.name for path in sorted_by_name(names)]
     assert order("10.png", "9.jpg", "1.png") == ["1.png", "9.jpg", "10.png"]
     assert order("10.png", "9.jpg", "a.png") == ["10.png", "9.jpg", "a.png"]
 
 
 def test_names_of_results_are_unique():
-    paths = [pix2pix.Path(name) for name in ("a.png", "b.png", "a.jpg")]
-    assert pix2pix.unique_names(paths) == ["a.png", "b", "a.jpg"]
+    paths = [Path(name) for name in ("a.png", "b.png", "a.jpg")]
+    assert unique_names(paths) == ["a.png", "b", "a.jpg"]
 
 
 def test_a_failed_write_keeps_the_old_file(tmp_path, monkeypatch):
     path = tmp_path / "page.html"
-    pix2pix.write_atomic(path, b"old")
+    write_atomic(path, b"old")
 
     def fail(*_):
         raise OSError("disk full")
-    monkeypatch.setattr(pix2pix.os, "fsync", fail)
+    monkeypatch.setattr(os, "fsync", fail)
     with pytest.raises(OSError):
-        pix2pix.write_atomic(path, b"new and longer")
+        write_atomic(path, b"new and longer")
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
     monkeypatch.undo()
-    pix2pix.write_atomic(path, b"new")
+    write_atomic(path, b"new")
     assert path.read_bytes() == b"new"

@@ -5,7 +5,12 @@ import pytest
 from PIL import Image
 
 import pix2pix
-from pix2pix import tf
+from tools.lib import dataset
+from tools.lib.cli import with_options
+from tools.lib.dataset import list_images
+from tools.lib.images import choose_pair
+from tools.lib.schedule import steps_per_epoch
+from tools.lib.tf1 import tf
 
 
 def make_options(folder, *flags):
@@ -26,7 +31,7 @@ def save_gradient_pairs(folder, count, size=40):
 
 def take(options, steps, first_step=0):
     """The first batches, as Examples of arrays."""
-    paths = pix2pix.list_images(options)
+    paths = list_images(options)
     with tf.Graph().as_default():
         examples = pix2pix.create_examples(paths, options, first_step)
         with tf.Session() as sess:
@@ -42,7 +47,7 @@ def test_a_pair_is_split_down_the_middle_and_scaled_to_minus_1_1(tmp_path):
     np.testing.assert_allclose(batch.inputs[0, 3, 5], [1, -1, -0.6], atol=1e-6)
     np.testing.assert_allclose(batch.targets, np.broadcast_to([-1, -0.2, 1], batch.targets.shape),
                                atol=1e-6)
-    other, = take(pix2pix.with_options(options, which_direction="BtoA"), 1)
+    other, = take(with_options(options, which_direction="BtoA"), 1)
     np.testing.assert_array_equal(other.inputs, batch.targets)
 
 
@@ -69,7 +74,7 @@ def test_halves_stay_uint8_until_they_are_scaled():
     with tf.Graph().as_default() as graph, tf.Session() as sess:
         fed = tf.placeholder(tf.uint8, [None, None, 3])
         draws = pix2pix.Augmentation(72, tf.constant([5, 3]), tf.constant(True), tf.constant(True))
-        halves = pix2pix.split_pair(fed, False, "BtoA")
+        halves = choose_pair(False, "BtoA").split(fed)
         early = tf.cast(fed[:, 62:], tf.float32) / 127.5 - 1
         got, expected = sess.run([pix2pix.transform(half, 64, draws)
                                   for half in (halves[0], early)], {fed: pixels})
@@ -104,17 +109,17 @@ def test_pairs_stay_aligned_under_the_parallel_map(tmp_path):
 @pytest.mark.parametrize("batch_size", [1, 3, 7, 9])
 def test_every_image_once_per_epoch_the_last_batch_smaller(tmp_path, batch_size):
     options = make_options(save_gradient_pairs(tmp_path, 7), "--batch_size", str(batch_size))
-    steps = pix2pix.steps_per_epoch(7, batch_size)
+    steps = steps_per_epoch(7, batch_size)
     batches = take(options, 3 * steps)
-    orders = [np.concatenate([batch.numbers for batch in batches[epoch * steps:][:steps]])
+    orders = [np.concatenate([batch.indices for batch in batches[epoch * steps:][:steps]])
               for epoch in range(3)]
     for order in orders:
         assert sorted(order) == list(range(7))
     assert len({tuple(order) for order in orders}) > 1
-    assert len(batches[steps - 1].numbers) == (7 - 1) % batch_size + 1
+    assert len(batches[steps - 1].indices) == (7 - 1) % batch_size + 1
     for batch in batches:  # the numbers belong to the images
         blue = (batch.inputs[:, 9, 9, 2] + 1) / 2 * 255
-        np.testing.assert_allclose(blue, 20 * batch.numbers, atol=0.01)
+        np.testing.assert_allclose(blue, 20 * batch.indices, atol=0.01)
 
 
 def test_a_step_is_known_by_its_number_alone(tmp_path):
@@ -123,15 +128,15 @@ def test_a_step_is_known_by_its_number_alone(tmp_path):
     with tf.Graph().as_default(), tf.Session() as sess:
         got = sess.run([pix2pix.indices_of_step(step, 7, options) for step in range(1, 8)])
     for batch, numbers in zip(batches, got):
-        np.testing.assert_array_equal(numbers, batch.numbers)
+        np.testing.assert_array_equal(numbers, batch.indices)
 
 
 @pytest.fixture
 def caches(monkeypatch):
     """The caches that are made."""
-    made, real = [], pix2pix.ImageCache
-    monkeypatch.setattr(pix2pix, "ImageCache",
-                        lambda budget: made.append(real(budget)) or made[-1])
+    made, real = [], dataset.ImageCache
+    monkeypatch.setattr(dataset, "ImageCache",
+                        lambda *arguments: made.append(real(*arguments)) or made[-1])
     return made
 
 
@@ -142,7 +147,7 @@ def test_the_cache_changes_nothing_and_keeps_to_its_budget(tmp_path, caches, fla
     size = 3 * 400 * 800  # bytes of an image: one MiB holds one
     folder = save_gradient_pairs(tmp_path, 7, size=400)
     plain = make_options(folder, "--crop_size", "32", *flags)
-    cached = pix2pix.with_options(plain, cache=num_held)
+    cached = with_options(plain, cache=num_held)
     for one, other in zip(take(plain, 16), take(cached, 16)):
         for a, b in zip(one, other):
             np.testing.assert_array_equal(a, b)
@@ -154,7 +159,7 @@ def test_the_cache_changes_nothing_and_keeps_to_its_budget(tmp_path, caches, fla
 
 def test_a_cached_image_is_not_read_again(tmp_path, monkeypatch):
     options = make_options(save_gradient_pairs(tmp_path, 3), "--crop_size", "32", "--cache", "1")
-    paths = pix2pix.list_images(options)
+    paths = list_images(options)
     with tf.Graph().as_default():
         examples = pix2pix.create_examples(paths, options)
         with tf.Session() as sess:
@@ -162,16 +167,16 @@ def test_a_cached_image_is_not_read_again(tmp_path, monkeypatch):
                 sess.run(examples)
             for path in paths:
                 path.unlink()
-            got = [int(sess.run(examples.numbers)[0]) for _ in range(30)]
+            got = [int(sess.run(examples.indices)[0]) for _ in range(30)]
     assert all(sorted(got[start:start + 3]) == [0, 1, 2] for start in range(0, 30, 3))
 
 
 def test_how_many_images_the_cache_holds_is_said_where_it_is_not_all(tmp_path, capsys):
     folder = save_gradient_pairs(tmp_path, 4, size=400)
-    pix2pix.list_images(make_options(folder, "--cache", "3"))
-    assert "--cache 3 holds about 3 of 4 images" in capsys.readouterr().out
-    pix2pix.list_images(make_options(folder, "--cache", "4"))
-    pix2pix.list_images(make_options(folder))
+    list_images(make_options(folder, "--cache", "3"))
+    assert "--cache 3 has room for about 3 of 4 images" in capsys.readouterr().out
+    list_images(make_options(folder, "--cache", "4"))
+    list_images(make_options(folder))
     assert capsys.readouterr().out == ""
 
 
@@ -194,8 +199,8 @@ def test_input_starts_in_the_middle_of_a_run(tmp_path, first_step):
 
 def test_test_mode_takes_each_once_in_order_and_untouched(tmp_path):
     options = make_options(save_gradient_pairs(tmp_path, 11, size=256), "--batch_size", "4")
-    batches = take(pix2pix.with_options(options, mode="test"), 3)
-    assert np.concatenate([batch.numbers for batch in batches]).tolist() == list(range(11))
+    batches = take(with_options(options, mode="test"), 3)
+    assert np.concatenate([batch.indices for batch in batches]).tolist() == list(range(11))
     expected = np.asarray(Image.open(tmp_path / "10.png"), np.float32)[:, :256] / 127.5 - 1
     np.testing.assert_allclose(batches[2].inputs[2], expected, atol=1e-5)
 
@@ -298,29 +303,29 @@ def test_pairs_stay_aligned_under_every_augmentation(tmp_path):
 def test_targets_stay_as_they_are_where_inputs_are_disturbed(tmp_path):
     folder = save_gradient_pairs(tmp_path, 4)
     plain = make_options(folder, "--crop_size", "32", "--batch_size", "4")
-    changed = pix2pix.with_options(plain, augment=["brightness", "contrast", "noise"])
+    changed = with_options(plain, augment=["brightness", "contrast", "noise"])
     for direction in ("AtoB", "BtoA"):
-        one, other = (take(pix2pix.with_options(options, which_direction=direction), 1)[0]
+        one, other = (take(with_options(options, which_direction=direction), 1)[0]
                       for options in (plain, changed))
         np.testing.assert_array_equal(one.targets, other.targets)
         assert (one.inputs != other.inputs).any(axis=(1, 2, 3)).all()
-    for one, other in zip(take(pix2pix.with_options(plain, mode="test"), 1)[0],
-                          take(pix2pix.with_options(changed, mode="test"), 1)[0]):
+    for one, other in zip(take(with_options(plain, mode="test"), 1)[0],
+                          take(with_options(changed, mode="test"), 1)[0]):
         np.testing.assert_array_equal(one, other)
 
 
 def test_inputs_alone_are_whole_images(tmp_path):
     options = make_options(save_gradient_pairs(tmp_path, 3, size=32), "--crop_size", "64")
-    options = pix2pix.with_options(options, mode="test", no_targets=True)
+    options = with_options(options, mode="test", no_targets=True)
     batch, = take(options, 1)
     assert batch.targets == []
     expected = np.asarray(Image.open(tmp_path / "0.png"), np.float32) / 127.5 - 1  # 64x32 pair
     np.testing.assert_allclose(batch.inputs[0], np.repeat(expected, 2, axis=0), atol=1e-5)
-    colour = pix2pix.with_options(options, lab_colorization=True, which_direction="BtoA")
+    colour = with_options(options, lab_colorization=True, which_direction="BtoA")
     assert take(colour, 1)[0].inputs.shape == (1, 64, 64, 2)
 
 
 def test_a_step_takes_several_batches_at_once(tmp_path):
     options = make_options(save_gradient_pairs(tmp_path, 7), "--crop_size", "32", "--batch_size",
                            "2", "--grad_accumulation", "2")
-    assert [len(batch.numbers) for batch in take(options, 4)] == [4, 3, 4, 3]
+    assert [len(batch.indices) for batch in take(options, 4)] == [4, 3, 4, 3]

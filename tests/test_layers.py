@@ -2,16 +2,18 @@
 
 import numpy as np
 import pytest
-from conftest import draw, filled, run
+from helpers import draw, filled, run_graph
 
 import pix2pix
+from tools.lib import fast_conv
+from tools.lib.tf1 import tf
 
 SIZES = [(5, 7), (6, 10), (6, 7)]
 
 
 def check(build, expected, atol=1e-5):
     """A layer with filled weights gives what is expected, and the comparison can fail."""
-    result = run(build, fill=True)
+    result = run_graph(build, fill=True)
     np.testing.assert_allclose(result, expected, atol=atol)
     assert np.abs(expected[::-1] - result).max() > 100 * atol  # images in wrong order
     assert np.abs(expected * 1.01 - result).max() > 10 * atol
@@ -57,7 +59,7 @@ def loop_separable(x, depthwise, pointwise, stride):
 def test_conv(height, width, stride, padding):
     x = draw(1, 2, height, width, 3)
     expected = loop_conv(x, filled("conv2d/kernel", [4, 4, 3, 4]), stride, padding)
-    check(lambda: pix2pix.conv(pix2pix.tf.constant(x), 4, stride=stride, padding=padding),
+    check(lambda: pix2pix.conv(tf.constant(x), 4, stride=stride, padding=padding),
           expected + filled("conv2d/bias", [4]))
 
 
@@ -65,15 +67,14 @@ def test_conv(height, width, stride, padding):
 def test_deconv(height, width):
     x = draw(2, 2, height, width, 3)
     expected = loop_deconv(x, filled("conv2d_transpose/kernel", [4, 4, 4, 3]))
-    check(lambda: pix2pix.deconv(pix2pix.tf.constant(x), 4),
+    check(lambda: pix2pix.deconv(tf.constant(x), 4),
           expected + filled("conv2d_transpose/bias", [4]))
 
 
 @pytest.mark.parametrize("layer", ["conv2d", "conv2d_transpose"])
 @pytest.mark.parametrize("height, width", [(2, 2), (2, 4), (6, 4), (10, 14), (16, 16)])
-def test_a_product_is_the_convolution_with_its_gradients(monkeypatch, height, width, layer):
+def test_im2col_is_the_convolution_with_its_gradients(monkeypatch, height, width, layer):
     """In float64, where both are the same sums but for their order; and gradients of gradients."""
-    tf = pix2pix.tf
     x = np.random.default_rng(1).standard_normal([3, height, width, 5])
     weights = np.random.default_rng(2).standard_normal(
         [4, 4, 5, 7] if layer == "conv2d" else [4, 4, 7, 5])
@@ -81,36 +82,35 @@ def test_a_product_is_the_convolution_with_its_gradients(monkeypatch, height, wi
     def build():
         results, before = [], set()
         for most, kind in ((16 * 16, "MatMul"), (0, "Conv2D")):
-            monkeypatch.setattr(pix2pix, "IM2COL_MAX_PIXELS", most)
+            monkeypatch.setattr(fast_conv, "IM2COL_MAX_PIXELS", most)
             inputs, kernel = tf.constant(x), tf.constant(weights)
             more = [2, "SAME"] if layer == "conv2d" else []
-            outputs = getattr(pix2pix, layer)(inputs, kernel, *more)
+            outputs = getattr(fast_conv, layer)(inputs, kernel, *more)
             gradients = tf.gradients(tf.sin(outputs), [inputs, kernel])
             results.append([outputs, *gradients, *tf.gradients(gradients[0] ** 2, kernel)])
             operations = {*tf.get_default_graph().get_operations()} - before
             assert {operation.type[:6] for operation in operations} & {"MatMul", "Conv2D"} == {kind}
             before |= operations
         return results
-    products, plain = run(build)
-    for got, expected in zip(products, plain):
+    products, plain = run_graph(build)
+    for got, expected in zip(products, plain, strict=True):
         assert got.shape == expected.shape
         np.testing.assert_allclose(got, expected, rtol=1e-10, atol=1e-10)
 
 
-def compare_tiles(monkeypatch, dtype, height, width):
+def compare_winograd(monkeypatch, dtype, height, width):
     """The outputs of a 4x4 convolution with stride 1 and the gradients of inputs and kernel, and
-    that of the first gradient: in tiles, and as a plain convolution in float64."""
-    tf = pix2pix.tf
+    that of the first gradient: by Winograd, and as a plain convolution in float64."""
     x = np.random.default_rng(1).standard_normal([2, height, width, 12])
     weights = np.random.default_rng(2).standard_normal([4, 4, 12, 7]) / 14  # outputs around 1
 
     def build():
         results = []
         for least, kind, used in ((0, "BatchMatMulV2", dtype), (12 * 7 + 1, "Conv2D", "float64")):
-            monkeypatch.setattr(pix2pix, "WINOGRAD_MIN_CHANNELS", least)
+            monkeypatch.setattr(fast_conv, "WINOGRAD_MIN_CHANNELS", least)
             with tf.name_scope(kind):
                 inputs, kernel = tf.constant(x, used), tf.constant(weights, used)
-                outputs = pix2pix.conv2d(inputs, kernel, 1, "VALID")
+                outputs = fast_conv.conv2d(inputs, kernel, 1, "VALID")
                 gradients = tf.gradients(tf.sin(outputs), [inputs, kernel])
             more = tf.gradients(gradients[0] ** 2, kernel) if dtype == "float64" else []
             types = {operation.type for operation in tf.get_default_graph().get_operations()
@@ -118,27 +118,26 @@ def compare_tiles(monkeypatch, dtype, height, width):
             assert types & {"BatchMatMulV2", "Conv2D"} == {kind}
             results.append([tf.cast(value, tf.float64) for value in (outputs, *gradients, *more)])
         return results
-    return run(build)
+    return run_graph(build)
 
 
 @pytest.mark.parametrize("height, width", [(4, 4), (5, 8), (9, 6), (11, 13)])
-def test_tiles_are_the_convolution_with_its_gradients(monkeypatch, height, width):
+def test_winograd_is_the_convolution_with_its_gradients(monkeypatch, height, width):
     """In float64, where both are the same sums but for their order; and gradients of gradients."""
-    tiles, plain = compare_tiles(monkeypatch, "float64", height, width)
-    for got, expected in zip(tiles, plain):
+    winograd, plain = compare_winograd(monkeypatch, "float64", height, width)
+    for got, expected in zip(winograd, plain, strict=True):
         assert got.shape == expected.shape
         np.testing.assert_allclose(got, expected, rtol=1e-10, atol=1e-10)
 
 
 @pytest.mark.parametrize("dtype, most", [("float32", 2e-6), ("bfloat16", 0.02)])
-def test_tiles_round_little(monkeypatch, dtype, most):
-    for got, expected in zip(*compare_tiles(monkeypatch, dtype, 11, 8)):
+def test_winograd_rounds_little(monkeypatch, dtype, most):
+    for got, expected in zip(*compare_winograd(monkeypatch, dtype, 11, 8), strict=True):
         assert 0 < np.linalg.norm(got - expected) < most * np.linalg.norm(expected)
 
 
-def test_tiles_are_for_many_channels_alone():
+def test_winograd_is_for_many_channels_alone():
     """The discriminator's layer_4 at 64 filters is the first that is worth it."""
-    tf = pix2pix.tf
     for ndf, expected in ((63, 0), (64, 1)):
         with tf.Graph().as_default() as graph:
             pix2pix.create_discriminator(tf.zeros([1, 64, 64, 6]), ndf)
@@ -153,7 +152,6 @@ def test_layers_compute_in_the_type_of_their_inputs(layer, size):
     x = draw(5, 1, size, size, 6)
 
     def build():
-        tf = pix2pix.tf
         with tf.variable_scope("a"):
             exact = getattr(pix2pix, layer)(tf.constant(x), 5)
         with tf.variable_scope("a", reuse=True):
@@ -161,7 +159,7 @@ def test_layers_compute_in_the_type_of_their_inputs(layer, size):
         assert rough.dtype == tf.bfloat16
         assert {variable.dtype.base_dtype for variable in tf.global_variables()} == {tf.float32}
         return exact, tf.cast(rough, tf.float32)
-    exact, rough = run(build, fill=True)
+    exact, rough = run_graph(build, fill=True)
     assert 0 < np.abs(rough - exact).max() < 0.02 * np.abs(exact).max()  # 8 bits of mantissa
 
 
@@ -175,7 +173,7 @@ def separable_weights():
 def test_separable_conv(height, width, stride):
     x = draw(3, 2, height, width, 3)
     expected = loop_separable(x, *separable_weights(), stride)
-    check(lambda: pix2pix.separable_conv(pix2pix.tf.constant(x), 4, stride=stride),
+    check(lambda: pix2pix.separable_conv(tf.constant(x), 4, stride=stride),
           expected + filled("separable_conv2d/bias", [4]))
 
 
@@ -185,7 +183,7 @@ def test_separable_deconv(height, width):
     larger = np.stack([[[image[i // 2, j // 2] for j in range(2 * width)]
                         for i in range(2 * height)] for image in x])
     expected = loop_separable(larger, *separable_weights(), 1)
-    check(lambda: pix2pix.separable_deconv(pix2pix.tf.constant(x), 4),
+    check(lambda: pix2pix.separable_deconv(tf.constant(x), 4),
           expected + filled("separable_conv2d/bias", [4]))
 
 
@@ -194,16 +192,16 @@ def test_upsampling_takes_sizes_unknown_beforehand(up):
     x = draw(5, 2, 5, 7, 3)
 
     def build():
-        unknown = pix2pix.tf.placeholder_with_default(x, [None, None, None, 3])
-        known = pix2pix.tf.constant(x)
-        with pix2pix.tf.variable_scope("a"):
+        unknown = tf.placeholder_with_default(x, [None, None, None, 3])
+        known = tf.constant(x)
+        with tf.variable_scope("a"):
             outputs = up(unknown, 4)
-        with pix2pix.tf.variable_scope("a", reuse=True):
+        with tf.variable_scope("a", reuse=True):
             expected = up(known, 4)
         assert outputs.shape.as_list() == [None, None, None, 4]
         assert expected.shape.as_list()[1:] == [10, 14, 4]
         return outputs, expected
-    outputs, expected = run(build, fill=True)
+    outputs, expected = run_graph(build, fill=True)
     np.testing.assert_allclose(outputs, expected, rtol=1e-5, atol=1e-6)
 
 
@@ -223,7 +221,7 @@ def loop_norm(x):
 def test_batchnorm(scale):
     x = draw(6, 2, 5, 7, 3).astype(np.float64) * [1, 2, 3] * scale
     x[1] = x[1] * 3 + scale * 2
-    check(lambda: pix2pix.batchnorm(pix2pix.tf.constant(x, pix2pix.tf.float32)), loop_norm(x),
+    check(lambda: pix2pix.batchnorm(tf.constant(x, tf.float32)), loop_norm(x),
           atol=2e-4)
 
 
@@ -231,27 +229,27 @@ def test_batchnorm_takes_statistics_of_the_whole_batch():
     x, other = draw(7, 1, 5, 7, 3), draw(8, 2, 5, 7, 3) * 9 + 4
 
     def first(batch):
-        return run(lambda: pix2pix.batchnorm(pix2pix.tf.constant(batch)), fill=True)[0]
+        return run_graph(lambda: pix2pix.batchnorm(tf.constant(batch)), fill=True)[0]
     np.testing.assert_allclose(first(x), first(np.repeat(x, 2, axis=0)), atol=1e-5)
     assert np.abs(first(np.concatenate([x, other])) - first(x)).max() > 0.1
 
 
 def test_batchnorm_of_one_value_is_its_shift():
     x = draw(9, 1, 1, 1, 3)  # the innermost layer, one image
-    result = run(lambda: pix2pix.batchnorm(pix2pix.tf.constant(x)), fill=True)
+    result = run_graph(lambda: pix2pix.batchnorm(tf.constant(x)), fill=True)
     np.testing.assert_allclose(result[0, 0, 0], filled("batch_normalization/beta", [3]), atol=1e-6)
 
 
 def test_lrelu():
     x = np.array([-10, -1, -0.5, 0, 0.25, 3], np.float32)
-    np.testing.assert_allclose(run(lambda: pix2pix.lrelu(pix2pix.tf.constant(x))),
+    np.testing.assert_allclose(run_graph(lambda: pix2pix.lrelu(tf.constant(x))),
                                [-2, -0.2, -0.1, 0, 0.25, 3], rtol=1e-6)
 
 
 def dropped(rate, seed, step, number=2, shape=(2, 50, 70, 3)):
     """Dropout of draws in 1..2."""
     x, key = draw(9, *shape, low=1, high=2), pix2pix.DrawKey(seed, step)
-    return x, run(lambda: pix2pix.dropout(pix2pix.tf.constant(x), rate, key, number))
+    return x, run_graph(lambda: pix2pix.dropout(tf.constant(x), rate, key, number))
 
 
 @pytest.mark.parametrize("rate", [0.5, 0.2])
@@ -278,10 +276,10 @@ def test_a_step_in_parts_draws_as_a_whole():
 
     def build():
         return (pix2pix.draw_uniform(key, 3, 7, [2, 5]),
-                [pix2pix.draw_uniform(key._replace(first=pix2pix.tf.constant(first)), 3, size,
+                [pix2pix.draw_uniform(key._replace(first=tf.constant(first)), 3, size,
                                       [2, 5]) for first, size in ((0, 3), (3, 3), (6, 1))],
                 pix2pix.draw_uniform(key._replace(first=None), 3, 7, [2, 5]))
-    whole, parts, alike = run(build)
+    whole, parts, alike = run_graph(build)
     np.testing.assert_array_equal(np.concatenate(parts), whole)
     assert len(np.unique(whole)) == whole.size and alike.shape == (1, 2, 5)
     np.testing.assert_array_equal(alike, whole[:1])
@@ -289,13 +287,13 @@ def test_a_step_in_parts_draws_as_a_whole():
 
 def test_initial_weights():
     def build():
-        x = pix2pix.tf.zeros([1, 8, 8, 40])
+        x = tf.zeros([1, 8, 8, 40])
         for layer in (pix2pix.conv, pix2pix.deconv, pix2pix.separable_conv):
             layer(x, 60)
-        pix2pix.batchnorm(pix2pix.tf.zeros([1, 2, 2, 4000]))
+        pix2pix.batchnorm(tf.zeros([1, 2, 2, 4000]))
         return {variable.op.name: variable.read_value()
-                for variable in pix2pix.tf.trainable_variables()}
-    values = run(build)
+                for variable in tf.trainable_variables()}
+    values = run_graph(build)
     assert len(values) == 3 + 4 + 2
     for name, value in values.items():
         if name.endswith(("bias", "beta")):
@@ -319,14 +317,13 @@ def test_reflect_conv_mirrors_at_the_outermost_pixels(kernel_size, stride):
     sides = (around // 2, around - around // 2)
 
     def build():
-        tf = pix2pix.tf
         with tf.variable_scope("a"):
             outputs = pix2pix.reflect_conv(tf.constant(x), 5, kernel_size, stride)
         padded = np.pad(x, [(0, 0), sides, sides, (0, 0)], mode="reflect")
         with tf.variable_scope("a", reuse=True):
             return outputs, pix2pix.conv(tf.constant(padded), 5, kernel_size, stride, "VALID"), \
                 pix2pix.conv(tf.constant(x), 5, kernel_size, stride)
-    outputs, expected, zeros = run(build, fill=True)
+    outputs, expected, zeros = run_graph(build, fill=True)
     assert outputs.shape == (2, 8 // stride, 10 // stride, 5) == zeros.shape
     np.testing.assert_allclose(outputs, expected, atol=1e-5)
     inner = slice(2, -2) if kernel_size < 7 else slice(3, -3)
@@ -338,11 +335,11 @@ def test_resize_conv_doubles_and_convolves_3x3():
     x = draw(12, 2, 5, 7, 3)
 
     def build():
-        outputs = pix2pix.resize_conv(pix2pix.tf.constant(x), 4)
-        assert [variable.shape.as_list() for variable in pix2pix.tf.trainable_variables()] == [
+        outputs = pix2pix.resize_conv(tf.constant(x), 4)
+        assert [variable.shape.as_list() for variable in tf.trainable_variables()] == [
             [3, 3, 3, 4], [4]]
         return outputs
-    result = run(build, fill=True)
+    result = run_graph(build, fill=True)
     larger = np.pad(x.repeat(2, axis=1).repeat(2, axis=2), [(0, 0), (1, 1), (1, 1), (0, 0)])
     patches = np.lib.stride_tricks.sliding_window_view(larger, (3, 3), axis=(1, 2))
     expected = np.einsum("nijcyx,yxco->nijo", patches, filled("conv2d/kernel", [3, 3, 3, 4]))
@@ -354,17 +351,17 @@ def test_resize_conv_doubles_and_convolves_3x3():
     (pix2pix.instancenorm, "instance_normalization")])
 def test_norms_of_each_image_by_itself(layer, scope):
     x = draw(13, 3, 5, 7, 4) * np.array([1, 2, 3])[:, None, None, None].astype(np.float32)
-    result = run(lambda: layer(pix2pix.tf.constant(x)), fill=True)
+    result = run_graph(lambda: layer(tf.constant(x)), fill=True)
     gamma, beta = (filled(f"{scope}/{part}", [4]) for part in ("gamma", "beta"))
     mean, deviation = (f(x, axis=(1, 2), keepdims=True) for f in (np.mean, np.var))
     np.testing.assert_allclose(result, (x - mean) / np.sqrt(deviation + 1e-5) * gamma + beta,
                                atol=1e-4)
-    alone = run(lambda: layer(pix2pix.tf.constant(x[1:2])), fill=True)
+    alone = run_graph(lambda: layer(tf.constant(x[1:2])), fill=True)
     np.testing.assert_allclose(result[1:2], alone, atol=1e-5)
 
 
 def test_batchnorm_of_one_image_is_the_same_either_way():
     x = draw(14, 1, 6, 5, 4) * 3
-    one, other = (run(lambda: pix2pix.batchnorm(pix2pix.tf.constant(x), per_image), fill=True)
+    one, other = (run_graph(lambda: pix2pix.batchnorm(tf.constant(x), per_image), fill=True)
                   for per_image in (False, True))
     np.testing.assert_allclose(one, other, atol=1e-5)

@@ -4,10 +4,11 @@ import math
 
 import numpy as np
 import pytest
-from conftest import ROOT, SHARED, draw, filled, run, smooth_images
+from helpers import ROOT, SHARED, draw, filled, run_graph, smooth_images
 
 import pix2pix
-from pix2pix import tf
+from tools.lib.cli import with_options
+from tools.lib.tf1 import tf
 
 MANIFEST = ROOT / "tests" / "golden" / "variables.txt"
 
@@ -101,7 +102,7 @@ def create_unet(x, out_channels, ngf, separable=False, bottleneck_norm=False, dr
 @pytest.mark.parametrize("bottleneck_norm", [False, True])
 def test_generator(separable, bottleneck_norm):
     x = smooth_images(1, 2) * 0.7 + draw(2, 2, 256, 256, 3) * 0.3
-    result = run(lambda: create_unet(x, 2, 3, separable, bottleneck_norm), fill=True)
+    result = run_graph(lambda: create_unet(x, 2, 3, separable, bottleneck_norm), fill=True)
     expected = generator(x.astype(np.float64), 2, 3, separable, bottleneck_norm)
     assert result.shape == (2, 256, 256, 2) and expected.std() > 0.1
     np.testing.assert_allclose(result, expected, atol=1e-3)
@@ -114,7 +115,7 @@ def test_generator(separable, bottleneck_norm):
 
 def test_generator_takes_multiples_of_256():
     x = smooth_images(3, 1, size=512)[:, :256]
-    result = run(lambda: create_unet(x, 1, 2), fill=True)
+    result = run_graph(lambda: create_unet(x, 1, 2), fill=True)
     assert result.shape == (1, 256, 512, 1)
     np.testing.assert_allclose(result, generator(x, 1, 2), atol=1e-3)
 
@@ -131,7 +132,7 @@ def test_dropout_draws_by_seed_and_step_and_layer():
                   if operation.type.startswith("Select") for tensor in operation.outputs]
         return (first, outputs(2**31 - 1, 6), outputs(2**31 - 1, 7), outputs(2**31 - 2, 6),
                 outputs()), layers
-    (first, again, later, other, without), layers = run(build, fill=True)
+    (first, again, later, other, without), layers = run_graph(build, fill=True)
     np.testing.assert_array_equal(first, again)
     for result in (later, other, without):
         assert np.abs(first - result).mean() > 1e-3
@@ -146,7 +147,7 @@ def test_dropout_draws_by_seed_and_step_and_layer():
 
 def test_discriminator():
     inputs, targets = smooth_images(5, 2), draw(6, 2, 256, 256, 2)
-    result = run(lambda: pix2pix.create_discriminator(
+    result = run_graph(lambda: pix2pix.create_discriminator(
         tf.concat([inputs, targets], axis=3), 3).logits, fill=True)
     expected = discriminator(inputs.astype(np.float64), targets, 3)
     assert result.shape == (2, 30, 30, 1) and expected.std() > 0.1
@@ -164,7 +165,7 @@ def test_receptive_field_of_a_logit_is_70x70(row, column):
         pair = [tf.constant(draw(seed, 1, 256, 256, 3)) for seed in (7, 8)]
         logits = pix2pix.create_discriminator(tf.concat(pair, axis=3), 2, rows).logits
         return tf.gradients(logits[0, row, column, 0], pair)
-    for slopes in run(build, fill=True):
+    for slopes in run_graph(build, fill=True):
         seen_rows = np.flatnonzero(slopes[0].any(axis=(1, 2)))
         seen_columns = np.flatnonzero(slopes[0].any(axis=(0, 2)))
         # 8 pixels between logits; the padding of five layers lies 1 + 2 + 4 + 8 + 8 = 23 outside
@@ -186,7 +187,7 @@ def model_shapes(options, **changes):
     def build():
         images = tf.zeros([1, 256, 256, 3])
         examples = pix2pix.Examples(tf.zeros([1], tf.int64), images, images)
-        pix2pix.create_model(examples, pix2pix.with_options(options, ngf=4, ndf=4, **changes))
+        pix2pix.create_model(examples, with_options(options, ngf=4, ndf=4, **changes))
     return shapes(build)
 
 
@@ -259,7 +260,7 @@ def test_receptive_field_and_weights_of_every_patch_size(patch_size):
         places["rows"] = logits.shape.as_list()[1]
         middle = places["rows"] // 2
         return tf.gradients(logits[0, middle, middle, 0], pairs)[0]
-    slope, = run(build, fill=True)
+    slope, = run_graph(build, fill=True)
     for axes in ((1, 2), (0, 2)):
         seen = np.flatnonzero(slope.any(axis=axes))
         assert list(seen) == list(range(seen[0], seen[0] + patch_size))  # whole, inside
@@ -291,7 +292,7 @@ def test_map_size_is_that_of_the_logits_or_below_1(size, patch_size):
 
 def test_unconditional_does_not_see_the_input(options):
     def build(unconditional):
-        changed = pix2pix.with_options(options, unconditional=unconditional, crop_size=64)
+        changed = with_options(options, unconditional=unconditional, crop_size=64)
         pair = pix2pix.Examples(None, *(tf.constant(draw(seed, 1, 64, 64, 3)) for seed in (1, 2)))
         with tf.variable_scope(str(unconditional)):
             logits = pix2pix.discriminate(pair, pair.targets, changed, None).logits
@@ -301,7 +302,7 @@ def test_unconditional_does_not_see_the_input(options):
         alone, paired = build(True), build(False)
         assert alone[0] is None
         return alone[1], paired
-    target_slope, paired = run(both, fill=True)
+    target_slope, paired = run_graph(both, fill=True)
     assert target_slope.any() and paired[0].any() and paired[1].any()
 
 
@@ -332,7 +333,7 @@ def test_an_encoder_decoder_is_a_unet_without_its_skips():
                      f"decoder_{number}")
         return np.tanh(up(np.maximum(x, 0), "decoder_1", 3, False))
     x = draw(4, 2, 32, 32, 3)
-    result = run(lambda: pix2pix.create_generator(
+    result = run_graph(lambda: pix2pix.create_generator(
         tf.constant(x), 3, 2, pix2pix.generator_rows("encoder_decoder", 32), PLAIN), fill=True)
     expected = skipless(x.astype(np.float64))
     # five doublings: decoder widths 8, 4, 2, 1 of the 32x32 table
@@ -383,8 +384,8 @@ def resnet(x, ngf, blocks, mode):
 def test_resnet(options, padding, mode):
     x = draw(5, 2, 32, 32, 3)
     rows = pix2pix.generator_rows("resnet", 128)
-    layers = pix2pix.choose_layers(pix2pix.with_options(options, padding=padding))
-    result = run(lambda: pix2pix.create_generator(tf.constant(x), 3, 2, rows, layers), fill=True)
+    layers = pix2pix.choose_layers(with_options(options, padding=padding))
+    result = run_graph(lambda: pix2pix.create_generator(tf.constant(x), 3, 2, rows, layers), fill=True)
     expected = resnet(x.astype(np.float64), 2, 6, mode)
     np.testing.assert_allclose(result, expected, atol=2e-3)
     other = resnet(x.astype(np.float64), 2, 6, "edge")

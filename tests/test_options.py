@@ -8,6 +8,10 @@ import sys
 import pytest
 
 import pix2pix
+from tools.lib.cli import UserError, with_options
+from tools.lib.options import is_valid
+
+pytestmark = pytest.mark.usefixtures("in_empty_folder")  # where default output folders land
 
 
 @pytest.fixture
@@ -16,12 +20,6 @@ def dataset(tmp_path):
     for name in ("train", "val"):
         (tmp_path / "houses" / name).mkdir(parents=True)
     return tmp_path / "houses"
-
-
-@pytest.fixture(autouse=True)
-def in_empty_folder(tmp_path, monkeypatch):
-    """Default output folders land in tmp_path."""
-    monkeypatch.chdir(tmp_path)
 
 
 def parse(text, *more):
@@ -109,7 +107,7 @@ def test_a_seed_is_drawn_and_then_fixed(dataset):
 
 def test_with_options_copies(dataset):
     options = parse("--mode train --input_dir", dataset / "train")
-    assert not pix2pix.with_options(options, flip=False).flip and options.flip
+    assert not with_options(options, flip=False).flip and options.flip
 
 
 @pytest.mark.parametrize("flags, part", [
@@ -119,7 +117,7 @@ def test_with_options_copies(dataset):
     ("--which_direction up", "up"), ("--max_steps 1.5", "1.5"), ("--seed -1", "-1"),
     ("--nonsense", "--nonsense"), ("--max_epoch 3", "--max_epoch"), ("--cache -1", "--cache: -1"),
     ("--resume --overwrite", "--resume"), ("--resume", "--resume finds no run"),
-    ("--checkpoint gone", "gone is no folder")])
+    ("--checkpoint gone", "gone is not a folder")])
 def test_bad_values_are_one_line_and_exit_code_2(dataset, tmp_path, capsys, flags, part):
     before = sorted(tmp_path.rglob("*"))
     code = pix2pix.main(["--mode", "train", "--input_dir", str(dataset / "train"), *flags.split()])
@@ -131,21 +129,21 @@ def test_bad_values_are_one_line_and_exit_code_2(dataset, tmp_path, capsys, flag
 
 
 @pytest.mark.parametrize("flags, part", [
-    ("--crop_size 100", "--crop_size 100 is no multiple of 32: take 96 or 128"),
+    ("--crop_size 100", "--crop_size 100 is not a multiple of 32: give 96 or 128"),
     ("--crop_size 320 --scale_size 300", "--scale_size 300 is below --crop_size 320"),
     ("--generator resnet --bottleneck_norm", "--bottleneck_norm needs a U-Net"),
     ("--norm instance --bottleneck_norm", "--bottleneck_norm needs a U-Net"),
-    ("--separable_conv --padding reflect", "--padding reflect goes with no --separable_conv"),
-    ("--no_dropout --test_dropout", "leave --no_dropout out"),
+    ("--separable_conv --padding reflect", "--padding reflect does not work with --separable_conv"),
+    ("--no_dropout --test_dropout", "remove --no_dropout"),
     ("--gan_weight 0 --l1_weight 0", "nothing to learn"),
-    ("--gan_weight 0 --diffaugment --patch_size 16", "leave --patch_size --diffaugment out"),
-    ("--gan_weight 0 --feature_weight 1", "leave --feature_weight out"),
-    ("--gan_loss hinge --label_smoothing 0.1", "--gan_loss hinge has none"),
+    ("--gan_weight 0 --diffaugment --patch_size 16", "remove --patch_size --diffaugment"),
+    ("--gan_weight 0 --feature_weight 1", "remove --feature_weight"),
+    ("--gan_loss hinge --label_smoothing 0.1", "--gan_loss hinge does not have"),
     ("--crop_size 64 --patch_size 286", "--patch_size 286 is too large for --crop_size 64"),
     ("--lab_colorization --which_direction BtoA --augment brightness", "need lightness"),
     ("--lr_decay linear", "--lr_decay linear needs an end"),
     ("--decay_from 5 --max_steps 9", "--decay_from needs a decay"),
-    ("--lr_decay linear --decay_from 5 --decay_from_epoch 2 --max_steps 9", "say the same"),
+    ("--lr_decay linear --decay_from 5 --decay_from_epoch 2 --max_steps 9", "contradict each other"),
     ("--no_targets", "--no_targets is for --mode test"),
     ("--label_smoothing 0.6", "at most 0.5"), ("--ema_generator 1", "--ema_generator: 1"),
     ("--patch_size 71", "71"), ("--discrim_weight 0", "above 0"), ("--augment turn", "turn"),
@@ -186,7 +184,8 @@ def test_the_whole_family_is_restored(dataset, tmp_path, mode, capsys):
     options = parse(f"--mode {mode} --checkpoint run --output_dir out --gan_loss hinge --ngf 9 "
                     "--label_smoothing 0 --lr_decay none --input_dir", dataset)
     assert (options.gan_loss, options.label_smoothing, options.ngf) == ("hinge", 0, 7)
-    assert capsys.readouterr().err == "--ngf 9 gives way to the model's own: 7\n"
+    assert capsys.readouterr().err == (
+        "pix2pix.py: ignoring --ngf 9: the checkpoint was trained with --ngf 7\n")
 
 
 def test_a_checkpoint_whose_training_was_odd_still_tests(dataset, tmp_path):
@@ -217,7 +216,7 @@ def test_a_run_is_not_clobbered(dataset, tmp_path, capsys):
     assert "--overwrite" in capsys.readouterr().err
     assert pix2pix.main(["--mode", "test", "--input_dir", str(dataset / "val"),
                          "--output_dir", str(run)]) == 2
-    assert "holds a training run" in capsys.readouterr().err
+    assert "contains a training run" in capsys.readouterr().err
     assert sorted(path.name for path in run.iterdir()) == ["checkpoint", "options.json"]
 
 
@@ -250,7 +249,7 @@ def test_help_and_option_errors_import_nothing_slow(flags, expected):
 def test_a_stored_value_that_no_flag_takes_is_named(dataset, tmp_path, stored):
     write_run(tmp_path / "old", **stored)
     (name, value), = stored.items()
-    with pytest.raises(pix2pix.UserError, match=re.escape(f"options.json says {name}: {value}")):
+    with pytest.raises(UserError, match=re.escape(f"options.json has {name}: {value}, which --{name} does not accept")):
         parse("--mode test --checkpoint old --input_dir", dataset / "val")
 
 
@@ -259,7 +258,7 @@ def test_every_default_is_a_value_that_could_be_stored():
     for action in pix2pix.create_parser()._actions:
         if action.dest in defaults:
             stored = json.loads(json.dumps(defaults[action.dest]))
-            assert pix2pix.is_valid(action, stored), action.dest
+            assert is_valid(action, stored), action.dest
 
 
 def test_switches_of_a_model_can_be_switched_off(dataset, tmp_path):
@@ -282,15 +281,15 @@ def test_a_discriminator_that_a_model_lacks_is_the_command_lines(dataset, tmp_pa
     ("--mode test --resume --checkpoint old", "--resume is for --mode train"),
     ("--mode test --cache 9 --checkpoint old", "--cache 9 is for --mode train"),
     ("--mode test --aspect_ratio 0.01 --checkpoint old", "less than 11 pixels"),
-    ("--mode train --output_dir what?", "takes for a pattern"),
-    ("--mode train --output_dir [1]", "takes for a pattern"),
-    ("--mode test --checkpoint old --output_dir {images}", "among the images"),
-    ("--mode train --output_dir {images}/..", "among the images"),
-    ("--mode export --checkpoint old --output_dir ours", "no --mode export has written it"),
+    ("--mode train --output_dir what?", "reads as a pattern"),
+    ("--mode train --output_dir [1]", "reads as a pattern"),
+    ("--mode test --checkpoint old --output_dir {images}", "mix the results with the images"),
+    ("--mode train --output_dir {images}/..", "mix the results with the images"),
+    ("--mode export --checkpoint old --output_dir ours", "--mode export did not write it"),
     ("--mode train --max_steps " + 400 * "9", "give a whole number")])
 def test_more_that_makes_no_sense(dataset, tmp_path, flags, part):
     write_run(tmp_path / "old")
     (tmp_path / "ours" / "variables").mkdir(parents=True)
     (dataset / "images").mkdir()
-    with pytest.raises(pix2pix.UserError, match=re.escape(part)):
+    with pytest.raises(UserError, match=re.escape(part)):
         parse(flags.format(images=dataset / "images") + " --input_dir", dataset / "images")

@@ -2,32 +2,37 @@
 
 import numpy as np
 import pytest
-from conftest import draw, run, smooth_images, start_session
+from helpers import draw, run_graph, smooth_images, start_session
 
 import pix2pix
-from pix2pix import tf
+from tools.lib.checkpoints import EMA_SUFFIX, open_variables, read_step
+from tools.lib.cli import with_options
+from tools.lib.diffaugment import augment_pair, cutout_mask, jitter_colour, translate_images
+from tools.lib.tf1 import tf
 
 # layers with a norm: their biases have no gradient, as the norm takes them out again
-NORMED = tuple(f"generator/encoder_{number}/" for number in range(2, 8)) + tuple(
-    f"generator/decoder_{number}/" for number in range(2, 9)) + tuple(
+NORMED = tuple(f"generator/encoder_{number}/" for number in range(2, 6)) + tuple(
+    f"generator/decoder_{number}/" for number in range(2, 7)) + tuple(
     f"discriminator/layer_{number}/" for number in range(2, 5))
 
 
-def create_graph(options, batch):
-    """A model on one fixed batch: its graph, Model and saver."""
+def create_graph(options, batch, decay_steps):
+    """A model on one fixed batch, which can be fed another: its graph, Examples, Model, saver."""
     with tf.Graph().as_default() as graph:
         tf.set_random_seed(7)
-        model = pix2pix.create_model(pix2pix.Examples(
-            tf.range(batch), tf.constant(smooth_images(1, batch)),
-            tf.constant(smooth_images(2, batch))), options)
-        return graph, model, tf.train.Saver()
+        shape = [None, options.crop_size, options.crop_size, 3]
+        examples = pix2pix.Examples(tf.placeholder_with_default(np.arange(batch), [None]), *(
+            tf.placeholder_with_default(smooth_images(seed, batch, size=shape[1]), shape)
+            for seed in (1, 2)))
+        model = pix2pix.create_model(examples, options, decay_steps)
+        return graph, examples, model, tf.train.Saver()
 
 
 class Trainer:
     """A session of such a graph."""
 
-    def __init__(self, graph, model, saver, fill):
-        self.graph, self.model, self.saver = graph, model, saver
+    def __init__(self, graph, examples, model, saver, fill):
+        self.graph, self.examples, self.model, self.saver = graph, examples, model, saver
         self.variables = {variable.op.name: variable
                           for variable in graph.get_collection(tf.GraphKeys.GLOBAL_VARIABLES)}
         self.sess = start_session(graph, fill)
@@ -40,7 +45,7 @@ class Trainer:
 
     def history(self, steps):
         """The losses that the model has, of so many steps, [steps, losses]."""
-        return np.array([[*pix2pix.present(self.step()[0]).values()] for _ in range(steps)])
+        return np.array([[*self.step()[0].values()] for _ in range(steps)])
 
     def values(self, scope=""):
         """Name -> value of the variables of a scope."""
@@ -49,23 +54,28 @@ class Trainer:
 
     def gradients(self):
         """Name -> gradient, now."""
-        return self.sess.run({variable.op.name: gradient
-                              for gradient, variable in self.model.gradients})
+        return self.sess.run(self.named_gradients())
+
+    def named_gradients(self):
+        """Name -> tensor of a variable's gradient."""
+        return {variable.op.name: gradient for gradient, variable in self.model.gradients}
 
 
 @pytest.fixture(scope="module")
 def make(tmp_path_factory):
-    """Makes Trainers, each with a session of its own; graphs are shared and made once."""
+    """Makes Trainers of 64x64 images, each with a session of its own; graphs are shared and made
+    once."""
     folder = tmp_path_factory.mktemp("images")
-    options = pix2pix.with_options(pix2pix.parse_args(
+    options = with_options(pix2pix.parse_args(
         ["--mode", "train", "--input_dir", str(folder), "--output_dir", str(folder / "run"),
-         "--seed", "11", "--precision", "float32"]), ngf=2, ndf=3, lr=0.03)
+         "--crop_size", "64", "--seed", "11", "--precision", "float32"]), ngf=2, ndf=3, lr=0.03)
     graphs = {}
 
     def build(batch=1, fill=True, **changes):
-        key = (batch, *sorted(changes.items()))
+        changed = with_options(options, **changes)
+        key = batch, str(changed)
         if key not in graphs:
-            graphs[key] = create_graph(pix2pix.with_options(options, **changes), batch)
+            graphs[key] = create_graph(changed, batch, (2, 6))
         return Trainer(*graphs[key], fill)
     return build
 
@@ -77,7 +87,7 @@ def sigmoid(x):
 def test_losses():
     real, fake = draw(1, 2, 5, 6, 1, low=-9, high=9), draw(2, 2, 5, 6, 1, low=-9, high=9)
     targets, outputs = draw(3, 2, 5, 7, 3), draw(4, 2, 5, 7, 3)
-    discrim, gan, l1 = run(lambda: (
+    discrim, gan, l1 = run_graph(lambda: (
         pix2pix.discriminator_loss(tf.constant(real), tf.constant(fake)),
         pix2pix.generator_gan_loss(tf.constant(fake)), pix2pix.l1_loss(targets, outputs)))
     assert discrim == pytest.approx(
@@ -96,7 +106,7 @@ def test_losses_far_out(real, fake, discrim, gan):
         logits = [tf.fill([2, 3, 3, 1], float(value)) for value in (real, fake)]
         losses = pix2pix.discriminator_loss(*logits), pix2pix.generator_gan_loss(logits[1])
         return losses, tf.gradients(losses[0], logits), tf.gradients(losses[1], logits[1])[0]
-    losses, (real_slope, fake_slope), gan_slope = run(build)
+    losses, (real_slope, fake_slope), gan_slope = run_graph(build)
     np.testing.assert_allclose(losses, [discrim, gan], rtol=1e-5)
     for slope, expected in ((real_slope, sigmoid(np.array(real)) - 1),
                             (fake_slope, sigmoid(np.array(fake))),
@@ -109,12 +119,12 @@ def test_the_step_reports_the_losses_of_its_outputs(make):
     outputs, real, fake, losses = trainer.sess.run(
         (trainer.model.outputs, trainer.model.predict_real, trainer.model.predict_fake,
          trainer.model.losses))
-    assert real.shape == fake.shape == (2, 30, 30, 1)
-    assert losses.discrim_loss == pytest.approx(
+    assert real.shape == fake.shape == (2, 6, 6, 1)
+    assert losses["discrim_loss"] == pytest.approx(
         np.mean(-np.log(real)) + np.mean(-np.log(1 - fake)), rel=1e-4)
-    assert losses.gen_loss_GAN == pytest.approx(np.mean(-np.log(fake)), rel=1e-4)
-    assert losses.gen_loss_L1 == pytest.approx(
-        np.abs(outputs - smooth_images(2, 2)).mean(), rel=1e-5)
+    assert losses["gen_loss_GAN"] == pytest.approx(np.mean(-np.log(fake)), rel=1e-4)
+    assert losses["gen_loss_L1"] == pytest.approx(
+        np.abs(outputs - smooth_images(2, 2, size=64)).mean(), rel=1e-5)
     assert np.abs(real - fake).max() > 0.01
 
 
@@ -134,7 +144,7 @@ def test_every_variable_has_a_gradient(make, separable):
         else:
             assert np.abs(gradient).max() > 1e-6, name
             # kernels at 1x1 only ever see their middle 2x2, and relus take some channels
-            share = 0.1 if "coder_8/" in name else 0.3
+            share = 0.1 if "coder_6/" in name else 0.3
             assert (gradient != 0).mean() > share, name
 
 
@@ -193,16 +203,16 @@ def test_first_step_is_adams_with_gradients_from_before_it(make):
 
 def test_weights_of_the_losses_scale_the_generators_gradients(make):
     both, gan, l1 = (make(gan_weight=gan_weight, l1_weight=l1_weight).gradients()
-                     for gan_weight, l1_weight in ((3.0, 7.0), (1.0, 0.0), (0.0, 1.0)))
+                     for gan_weight, l1_weight in ((3.0, 30.0), (1.0, 0.0), (0.0, 1.0)))
     for name, gradient in both.items():
         if name.startswith("discriminator/"):
             np.testing.assert_allclose(gradient, gan[name], rtol=1e-3, atol=1e-6)
         elif not (name.endswith("bias") and name.startswith(NORMED)):
             size = np.abs(gradient).max()
-            np.testing.assert_allclose(gradient, 3 * gan[name] + 7 * l1[name], rtol=1e-3,
+            np.testing.assert_allclose(gradient, 3 * gan[name] + 30 * l1[name], rtol=1e-3,
                                        atol=1e-3 * size, err_msg=name)
             assert np.abs(gradient - 3 * gan[name]).max() > 0.01 * size
-            assert np.abs(gradient - 7 * l1[name]).max() > 0.01 * size
+            assert np.abs(gradient - 30 * l1[name]).max() > 0.01 * size
 
 
 def test_each_network_is_changed_by_its_own_loss_alone(make):
@@ -231,7 +241,7 @@ def test_averages_and_step_counter(make):
     history = []
     for number in range(1, 5):
         losses, averages = trainer.step()
-        losses, averages = ([*pix2pix.present(values).values()] for values in (losses, averages))
+        losses, averages = ([*values.values()] for values in (losses, averages))
         history.append(losses)
         shares = 0.99 ** np.arange(number - 1, -1, -1)
         np.testing.assert_allclose(averages, shares @ np.array(history) / shares.sum(), rtol=1e-4)
@@ -239,7 +249,9 @@ def test_averages_and_step_counter(make):
     assert np.ptp(np.array(history), axis=0).min() > 1e-3
     # the last loss, or no correction of the start at 0, would be seen
     assert np.abs(np.array(averages) / np.array(history[-1]) - 1).max() > 1e-3
-    for name, average in zip(pix2pix.AVERAGE_NAMES, averages):
+    assert [*trainer.model.averages] == ["discrim_loss", "gen_loss_GAN", "gen_loss_L1"]
+    for loss, average in zip(trainer.model.averages, averages, strict=True):
+        name = pix2pix.LOSSES[loss].average
         assert trainer.values(name)[name] == pytest.approx(average, rel=1e-6)
 
 
@@ -260,7 +272,7 @@ def test_a_resumed_run_is_the_run_that_went_on(make, tmp_path):
         first.step()
     with first.graph.as_default():
         path = first.saver.save(first.sess, str(tmp_path / "model"), 2, write_meta_graph=False)
-        assert pix2pix.read_step(pix2pix.open_variables(path)) == 2
+        assert read_step(open_variables(path)) == 2
         second.saver.restore(second.sess, path)
     for _ in range(2):
         second.step()
@@ -275,7 +287,7 @@ def test_a_resumed_run_is_the_run_that_went_on(make, tmp_path):
 
 def test_one_pair_is_learned_by_heart(make):
     trainer = make(fill=False, ngf=8, ndf=4, lr=0.002)
-    l1 = [trainer.step()[0].gen_loss_L1 for _ in range(80)]
+    l1 = [trainer.step()[0]["gen_loss_L1"] for _ in range(80)]
     assert l1[0] > 0.5  # grey against waves: the mean of |sin| is 0.64
     assert np.mean(l1[-5:]) < 0.15
     assert np.isfinite(l1).all()
@@ -287,7 +299,7 @@ def test_one_pair_is_learned_by_heart(make):
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 def test_gan_losses_by_arithmetic(smoothing):
     real, fake = draw(1, 2, 5, 6, 1, low=-3, high=3), draw(2, 2, 5, 6, 1, low=-3, high=3)
-    got = {kind: run(lambda: (
+    got = {kind: run_graph(lambda: (
         pix2pix.discriminator_loss(tf.constant(real), tf.constant(fake), kind, smoothing),
         pix2pix.generator_gan_loss(tf.constant(fake), kind)))
         for kind in ("vanilla", "lsgan", "hinge")}
@@ -306,65 +318,43 @@ def test_gan_losses_by_arithmetic(smoothing):
 def test_feature_loss_is_the_mean_over_layers():
     real = [draw(seed, 2, size, size, 3) for seed, size in ((1, 8), (2, 5), (3, 3))]
     fake = [draw(seed, 2, size, size, 3) for seed, size in ((4, 8), (5, 5), (6, 3))]
-    got = run(lambda: pix2pix.feature_loss([tf.constant(x) for x in real],
+    got = run_graph(lambda: pix2pix.feature_loss([tf.constant(x) for x in real],
                                            [tf.constant(x) for x in fake]))
     assert got == pytest.approx(np.mean([np.abs(a - b).mean() for a, b in zip(real, fake)]),
                                 rel=1e-5)
 
 
-SMALL = dict(crop_size=64, patch_size=16)
-
-
-@pytest.fixture(scope="module")
-def small(make, tmp_path_factory):
-    """`make` for 64x64 images."""
-    def build(batch=1, **changes):
-        options = pix2pix.with_options(pix2pix.parse_args(
-            ["--mode", "train", "--input_dir", str(tmp_path_factory.getbasetemp()), "--output_dir",
-             str(tmp_path_factory.getbasetemp() / "none"), "--seed", "11",
-             "--precision", "float32"]),
-            **{**SMALL, "ngf": 2, "ndf": 3, "lr": 0.03, **changes})
-        with tf.Graph().as_default() as graph:
-            tf.set_random_seed(7)
-            examples = pix2pix.Examples(
-                tf.range(batch), tf.constant(smooth_images(1, batch, size=64)),
-                tf.constant(smooth_images(2, batch, size=64)))
-            model = pix2pix.create_model(examples, options, (2, 6))
-            return Trainer(graph, model, tf.train.Saver(), fill=True)
-    return build
-
-
-def test_without_gan_there_is_no_discriminator(small):
-    trainer = small(gan_weight=0.0)
+def test_without_gan_there_is_no_discriminator(make):
+    trainer = make(gan_weight=0.0)
     names = [operation.name for operation in trainer.graph.get_operations()]
     assert not any("discriminator" in name for name in names)
     losses, averages = trainer.step()
-    assert list(pix2pix.present(losses)) == list(pix2pix.present(averages)) == ["gen_loss_L1"]
+    assert [*losses] == [*averages] == ["gen_loss_L1"]
 
 
-def test_discrim_weight_scales_the_discriminators_gradients_alone(small):
-    one, half = (small(discrim_weight=weight).gradients() for weight in (1.0, 0.5))
+def test_discrim_weight_scales_the_discriminators_gradients_alone(make):
+    one, half = (make(discrim_weight=weight).gradients() for weight in (1.0, 0.5))
     for name, gradient in one.items():
         factor = 0.5 if name.startswith("discriminator/") else 1
         np.testing.assert_allclose(half[name], factor * gradient, rtol=1e-4, atol=1e-6)
 
 
-def test_feature_weight_teaches_the_generator_alone(small):
-    without, with_features = (small(feature_weight=weight) for weight in (0.0, 10.0))
+def test_feature_weight_teaches_the_generator_alone(make):
+    without, with_features = (make(feature_weight=weight) for weight in (0.0, 10.0))
     one, other = without.gradients(), with_features.gradients()
     for name, gradient in one.items():
         if name.startswith("discriminator/"):
             np.testing.assert_allclose(other[name], gradient, rtol=1e-4, atol=1e-6)
     name = "generator/decoder_2/conv2d_transpose/kernel"
     assert np.abs(one[name] - other[name]).max() > 0.01 * np.abs(one[name]).max()
-    assert list(pix2pix.present(with_features.step()[0])) == list(pix2pix.Losses._fields)
+    assert [*with_features.step()[0]] == [*pix2pix.LOSSES] and len(pix2pix.LOSSES) == 4
 
 
 @pytest.mark.parametrize("kind, expected", [
     ("none", lambda share: 1), ("linear", lambda share: 1 - share),
     ("cosine", lambda share: (1 + np.cos(np.pi * share)) / 2)])
 def test_learning_rate_of_every_step(options, kind, expected):
-    changed = pix2pix.with_options(options, lr=0.3, lr_decay=kind)
+    changed = with_options(options, lr=0.3, lr_decay=kind)
     with tf.Graph().as_default(), tf.Session() as sess:
         step = tf.placeholder(tf.int64, [])
         rate = pix2pix.learning_rate(changed, step, (4, 10))
@@ -374,8 +364,8 @@ def test_learning_rate_of_every_step(options, kind, expected):
                                atol=1e-8)
 
 
-def test_a_step_takes_the_rate_of_its_number(small):
-    trainer = small(lr_decay="linear", lr=0.02)  # falls from step 2 to step 6
+def test_a_step_takes_the_rate_of_its_number(make):
+    trainer = make(lr_decay="linear", lr=0.02)  # falls from step 2 to step 6
     name = "generator/decoder_1/conv2d_transpose/bias"
     sizes = []
     for _ in range(7):
@@ -386,44 +376,48 @@ def test_a_step_takes_the_rate_of_its_number(small):
     assert sizes[6] == 0 < sizes[5]
 
 
-def test_the_averaged_generator_follows_its_formula(small):
-    trainer = small(ema_generator=0.3)
+def test_the_averaged_generator_follows_its_formula(make):
+    trainer = make(ema_generator=0.3)
     name = "generator/encoder_2/conv2d/kernel"
-    average = trainer.values(name)[name + pix2pix.EMA_SUFFIX]
+    average = trainer.values(name)[name + EMA_SUFFIX]
     for number in range(1, 6):
         trainer.step()
         values = trainer.values(name)
         decay = min(0.3, (1 + number) / (10 + number))
         average = decay * average + (1 - decay) * values[name]
-        np.testing.assert_allclose(values[name + pix2pix.EMA_SUFFIX], average, atol=1e-6)
+        np.testing.assert_allclose(values[name + EMA_SUFFIX], average, atol=1e-6)
         assert np.abs(values[name] - average).max() > 1e-3
     names = {variable for variable in trainer.variables
-             if variable.endswith(pix2pix.EMA_SUFFIX) and not variable.endswith("/Adam")}
+             if variable.endswith(EMA_SUFFIX) and not variable.endswith("/Adam")}
     trained = {variable.op.name for _, variable in trainer.model.gradients
                if variable.op.name.startswith("generator/")}
-    assert {name.removesuffix(pix2pix.EMA_SUFFIX) for name in names} - trained == {
-        name.removesuffix(pix2pix.EMA_SUFFIX) for name in pix2pix.AVERAGE_NAMES[:3]}
+    assert {name.removesuffix(EMA_SUFFIX) for name in names} - trained == {
+        pix2pix.LOSSES[name].average.removesuffix(EMA_SUFFIX) for name in trainer.model.losses}
 
 
-@pytest.mark.parametrize("batch, parts", [(4, 2), (5, 2), (3, 1)])
-def test_parts_equal_one_batch_exactly_where_the_norm_is_per_image(small, batch, parts):
+def test_parts_equal_one_batch_exactly_where_the_norm_is_per_image(make):
     changes = dict(norm="instance", diffaugment=True, feature_weight=5.0)
-    whole = small(batch, batch_size=batch, **changes)
-    divided = small(batch, batch_size=parts, grad_accumulation=3, **changes)
-    expected, got = ((trainer.gradients(), *trainer.sess.run(
-        (trainer.model.outputs, trainer.model.predict_real, trainer.model.losses)))
-        for trainer in (whole, divided))
-    for name, gradient in expected[0].items():
-        np.testing.assert_allclose(got[0][name], gradient, rtol=1e-3,
-                                   atol=1e-4 * np.abs(gradient).max() + 1e-5, err_msg=name)
-    for one, other in zip(expected[1:3], got[1:3]):
-        np.testing.assert_allclose(other, one, atol=1e-5)
-    np.testing.assert_allclose(got[3], expected[3], rtol=1e-5)
+    whole = make(**changes)
+    pairs = make(batch_size=2, grad_accumulation=3, **changes)
+    single = make(batch_size=1, grad_accumulation=3, **changes)
+    for batch, divided in ((4, pairs), (5, pairs), (3, single)):
+        images = [np.arange(batch), *(smooth_images(seed, batch, size=64) for seed in (3, 4))]
+        expected, got = (trainer.sess.run(
+            (trainer.named_gradients(), trainer.model.outputs, trainer.model.predict_real,
+             trainer.model.losses), dict(zip(trainer.examples, images, strict=True)))
+            for trainer in (whole, divided))
+        for name, gradient in expected[0].items():
+            np.testing.assert_allclose(got[0][name], gradient, rtol=1e-3,
+                                       atol=1e-4 * np.abs(gradient).max() + 1e-5, err_msg=name)
+        for one, other in zip(expected[1:3], got[1:3], strict=True):
+            assert len(one) == batch
+            np.testing.assert_allclose(other, one, atol=1e-5)
+        assert got[3] == pytest.approx(expected[3], rel=1e-5)  # name -> loss
 
 
-def test_parts_of_batch_norm_see_their_own_statistics(small):
+def test_parts_of_batch_norm_see_their_own_statistics(make):
     name = "generator/encoder_3/conv2d/kernel"
-    whole, divided = small(4, batch_size=4), small(4, batch_size=2, grad_accumulation=2)
+    whole, divided = make(4, batch_size=4), make(4, batch_size=2, grad_accumulation=2)
     one, other = whole.gradients()[name], divided.gradients()[name]
     assert np.abs(one - other).max() > 0.05 * np.abs(one).max()
 
@@ -433,7 +427,7 @@ def test_parts_of_batch_norm_see_their_own_statistics(small):
 
 def test_images_move_and_what_comes_in_is_0():
     x, offsets = draw(1, 3, 8, 12, 2), np.array([[2, -3], [0, 0], [-1, 12]], np.int32)
-    got = run(lambda: pix2pix.translate_images(tf.constant(x), tf.constant(offsets)))
+    got = run_graph(lambda: translate_images(tf.constant(x), tf.constant(offsets)))
     for image, result, (down, right) in zip(x, got, offsets):
         expected = np.roll(image, (down, right), axis=(0, 1))
         expected[:max(down, 0)] = expected[8 + min(down, 0):] = 0
@@ -444,7 +438,7 @@ def test_images_move_and_what_comes_in_is_0():
 def test_colour_changes_by_formula():
     x = draw(2, 2, 5, 6, 3)
     brightness, saturation, contrast = np.array([[0.2, -0.4], [1.5, 0.1], [0.7, 1.3]], np.float32)
-    got = run(lambda: pix2pix.jitter_colour(tf.constant(x), *map(tf.constant, (
+    got = run_graph(lambda: jitter_colour(tf.constant(x), *map(tf.constant, (
         brightness, saturation, contrast))))
     for n in range(2):
         y = x[n] + brightness[n]
@@ -453,7 +447,7 @@ def test_colour_changes_by_formula():
 
 
 def test_a_hole_is_half_as_wide_and_may_lie_at_the_edge():
-    mask = run(lambda: pix2pix.cutout_mask(tf.constant([[0.5, 0.5], [0.0, 0.999]]),
+    mask = run_graph(lambda: cutout_mask(tf.constant([[0.5, 0.5], [0.0, 0.999]]),
                                          tf.constant([8, 12])))
     expected = np.ones([2, 8, 12, 1])
     expected[0, 2:6, 3:9] = 0
@@ -467,11 +461,14 @@ def test_diffaugment_draws_once_for_a_pair_and_lets_gradients_through():
     def build():
         pair = [tf.constant(x), tf.constant(x[..., :2])]
         key = pix2pix.DrawKey(1, 2)
-        one, other = pix2pix.diffaugment(pair, key)
-        again, later = (pix2pix.diffaugment(pair[:1], draws)[0]
-                        for draws in (key, key._replace(step=3)))
+
+        def augment(images, key):
+            return augment_pair(images, lambda batch, number: pix2pix.draw_uniform(
+                key, 0, batch, [number]))
+        one, other = augment(pair, key)
+        again, later = (augment(pair[:1], key)[0] for key in (key, key._replace(step=3)))
         return one, other, again, later, tf.gradients(one, pair[0])[0]
-    one, other, again, later, slope = run(build)
+    one, other, again, later, slope = run_graph(build)
     gone = (one == 0).all(axis=3)
     np.testing.assert_array_equal(gone, (other == 0).all(axis=3))
     np.testing.assert_array_equal(one, again)
@@ -483,8 +480,8 @@ def test_diffaugment_draws_once_for_a_pair_and_lets_gradients_through():
     assert (slope != 0).any(axis=(1, 2, 3)).all()
 
 
-def test_diffaugment_reaches_both_networks_and_not_the_outputs(small):
-    plain, augmented = small(diffaugment=False), small(diffaugment=True)
+def test_diffaugment_reaches_both_networks_and_not_the_outputs(make):
+    plain, augmented = make(diffaugment=False), make(diffaugment=True)
     one, other = plain.gradients(), augmented.gradients()
     for name in ("discriminator/layer_1/conv2d/kernel", "generator/encoder_1/conv2d/kernel"):
         assert np.abs(one[name] - other[name]).max() > 1e-4

@@ -1,16 +1,15 @@
 #!/usr/bin/env python3
-"""Runs the paper's ablation on a dataset: trains and tests its variants, puts them side by side.
+"""Runs the paper's ablation on a dataset: trains and tests its variants, compares them.
 
     python tools/ablation.py --input_dir facades/train --val_dir facades/val \\
         --which_direction BtoA --output_dir facades_ablation --ngf 16 --max_epochs 10
 
 The variants are those of tables 1 to 3 of Isola et al., arXiv 1611.07004. A run that was
-interrupted goes on when the same command is given again.
+interrupted continues when you run the same command again.
 """
 
 from __future__ import annotations
 
-import argparse
 import csv
 import datetime
 import io
@@ -24,19 +23,30 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from tools.lib import cli
+
+if __name__ == "__main__":
+    cli.require("numpy", "PIL", "tensorflow", "tqdm")
+
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+import pix2pix
+from tools.lib.cli import Options, RunError, UserError, number_type, printable, say
+from tools.lib.files import unique_names, write_atomic, write_json
+from tools.lib.images import find_images, read_image, require_images, to_bytes
+from tools.lib.options import read_options
 
-import pix2pix  # noqa: E402
-from pix2pix import OneLineParser, UserError, number_type  # noqa: E402
-
+EXAMPLES = """\
+  python tools/ablation.py --input_dir facades/train --val_dir facades/val \\
+      --which_direction BtoA --output_dir facades_ablation --ngf 16 --max_epochs 10"""
 CELL = 192  # height and width of an image in the sheet
 GAP = 8  # pixels around it
 FONT_SIZE = 16
 MOST_BYTES = 1_000_000  # of sheet.jpg
-COMPARED = (  # what a run in the folder must share with the command
+COMPARED = (  # what a run in the folder and the command must have in common
     "input_dir", "which_direction", "lab_colorization", "crop_size", "ngf", "ndf", "batch_size",
     "seed", "max_epochs", "max_steps", "generator", "patch_size", "unconditional", "gan_weight",
     "l1_weight")
@@ -68,36 +78,17 @@ VARIANTS = (
 )
 
 
-class Options(NamedTuple):
-    """The command line, frozen. Meanings and defaults stand in `create_parser`."""
-
-    input_dir: Path
-    val_dir: Path
-    output_dir: Path
-    which_direction: str
-    lab_colorization: bool
-    crop_size: int
-    ngf: int
-    ndf: int
-    max_epochs: int | None
-    max_steps: int | None
-    batch_size: int
-    seed: int
-    variants: tuple
-    num_pictures: int
-
-
 class Record(NamedTuple):
-    """What record.json in a variant's folder holds."""
+    """What record.json in a variant's folder contains."""
 
-    seconds: float = 0.0  # of training, all starts together
+    seconds: float = 0.0  # of training, over all starts
     weights: int | None = None  # of both networks
     trained: bool = False
     tested: bool = False
 
 
 class Result(NamedTuple):
-    """What a complete variant has come to."""
+    """The outcome of a complete variant."""
 
     variant: Variant
     l1: float  # mean absolute difference, images in 0..1
@@ -108,22 +99,13 @@ class Result(NamedTuple):
     names: list  # of the images tested, in order
 
 
-class VariantError(RuntimeError):
-    """A variant's command has failed; its text is the one line that is shown."""
-
-    def __init__(self, text, code):
-        """code: the command's exit code."""
-        super().__init__(text)
-        self.code = code
-
-
 # --------------------------------------------------------------------------------------------------
 # Commands of a variant
 # --------------------------------------------------------------------------------------------------
 
 
 def shared_arguments(options):
-    """What pix2pix.py is given to train any variant, but for the folder."""
+    """Arguments for pix2pix.py to train any variant, except the folder."""
     arguments = ["--input_dir", str(options.input_dir),
                  "--which_direction", options.which_direction,
                  "--crop_size", str(options.crop_size), "--ngf", str(options.ngf),
@@ -136,14 +118,14 @@ def shared_arguments(options):
 
 
 def train_arguments(options, variant):
-    """What pix2pix.py is given to train a variant."""
+    """Arguments for pix2pix.py to train a variant."""
     train_dir = options.output_dir / variant.name / "train"
     return ["--mode", "train", "--output_dir", str(train_dir), *shared_arguments(options),
             *variant.flags.split()]
 
 
 def test_arguments(options, variant):
-    """What pix2pix.py is given to test a variant."""
+    """Arguments for pix2pix.py to test a variant."""
     folder = options.output_dir / variant.name
     return ["--mode", "test", "--input_dir", str(options.val_dir), "--checkpoint",
             str(folder / "train"), "--output_dir", str(folder / "test"), "--seed",
@@ -151,7 +133,7 @@ def test_arguments(options, variant):
 
 
 def start_flags(train_dir):
-    """How training starts in a folder: anew, on from its checkpoint, or over a run without one."""
+    """How training starts in a folder: from scratch, from its checkpoint, or over a run without."""
     if not (train_dir / "options.json").exists():
         return []
     return ["--resume"] if (train_dir / "checkpoint").exists() else ["--overwrite"]
@@ -159,17 +141,9 @@ def start_flags(train_dir):
 
 def run_command(command, log_path):
     """Runs a command, its output appended to a file; returns its exit code, 128 + n after signal n.
-
-    At Ctrl-C, which the command gets too, it waits until the command has ended, and returns 130.
     """
-    with open(log_path, "ab") as log, \
-            subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT) as process:
-        try:
-            code = process.wait()
-        except KeyboardInterrupt:
-            process.wait()
-            return 128 + signal.SIGINT
-    return code if code >= 0 else 128 - code
+    with open(log_path, "ab") as log:
+        return cli.run_child(command, stdout=log, stderr=subprocess.STDOUT)
 
 
 # --------------------------------------------------------------------------------------------------
@@ -182,23 +156,23 @@ def read_json(path):
     try:
         return dict(json.loads(path.read_text(encoding="utf-8")))
     except (ValueError, TypeError):
-        raise UserError(f"{path} is not readable JSON: take it away, "
+        raise UserError(f"{path} is not readable JSON: remove it, "
                         "the same command makes it again") from None
 
 
 def read_record(folder):
-    """The Record of a variant's folder, of an empty one too. Raises UserError."""
+    """The Record of a variant's folder, even of an empty one. Raises UserError."""
     path = folder / "record.json"
     return Record(**read_json(path)) if path.exists() else Record()
 
 
 def write_record(folder, record):
     """Writes record.json."""
-    pix2pix.write_json(folder / "record.json", record._asdict())
+    write_json(folder / "record.json", record._asdict())
 
 
 def read_weights(log):
-    """Number of weights by the text of a training log; None where it does not say."""
+    """Number of weights according to a training log; None where it does not say."""
     counts = re.findall(r"^parameter_count = (\d+)$", log, re.MULTILINE)
     return int(counts[-1]) if counts else None
 
@@ -230,24 +204,24 @@ def read_results(output_dir):
 
 
 def check_folder(options, variant):
-    """Raises UserError where a variant's folder holds results of another command."""
+    """Raises UserError where a variant's folder contains results of another command."""
     folder = options.output_dir / variant.name
     if (folder / "train" / "options.json").exists():
         asked = vars(pix2pix.create_parser().parse_args(train_arguments(options, variant)))
-        stored = pix2pix.read_options(folder / "train")
+        stored = read_options(folder / "train", pix2pix.create_parser())
         for name in COMPARED:
             if stored.get(name) != asked[name]:
-                raise UserError(f"{folder / 'train'} is a run of --{name} {stored.get(name)}, "
-                                f"this command has {asked[name]}: give another --output_dir")
+                raise UserError(f"{folder / 'train'} is a run with --{name} {stored.get(name)}, "
+                                f"this command has {asked[name]}: choose another --output_dir")
     if is_complete(folder):
         test_dir = folder / "test"
         tested = Path(read_json(test_dir / "options.json").get("input_dir") or "")
         if tested != options.val_dir:
-            raise UserError(f"{test_dir} is of --val_dir {tested}, this command has "
-                            f"{options.val_dir}: give another --output_dir")
-        if read_names(folder) != pix2pix.unique_names(pix2pix.find_images(options.val_dir)):
-            raise UserError(f"{test_dir} is of other images than --val_dir {tested} has now: "
-                            "take it away, the same command tests again")
+            raise UserError(f"{test_dir} is a test of --val_dir {tested}, this command has "
+                            f"{options.val_dir}: choose another --output_dir")
+        if read_names(folder) != unique_names(find_images(options.val_dir)):
+            raise UserError(f"{test_dir} tested other images than --val_dir {tested} has now: "
+                            "remove it, the same command tests again")
 
 
 # --------------------------------------------------------------------------------------------------
@@ -303,13 +277,13 @@ def table_csv(results):
 
 
 def choose_evenly(names, count):
-    """Up to `count` of the names: the middle one of each of as many equal parts."""
+    """Up to `count` of the names, evenly spaced: the middle one of each of as many equal parts."""
     count = min(count, len(names))
     return [names[(2 * part + 1) * len(names) // (2 * count)] for part in range(count)]
 
 
 def wrap_title(title, width, measure):
-    """The lines of a title, broken after a comma where `measure(line)` goes over the width."""
+    """The lines of a title, broken after a comma where `measure(line)` exceeds the width."""
     lines = []
     for part in re.split("(?<=,) ", title):
         joined = f"{lines[-1]} {part}" if lines else part
@@ -330,7 +304,7 @@ def draw_sheet(titles, rows):
     sheet = Image.new("RGB", (GAP + step * len(titles), top + step * len(rows)), "white")
     draw = ImageDraw.Draw(sheet)
     for column, lines in enumerate(heads):
-        for number, line in enumerate(lines):  # the last line lies next to the images
+        for number, line in enumerate(lines):  # the last line is next to the images
             y = top - GAP - line_height * (len(lines) - number)
             draw.text((GAP + step * column + CELL / 2, y), line, "black", font, anchor="ma")
     for number, row in enumerate(rows):
@@ -340,37 +314,24 @@ def draw_sheet(titles, rows):
     return np.asarray(sheet)
 
 
-def encode(image, kind, **settings):
-    """uint8 [height, width, 3] -> bytes of a file of Pillow's format `kind`."""
-    contents = io.BytesIO()
-    Image.fromarray(image).save(contents, kind, **settings)
-    return contents.getvalue()
-
-
 def encode_jpeg(image, most_bytes=MOST_BYTES):
     """uint8 [height, width, 3] -> bytes of a JPEG file of quality 90, scaled down until it fits."""
-    contents, full_size = encode(image, "JPEG", quality=90), Image.fromarray(image)
+    contents, full_size = to_bytes(image, "JPEG", quality=90), Image.fromarray(image)
     scale = 1.0
     while len(contents) > most_bytes:
         scale *= 0.9
         size = [max(1, round(side * scale)) for side in full_size.size]
-        contents = encode(np.asarray(full_size.resize(size, Image.Resampling.LANCZOS)), "JPEG",
-                          quality=90)
+        contents = to_bytes(np.asarray(full_size.resize(size, Image.Resampling.LANCZOS)), "JPEG",
+                            quality=90)
     return contents
-
-
-def read_rgb(path):
-    """An image file as uint8 [height, width, 3], grey ones too."""
-    with Image.open(path) as image:
-        return np.asarray(image.convert("RGB"))
 
 
 def make_sheet(results, output_dir, num_pictures):
     """The sheet of complete variants from their test folders: uint8 [height, width, 3]."""
     folders = [output_dir / result.variant.name / "test" / "images" for result in results]
-    rows = [[read_rgb(folders[0] / f"{name}-inputs.png"),
-             read_rgb(folders[0] / f"{name}-targets.png"),
-             *(read_rgb(folder / f"{name}-outputs.png") for folder in folders)]
+    rows = [[read_image(folders[0] / f"{name}-inputs.png"),
+             read_image(folders[0] / f"{name}-targets.png"),
+             *(read_image(folder / f"{name}-outputs.png") for folder in folders)]
             for name in choose_evenly(results[0].names, num_pictures)]
     return draw_sheet(["input", "target", *(result.variant.title for result in results)], rows)
 
@@ -381,24 +342,24 @@ def make_sheet(results, output_dir, num_pictures):
 
 
 def run_step(variant, arguments, log_path):
-    """Runs pix2pix.py. Raises VariantError, and KeyboardInterrupt where it was interrupted."""
+    """Runs pix2pix.py. Raises RunError, or KeyboardInterrupt if it was interrupted."""
     code = run_command([sys.executable, pix2pix.__file__, *arguments], log_path)
     if code == 128 + signal.SIGINT:
         raise KeyboardInterrupt
     if code:
-        raise VariantError(f"{variant.name} failed with exit code {code}, see the end of "
-                           f"{log_path}; the same command goes on", code)
+        raise RunError(f"{variant.name} failed with exit code {code}, see the end of "
+                       f"{log_path}; the same command continues", code)
 
 
 def train_variant(options, variant):
-    """Trains a variant, or goes on with it. Raises as run_step does."""
+    """Trains a variant, or continues its training. Raises as run_step does."""
     folder = options.output_dir / variant.name
     flags, log_path = start_flags(folder / "train"), folder / "train.log"
     record = read_record(folder) if flags == ["--resume"] else Record()
     if record.trained:
         return
-    write_record(folder, record)  # what a test of an earlier run came to is no more
-    print(f"{variant.name}: progress is in {log_path}", file=sys.stderr)
+    write_record(folder, record)  # the test of an earlier run no longer counts
+    say(f"{variant.name}: progress is in {printable(log_path)}", sys.stderr)
     start, trained = time.monotonic(), False
     try:
         run_step(variant, train_arguments(options, variant) + flags, log_path)
@@ -419,27 +380,26 @@ def run_variant(options, variant):
 
 
 def write_results(options):
-    """Writes table and sheet of all complete variants, shows the table and where they are."""
+    """Writes table and sheet of all complete variants; prints the table and the paths."""
     results, output_dir = read_results(options.output_dir), options.output_dir
     table = table_text(results, options)
     sheet = make_sheet(results, output_dir, options.num_pictures)
     contents = {"table.md": table.encode(), "table.csv": table_csv(results).encode(),
-                "sheet.png": encode(sheet, "PNG"), "sheet.jpg": encode_jpeg(sheet)}
+                "sheet.png": to_bytes(sheet), "sheet.jpg": encode_jpeg(sheet)}
     for name, file in contents.items():
-        pix2pix.write_atomic(output_dir / name, file)
-    print(f"\n{table}")
-    print(*(output_dir / name for name in contents), sep="\n")
+        write_atomic(output_dir / name, file)
+    say("\n".join([f"\n{table}", *(printable(output_dir / name) for name in contents)]))
 
 
 def run_ablation(options):
-    """Runs the variants that are not complete, and writes the results of all that are."""
+    """Runs the variants that are not complete yet, then writes the results of all that are."""
     for variant in options.variants:
         folder, note = options.output_dir / variant.name, ""
         if is_complete(folder):
             note = " (done before)"
         else:
             run_variant(options, variant)
-        print(result_line(read_result(folder, variant)) + note, flush=True)
+        say(result_line(read_result(folder, variant)) + note)
     write_results(options)
 
 
@@ -450,41 +410,38 @@ def run_ablation(options):
 
 def create_parser():
     """The command line: flags of pix2pix.py, and ours."""
-    parser = OneLineParser(prog="ablation.py", description=__doc__.split("\n\n", 1)[0],
-                           allow_abbrev=False,
-                           formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser = cli.Parser("ablation.py", __doc__.split("\n\n", 1)[0], EXAMPLES)
     add, count, names = parser.add_argument, number_type(int, 1), [row.name for row in VARIANTS]
     add("--input_dir", type=Path, required=True, help="folder of pairs to train on")
     add("--val_dir", type=Path, required=True, help="folder of pairs to test on")
     add("--output_dir", type=Path, required=True, help="folder for runs, table and sheet")
-    add("--which_direction", default="AtoB", choices=["AtoB", "BtoA"], help="A is the left half")
-    add("--lab_colorization", action="store_true", help="images are single; learn colour")
+    add("--which_direction", default="AtoB", choices=["AtoB", "BtoA"],
+        help="which half is the input; A is the left one")
+    add("--lab_colorization", action="store_true",
+        help="images are not pairs: learn colour from lightness")
     add("--crop_size", type=number_type(int, 32, 4096), default=256,
         help="height and width of an image in the network")
     add("--ngf", type=count, default=64, help="filters in the generator's first layer")
-    add("--ndf", type=count, help="the same of the discriminator; left out: --ngf's")
+    add("--ndf", type=count, help="filters in the discriminator's first layer; --ngf if not given")
     add("--max_epochs", type=count, help="passes over the images of each variant")
     add("--max_steps", type=count, help="training steps of each variant; wins over --max_epochs")
     add("--batch_size", type=count, default=1, help="images in a step")
     add("--seed", type=number_type(int, 0, 2**31 - 1), default=0, help="of each variant")
-    add("--variants", nargs="+", choices=names, default=names, help="those to run")
+    add("--variants", nargs="+", choices=names, default=names, help="variants to run")
     add("--num_pictures", type=count, default=4, help="rows in the sheet")
     return parser
 
 
 def check_options(options):
-    """Raises UserError where a variant could not run; makes nothing."""
+    """Raises UserError where a variant could not run; creates nothing."""
     if options.max_epochs is None and options.max_steps is None:
-        raise UserError("--max_epochs or --max_steps is missing: say how long to train")
+        raise UserError("--max_epochs or --max_steps is missing: give one")
     if options.output_dir.exists() and not options.output_dir.is_dir():
-        raise UserError(f"--output_dir {options.output_dir} is a file: name a folder")
+        raise UserError(f"--output_dir {options.output_dir} is a file: give a folder")
     for flag, folder in (("--input_dir", options.input_dir), ("--val_dir", options.val_dir)):
-        if not folder.is_dir():
-            raise UserError(f"{flag} {folder} is not a folder: check the path")
-        if not pix2pix.find_images(folder):
-            raise UserError(f"{flag} {folder} holds no JPEG or PNG images: check the path")
+        require_images(folder, flag)
         if folder.resolve() == options.output_dir.resolve():
-            raise UserError(f"--output_dir {options.output_dir} is {flag} too: give another")
+            raise UserError(f"--output_dir {options.output_dir} is {flag} too: choose another")
     # --overwrite: a run in the folder is no reason to refuse, check_folder looks at it
     pix2pix.parse_args(["--mode", "train", "--output_dir", str(options.output_dir), "--overwrite",
                         *shared_arguments(options)])
@@ -493,7 +450,7 @@ def check_options(options):
             pix2pix.parse_args(train_arguments(options, variant) + ["--overwrite"])
         except UserError as error:
             reason = str(error).split(":")[0]
-            raise UserError(f"{variant.name} cannot run, {reason}: take a larger --crop_size, "
+            raise UserError(f"{variant.name} cannot run, {reason}: give a larger --crop_size "
                             "or leave it out of --variants") from None
     for variant in VARIANTS:  # also those that only the table will show
         check_folder(options, variant)
@@ -509,24 +466,15 @@ def parse_args(argv=None):
     return options
 
 
+def run(argv):
+    """Runs the ablation. Raises UserError, RunError with the exit code of a variant."""
+    run_ablation(parse_args(argv))
+
+
 def main(argv=None):
-    """Runs the tool; returns its exit code: 0, 1 where the disk failed, 2, 130, or that of the
-    command that failed."""
-    try:
-        run_ablation(parse_args(argv))
-    except UserError as error:
-        print(f"ablation.py: error: {error}", file=sys.stderr)
-        return 2
-    except VariantError as error:
-        print(f"ablation.py: error: {error}", file=sys.stderr)
-        return error.code
-    except OSError as error:
-        print(f"ablation.py: error: {error}: the same command goes on", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("interrupted; the same command goes on", file=sys.stderr)
-        return 128 + signal.SIGINT
-    return 0
+    """Runs the tool; returns its exit code (docs/tools.md)."""
+    return cli.run_main("ablation.py", run, argv,
+                        interrupted="interrupted; the same command continues")
 
 
 if __name__ == "__main__":

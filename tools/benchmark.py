@@ -5,8 +5,8 @@
     python tools/benchmark.py --what step train --sizes 128 256 --batch_sizes 1 4 --ngf 32
     python tools/benchmark.py --what test memory --input_dir facades/val --output bench.jsonl
 
-All that is compared has its turns in one run, round after round, so that what else the machine does
-meets all alike. A row is a JSON line; then comes a table of each group.
+Everything that is compared runs interleaved, round after round, so that other load on the machine
+affects all of it the same. Prints a JSON line per row, then a table of each group.
 
 Read from the top: contestants and rows, the machine, the step, what a step costs, input and files,
 extras, programs, command line.
@@ -14,7 +14,6 @@ extras, programs, command line.
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import functools
 import importlib
@@ -33,14 +32,31 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from unittest import mock
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from tools.lib import cli
+
+if __name__ == "__main__":
+    cli.require("numpy", "PIL", "tensorflow", "tqdm")
+
 import numpy as np
 from PIL import Image
 
-sys.path[:0] = [str(Path(__file__).resolve().parent.parent), str(Path(__file__).resolve().parent)]
+import pix2pix
+from tools.lib import fast_conv
+from tools.lib.checkpoints import CheckpointManager
+from tools.lib.cli import UserError, number_type, quiet_stderr, say, with_options
+from tools.lib.files import write_atomic
+from tools.lib.images import find_images, require_images
+from tools.lib.monitor import TrainingMonitor
+from tools.lib.run_folder import prepare_run
+from tools.lib.run_log import RunLog
+from tools.lib.schedule import MONITOR_FREQ, Due, Progress
+from tools.lib.tf1 import fast_precision, session_config, tf
 
-import pix2pix  # noqa: E402
-from pix2pix import OneLineParser, UserError, number_type, tf, write_atomic  # noqa: E402
-
+EXAMPLES = """\
+  python tools/benchmark.py
+  python tools/benchmark.py --what step train --sizes 128 256 --batch_sizes 1 4 --ngf 32"""
 ROOT = Path(__file__).resolve().parent.parent
 TOOLS = ROOT / "tools"
 PRECISIONS = ("float32", "bfloat16")
@@ -53,7 +69,7 @@ SMALLER_IS_BETTER = ("s", "MB")
 
 
 class Work(NamedTuple):
-    """What one step or image asks of the machine at least."""
+    """The least that one step or image asks of the machine."""
 
     precision: str  # of the operations
     operations: int  # floating-point
@@ -61,17 +77,17 @@ class Work(NamedTuple):
 
 
 class Contestant(NamedTuple):
-    """One of those that are compared."""
+    """One of the things that are compared."""
 
     name: str
-    turn: Any  # function without arguments -> what it has measured, in `unit`
+    turn: Any  # function without arguments -> a measured value, in `unit`
     unit: str
-    baseline: str | None = None  # name of the contestant that it is compared with
+    baseline: str | None = None  # name of the contestant to compare with
     work: Work | None = None  # of one unit
 
 
 class Row(NamedTuple):
-    """What was measured of one contestant. None: there is no such."""
+    """What was measured of one contestant; None where it does not apply."""
 
     what: str  # the group
     name: str
@@ -89,7 +105,7 @@ class Row(NamedTuple):
 
 
 def per_second(function, times=1, amount=1):
-    """A function that calls another so many times, each of which does so much, and returns the
+    """A function that calls another `times` times, each of which does `amount`, and returns the
     amount per second."""
     def timed():
         """The amount per second."""
@@ -101,8 +117,8 @@ def per_second(function, times=1, amount=1):
 
 
 def measure(contestants, num_rounds, warm_up):
-    """Name -> what each round has measured of contestants that have their turns one after the
-    other; the rounds of `warm_up` come first and are not counted."""
+    """Name -> what each round measured of the contestants, which take turns; the rounds of
+    `warm_up` come first and do not count."""
     values = {contestant.name: [] for contestant in contestants}
     for number in range(warm_up + num_rounds):
         for contestant in contestants:
@@ -113,7 +129,7 @@ def measure(contestants, num_rounds, warm_up):
 
 
 def make_rows(what, contestants, values, model):
-    """The Rows of contestants by what `measure` has found of them. model: Options."""
+    """The Rows of contestants from the values of `measure`. model: Options."""
     medians = {name: statistics.median(found) for name, found in values.items()}
     rows = []
     for name, _, unit, baseline, work in contestants:
@@ -133,7 +149,7 @@ def make_rows(what, contestants, values, model):
 # The machine
 # --------------------------------------------------------------------------------------------------
 
-MATRIX_SIZE = 2048  # of the product that tells the machine's rate
+MATRIX_SIZE = 2048  # of the product that measures the machine's rate
 COPY_BYTES = 2**28
 
 
@@ -142,7 +158,7 @@ def create_session(build):
     graph = tf.Graph()
     with graph.as_default():
         fetches = build()
-        sess = tf.Session(graph=graph, config=pix2pix.session_config())
+        sess = tf.Session(graph=graph, config=session_config())
         sess.run(tf.global_variables_initializer())
         return sess.make_callable(fetches)
 
@@ -174,15 +190,15 @@ def machine_contestants():
 
 
 def least_seconds(work, medians):
-    """What some Work takes at the machine's rates, which are among the medians."""
+    """How long some Work takes at the machine's rates, which are among the medians."""
     return work.operations / (medians[f"product {work.precision}"] * 1e9) \
         + work.num_bytes / (medians["copy"] * 1e9)
 
 
 def keras_tutorial():
-    """keras_baseline.py, quietly at first use: TensorFlow takes seconds."""
-    with pix2pix.quiet_stderr():
-        return importlib.import_module("keras_baseline")
+    """keras_baseline.py, imported quietly at first use: TensorFlow takes seconds."""
+    with quiet_stderr():
+        return importlib.import_module("tools.keras_baseline")
 
 
 # --------------------------------------------------------------------------------------------------
@@ -215,7 +231,7 @@ def create_step(options, create_examples=keep_batch):
 def find_work(options):
     """The Work of one training step in float32: plain convolutions' operations, and Adam's bytes.
     """
-    with tf.Graph().as_default(), mock.patch.object(pix2pix, "WINOGRAD_MIN_CHANNELS", math.inf):
+    with tf.Graph().as_default(), mock.patch.object(fast_conv, "WINOGRAD_MIN_CHANNELS", math.inf):
         step = pix2pix.create_model(keep_batch(options), options).train
         num_weights = sum(math.prod(variable.shape.as_list())
                           for variable in tf.trainable_variables())
@@ -242,7 +258,7 @@ def compete(functions, times, work, unit):
 
 def step_contestants(model, _files):
     """A step in each precision, and the tutorial's."""
-    steps = {name: create_step(pix2pix.with_options(model, precision=name)) for name in PRECISIONS}
+    steps = {name: create_step(with_options(model, precision=name)) for name in PRECISIONS}
     return compete({**steps, "keras": create_tutorial(model)}, 1, find_work(model), "steps/s")
 
 
@@ -250,22 +266,22 @@ def step_contestants(model, _files):
 # What a step costs, counted in its graph
 # --------------------------------------------------------------------------------------------------
 
-# what hands on a tensor as it is or looks at its shape; calls, whose functions are looked into
+# passes a tensor on unchanged or reads its shape; calls, whose functions are counted instead
 MOVES_NOTHING = {
     "Const", "Identity", "IdentityN", "StopGradient", "PreventGradient", "Placeholder", "NoOp",
     "Reshape", "Squeeze", "ExpandDims", "Shape", "ShapeN", "Size", "Rank", "ConcatOffset",
     "BroadcastGradientArgs", "InvertPermutation", "VarHandleOp", "ReadVariableOp", "If",
     "StatelessIf", "While", "StatelessWhile", "PartitionedCall", "StatefulPartitionedCall"}
 READS_A_PART = {"Slice", "StridedSlice", "Gather", "GatherV2"}  # of the input, as large as it gives
-# how often something as large as its last input passes when a variable is changed: that input is
-# read; Adam reads and writes the weights and both moments, 28 bytes for each weight
+# how often something as large as its last input is read or written when a variable changes;
+# Adam reads and writes the weights and both moments, 28 bytes for each weight
 PASSES = {"AssignVariableOp": 2, "AssignAddVariableOp": 3, "AssignSubVariableOp": 3,
           "ResourceApplyAdam": 7}
 
 
 def inner_operations(operation):
-    """The operations of the functions that an operation calls: of both ways of a condition, of
-    which one is taken; of a loop's body once, however often it goes round."""
+    """The operations of the functions that an operation calls: of both branches of a condition, of
+    which one is taken; of a loop's body once, however often it runs."""
     names = [value.func.name for value in operation.node_def.attr.values() if value.func.name]
     # _get_function has no public name; the definitions that have one lack shapes
     graphs = [operation.graph._get_function(name).graph for name in names]
@@ -273,7 +289,7 @@ def inner_operations(operation):
 
 
 def find_needed(operation):
-    """An operation and all that it needs, as session.run sees them, inside of functions too."""
+    """An operation and all that it needs, as session.run sees them, inside functions too."""
     needed, new = {operation}, [operation]
     while new:
         last = new.pop()
@@ -286,7 +302,7 @@ def find_needed(operation):
 
 def count_operations(operation):
     """Floating-point operations of the convolutions and matrix products that an operation needs;
-    all others together have a hundredth of them. 2 for a multiplication and an addition."""
+    all others together have a hundredth of them. A multiply-add counts as 2."""
     total = 0
     for operation in find_needed(operation):
         if operation.type in ("MatMul", "BatchMatMulV2"):
@@ -294,8 +310,8 @@ def count_operations(operation):
             inner = operation.inputs[0].shape[-2 if operation.get_attr(flag) else -1]
             total += 2 * inner * math.prod(operation.outputs[0].shape.as_list())
         elif operation.type.startswith("Conv2D"):
-            # where the kernel is, and the smaller of the two images: each of its pixels meets
-            # all weights once
+            # the kernel, and the smaller of the two maps: each of its pixels meets all weights
+            # once
             backward = operation.type != "Conv2D"
             smaller = operation.inputs[2] if backward else operation.outputs[0]
             kernel = operation.outputs[0] if operation.type == "Conv2DBackpropFilter" \
@@ -305,7 +321,7 @@ def count_operations(operation):
 
 
 def bytes_of(tensors):
-    """Bytes of tensors; those of unknown shape, which norms hand to their gradients, have none."""
+    """Bytes of tensors; those of unknown shape, which norms pass to their gradients, count as 0."""
     return sum(tensor.shape.num_elements() * tensor.dtype.size for tensor in tensors
                if tensor.shape.is_fully_defined())
 
@@ -329,16 +345,16 @@ def count_bytes(operation):
 # --------------------------------------------------------------------------------------------------
 
 NUM_DRAWN = 16  # images
-STEPS_IN_TURN = 8  # what is read ahead, in the others' turns or of theirs, is soon over
-PAIRS_IN_TURN = 256  # at least; whole epochs, as the tutorial's shuffle reads ahead in each
-NOISE = 8  # levels of drawn images: makes files of as many bytes as the facades'
+STEPS_IN_TURN = 8  # prefetched batches are soon used up
+PAIRS_IN_TURN = 256  # at least; whole epochs, since the tutorial's shuffle reads ahead in each
+NOISE = 8  # levels, in drawn images: gives files the size of the facades'
 
 
 class Files(NamedTuple):
     """The folders that contestants work with."""
 
     pairs: Path
-    work: Path  # for all that is made, taken away in the end
+    work: Path  # for all files created; removed at the end
 
 
 def draw_image(path, width, height, seed):
@@ -351,7 +367,7 @@ def draw_image(path, width, height, seed):
 
 
 def draw_folder(folder, width, height, count):
-    """Draws so many images into a new folder and returns it."""
+    """Draws `count` images into a new folder and returns it."""
     folder.mkdir()
     for number in range(count):
         draw_image(folder / f"{number:04}.jpg", width, height, number)
@@ -359,10 +375,10 @@ def draw_folder(folder, width, height, count):
 
 
 def fill_folder(folder, source, count):
-    """Copies the images of a folder into another, over and over, until there are so many; returns
-    the folder."""
+    """Copies the images of a folder into another, repeatedly, until there are `count`; returns the
+    folder."""
     if not folder.exists():
-        images = pix2pix.find_images(source)
+        images = find_images(source)
         folder.mkdir()
         for number in range(count):
             image = images[number % len(images)]
@@ -372,7 +388,7 @@ def fill_folder(folder, source, count):
 
 def read_examples(options):
     """The program's examples from --input_dir."""
-    return pix2pix.create_examples(pix2pix.find_images(options.input_dir), options)
+    return pix2pix.create_examples(find_images(options.input_dir), options)
 
 
 def read_tutorial(model):
@@ -382,7 +398,7 @@ def read_tutorial(model):
 
 def train_contestants(model, _files):
     """Steps from files in each precision, and the tutorial's."""
-    steps = {name: create_step(pix2pix.with_options(model, precision=name), read_examples)
+    steps = {name: create_step(with_options(model, precision=name), read_examples)
              for name in PRECISIONS}
     batches = read_tutorial(model)
     step = keras_tutorial().create_step(model.crop_size, model.ngf, model.ndf)
@@ -395,10 +411,10 @@ def input_contestants(model, _files):
     def build():
         """The op of a batch."""
         return tf.group(*read_examples(model))
-    num_pairs = len(pix2pix.find_images(model.input_dir))
+    num_pairs = len(find_images(model.input_dir))
     times = math.ceil(PAIRS_IN_TURN / num_pairs) * num_pairs // model.batch_size
     batches = read_tutorial(model)
-    step = create_step(pix2pix.with_options(model, precision=pix2pix.fast_precision()))
+    step = create_step(with_options(model, precision=fast_precision()))
     return [Contestant(name, per_second(function, times, model.batch_size), "pairs/s", "keras")
             for name, function in (("create_examples", create_session(build)),
                                    ("keras", lambda: next(batches)))] \
@@ -406,42 +422,42 @@ def input_contestants(model, _files):
 
 
 # --------------------------------------------------------------------------------------------------
-# Extras: what is shown, watched, saved and checked beside training
+# Extras: what is shown, monitored, saved and checked beside training
 # --------------------------------------------------------------------------------------------------
 
 
 def create_shown_step(options, paths):
-    """A function that takes a training step, on a fixed batch, and does all that a run does after a
-    step at which `kind` is due: a field of pix2pix.Due; None: nothing is."""
-    pix2pix.prepare_run(options)
+    """A function that takes a training step on a fixed batch and does what a run does after a step
+    at which `kind` is due: a field of Due, or None for nothing."""
+    prepare_run(options)
     with tf.Graph().as_default() as graph:
         examples = keep_batch(options)
         model = pix2pix.create_model(examples, options)
         show = pix2pix.create_fetches(examples, model, options)
-        sess = tf.Session(graph=graph, config=pix2pix.session_config())
+        sess = tf.Session(graph=graph, config=session_config())
         sess.run(tf.global_variables_initializer())
-        checkpoint_manager = pix2pix.CheckpointManager(sess, options, 0)
-        watch = pix2pix.TrainingMonitor(options)
-        log = pix2pix.RunLog(options, paths, 0, 1, pix2pix.present(model.losses), graph)
+        checkpoint_manager = CheckpointManager(sess, options, 0)
+        health = TrainingMonitor(options, pix2pix.generator_weight(options))
+        log = RunLog(options, paths, 0, 1, model.losses, graph)
         graph.finalize()
-    nothing = pix2pix.Due(*[False] * len(pix2pix.Due._fields))
+    nothing = Due(*[False] * len(Due._fields))
 
     def step(kind=None):
         """One step."""
         due = nothing._replace(**{kind: True}) if kind else nothing
         with graph.as_default(), contextlib.redirect_stdout(io.StringIO()):
             results = sess.run(pix2pix.due_fetches(show, due))
-            log.show(1, due, results, pix2pix.Progress(1, 1, 1.0, 1.0))
-            if due.watch:
-                watch.look(results.signs)
+            log.show(1, due, results, Progress(1, 1, 1.0, 1.0))
+            if due.monitor:
+                health.update(results.health)
             if due.save:
                 checkpoint_manager.save(1)
     return step
 
 
 def share(plain, other, freq=1):
-    """A function that times two functions and returns what the second takes more, spread over
-    `freq` calls: in percent of the first."""
+    """A function that times two functions and returns the extra time of the second, spread over
+    `freq` calls, in percent of the first."""
     def timed():
         """Percent."""
         start = time.perf_counter()
@@ -454,15 +470,14 @@ def share(plain, other, freq=1):
 
 
 def extras_contestants(model, files):
-    """What each extra takes at its default frequency; the check that all is finite, in every
-    step."""
-    options = pix2pix.with_options(model, precision=pix2pix.fast_precision(), overwrite=True,
+    """The time of each extra at its default frequency; the finite check is in every step."""
+    options = with_options(model, precision=fast_precision(), overwrite=True,
                                    output_dir=str(files.work / "extras"))
-    step = create_shown_step(options, pix2pix.find_images(files.pairs))
+    step = create_shown_step(options, find_images(files.pairs))
     with mock.patch.object(tf.linalg, "global_norm", lambda _: tf.constant(0.0)):
         unchecked = create_step(options)
     freqs = {"progress": options.progress_freq, "summary": options.summary_freq,
-             "watch": pix2pix.MONITOR_FREQ, "save": options.save_freq}
+             "monitor": MONITOR_FREQ, "save": options.save_freq}
     shares = {kind: share(step, functools.partial(step, kind), freq)
               for kind, freq in freqs.items()}
     shares["check"] = share(unchecked, create_step(options))
@@ -489,19 +504,19 @@ sys.exit(code)"""
 
 
 def run_here(arguments):
-    """Runs the program in this process, unseen. Raises UserError where it fails."""
+    """Runs the program in this process, hiding its output. Raises UserError where it fails."""
     said = io.StringIO()
     with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
         code = pix2pix.main(arguments)
-    if code == 128 + signal.SIGINT:
-        raise KeyboardInterrupt
+    if code in (128 + signal.SIGINT, 128 + signal.SIGTERM):
+        raise KeyboardInterrupt(code - 128)
     if code != 0:
         raise UserError(f"pix2pix.py {' '.join(arguments)} ended with {code}: "
                         f"{said.getvalue().strip()}")
 
 
 def run_command(command):
-    """Runs a command and returns what it says. Raises UserError where it fails."""
+    """Runs a command and returns its output. Raises UserError where it fails."""
     done = subprocess.run(command, capture_output=True, text=True, cwd=TOOLS)
     if done.returncode != 0:
         raise UserError(f"{' '.join(command)} ended with {done.returncode}: {done.stderr.strip()}")
@@ -509,8 +524,8 @@ def run_command(command):
 
 
 def seconds_until(command, sign):
-    """Seconds from the start of a command to the line of its output that begins with `sign`, at
-    which it is killed. Raises UserError where none comes."""
+    """Seconds from the start of a command to the line of its output that begins with `sign`, where
+    it is killed. Raises UserError where there is none."""
     start, lines = time.perf_counter(), []
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
                           cwd=TOOLS) as process:
@@ -521,11 +536,11 @@ def seconds_until(command, sign):
                     return time.perf_counter() - start
         finally:
             process.kill()
-    raise UserError(f"{' '.join(command)} never said {sign}: {''.join(lines[-3:]).strip()}")
+    raise UserError(f"{' '.join(command)} never printed {sign}: {''.join(lines[-3:]).strip()}")
 
 
 def peak_megabytes(command):
-    """The most memory that a command has had resident, in MB. Raises UserError where it fails."""
+    """Peak resident memory of a command, in MB. Raises UserError where it fails."""
     peak = int(run_command([sys.executable, "-c", PEAK, *command]))
     return peak / (2**20 if sys.platform == "darwin" else 2**10)  # bytes there, else kilobytes
 
@@ -540,18 +555,18 @@ def train_flags(model, files, output_dir, num_steps):
 
 
 def test_flags(model, files, input_dir, output_dir, precision="float32"):
-    """The program's command line for test mode; trains the model for two steps if that is not done
-    yet."""
+    """The program's command line for test mode; if there is no model yet, trains one for two steps.
+    """
     checkpoint = files.work / f"model-{model.crop_size}"
     if not checkpoint.exists():
-        run_here(train_flags(pix2pix.with_options(model, batch_size=1), files, checkpoint, 2))
+        run_here(train_flags(with_options(model, batch_size=1), files, checkpoint, 2))
     return [*map(str, ("--mode", "test", "--input_dir", input_dir, "--output_dir", output_dir,
                        "--checkpoint", checkpoint, "--precision", precision))]
 
 
 def create_test(arguments, output_dir):
     """A function that runs test mode and returns its images per second, from the first result to
-    the last by the times of the files: what goes before is its start."""
+    the last by the times of the files: the time before is its start."""
     def test():
         """Images per second."""
         run_here(arguments)
@@ -621,9 +636,9 @@ def process_contestants(model, files):
     photos = fill_folder(files.work / "photos", files.work / "drawn", NUM_PHOTOS)
     resize = create_process("resize", photos, resized, "--size", str(size))
     combine = create_process("combine", resized, combined, "--b_dir", str(resized))
-    resize()  # what combine takes
+    resize()  # the input of combine
     plain.mkdir(exist_ok=True)
-    some_photos, some_resized = (pix2pix.find_images(folder)[:NUM_PLAIN]
+    some_photos, some_resized = (find_images(folder)[:NUM_PLAIN]
                                  for folder in (photos, resized))
     return [Contestant(name, per_second(function, amount=amount), "images/s", baseline)
             for name, baseline, amount, function in (
@@ -658,7 +673,7 @@ def create_commands(model, files, num_images, num_steps):
         "keras test": keras_command("test", str(folder), size, ngf, str(files.work / "keras"))}
 
 
-SIGNS = {  # what a program says when its start is over
+SIGNS = {  # what a program prints when its start is over
     "--help": "usage", "option error": "pix2pix.py: error", "train": "progress  epoch",
     "test": "wrote 1 ", "keras train": "step 1", "keras test": "image 1"}
 
@@ -671,7 +686,7 @@ def start_contestants(model, files):
 
 
 def memory_contestants(model, files):
-    """Training for a few steps and test mode of some images, to their ends."""
+    """Training for a few steps and test mode of some images, as whole processes."""
     commands = create_commands(model, files, NUM_TESTED, STEPS_FOR_MEMORY)
     return [Contestant(name, lambda name=name: peak_megabytes(commands[name]), "MB", baseline)
             for name, baseline in KERAS_PROGRAMS.items()]
@@ -720,24 +735,23 @@ def format_table(rows):
     cells = {title: column for title, column in cells.items() if any(column)}
     lines = ["| " + " | ".join(cells) + " |", "|" + "---|" * len(cells)]
     lines += ["| " + " | ".join("" if cell is None else str(cell) for cell in line) + " |"
-              for line in zip(*cells.values())]
+              for line in zip(*cells.values(), strict=True)]
     return "\n".join(lines)
 
 
 def create_parser():
     """The command line."""
     count = number_type(int, 1)
-    parser = OneLineParser(prog="benchmark.py", description=__doc__.split("\n\n", 1)[0],
-                           formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser = cli.Parser("benchmark.py", __doc__.split("\n\n", 1)[0], EXAMPLES)
     add = parser.add_argument
     add("--what", nargs="+", choices=[*GROUPS], default=[*GROUPS], help="groups to measure")
-    add("--input_dir", help="folder of pairs; left out: some are drawn")
+    add("--input_dir", help="folder of pairs; drawn if not given")
     add("--sizes", type=number_type(int, 32, 4096), nargs="+", default=[256],
         help="heights and widths of images")
     add("--batch_sizes", type=count, nargs="+", default=[1], help="images in a step")
     add("--ngf", type=count, default=64, help="filters in both networks' first layers")
-    add("--rounds", type=number_type(int, 2), default=10, help="times that everything has its turn")
-    add("--output", help="file for the JSON lines; left out: none")
+    add("--rounds", type=number_type(int, 2), default=10, help="number of rounds")
+    add("--output", help="file for the JSON lines")
     return parser
 
 
@@ -755,7 +769,7 @@ def run_group(what, models, options, files):
     """Measures a group and prints its rows; returns them."""
     group, rows = GROUPS[what], []
     if not group.by_batch:
-        models = [pix2pix.with_options(model, batch_size=1)
+        models = [with_options(model, batch_size=1)
                   for model in models[::len(options.batch_sizes)]]
     for model in models:
         contestants = group.create(model, files)
@@ -763,29 +777,28 @@ def run_group(what, models, options, files):
         new = make_rows(what, contestants, values, model)
         rows += new
         for row in new:
-            print(json.dumps(row._asdict()), flush=True)
+            say(json.dumps(row._asdict()))
     return rows
 
 
 def prepare_pairs(options, work):
-    """The folder of pairs, which are drawn where none is given. Raises UserError."""
+    """The folder of pairs; draws some where none is given. Raises UserError."""
     if options.input_dir is None:
         return draw_folder(work / "pairs", 512, 256, math.lcm(NUM_DRAWN, *options.batch_sizes))
     pairs = Path(options.input_dir).resolve()
-    num_pairs = len(pix2pix.find_images(pairs)) if pairs.is_dir() else 0
-    if num_pairs == 0:
-        raise UserError(f"--input_dir {pairs} holds no JPEG or PNG images: check the path")
+    num_pairs = len(require_images(pairs, "--input_dir"))
     for batch_size in options.batch_sizes:
         if num_pairs % batch_size:
             raise UserError(f"--batch_sizes {batch_size} does not divide the {num_pairs} pairs of "
-                            "--input_dir, whose last step would be smaller: give another")
+                            "--input_dir, whose last step would be smaller: choose another")
     return pairs
 
 
-def run(options):
-    """Measures and prints; returns the exit code. Raises UserError."""
+def run(argv):
+    """Measures and prints. Raises UserError."""
+    options = create_parser().parse_args(argv)
     with tempfile.TemporaryDirectory() as folder, \
-            mock.patch.dict(os.environ, XDG_CACHE_HOME=folder):  # no traces in the user's cache
+            mock.patch.dict(os.environ, XDG_CACHE_HOME=folder):  # not the user's cache
         files = Files(prepare_pairs(options, Path(folder)), Path(folder))
         models = list_models(options, files)
         groups = {what: run_group(what, models, options, files) for what in options.what}
@@ -793,19 +806,12 @@ def run(options):
         lines = [json.dumps(row._asdict()) for rows in groups.values() for row in rows]
         write_atomic(options.output, ("\n".join(lines) + "\n").encode())
     for what, rows in groups.items():
-        print(f"\n## {what}\n\n{format_table(rows)}")
-    return 0
+        say(f"\n## {what}\n\n{format_table(rows)}")
 
 
 def main(argv=None):
-    """Runs the tool; returns its exit code: 0, 2 or 130."""
-    try:
-        return run(create_parser().parse_args(argv))
-    except UserError as error:
-        print(f"benchmark.py: error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        return 128 + signal.SIGINT
+    """Runs the tool; returns its exit code (docs/tools.md)."""
+    return cli.run_main("benchmark.py", run, argv)
 
 
 if __name__ == "__main__":

@@ -4,22 +4,19 @@
     python tools/download-dataset.py facades
     python tools/download-dataset.py maps --output_dir datasets
 
-A download that broke goes on where it stopped when the command is given again, and the folder is
-there only when it is whole.
+An interrupted download continues where it stopped when you run the command again, and the folder
+appears only when it is complete.
 """
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import gzip
 import http.client
-import importlib
 import json
 import os
 import re
 import shutil
-import signal
 import sys
 import tarfile
 import time
@@ -28,28 +25,30 @@ import urllib.request
 import zlib
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
-from tqdm import tqdm
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from tools.lib import cli
+
+if __name__ == "__main__":
+    cli.require("tqdm")
+
+from tools.lib.cli import RunError, UserError, printable, say, warn
+from tools.lib.files import lock_file, remove
+
+EXAMPLES = """\
+  python tools/download-dataset.py facades
+  python tools/download-dataset.py maps --output_dir datasets"""
 NAMES = ["facades", "cityscapes", "maps", "edges2shoes", "edges2handbags", "night2day"]
 URL = "https://efrosgans.eecs.berkeley.edu/pix2pix/datasets/"
-TRIES = 4  # in a row without a new byte
+TRIES = 4  # attempts in a row without a new byte
 TIMEOUT = 30  # seconds without a byte
-WAIT = 1  # seconds before the second try, doubled before each later one
+WAIT = 1  # seconds before the second attempt, doubled before each later one
 CHUNK_SIZE = 1 << 16  # bytes
 CORRUPT = (tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError)
 
 
-class DatasetError(RuntimeError):
-    """The dataset cannot be had; the text is the one line that is shown. Exit code 1."""
-
-
-class BrokenTransfer(DatasetError):
-    """The connection failed in a way that another try may mend."""
-
-
-def printable(text):
-    """A path or message as one line of text: what does not print is escaped."""
-    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in str(text))
+class BrokenTransfer(RunError):
+    """The connection failed in a way that another attempt may fix."""
 
 
 # ======================================================================
@@ -58,7 +57,7 @@ def printable(text):
 
 
 def read_notes(path):
-    """What was noted about a partial download: a dict with url, validator, total; or {}."""
+    """The notes about a partial download: a dict with url, validator, total; or {}."""
     try:
         notes = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -84,7 +83,7 @@ def parse_content_range(text):
 def open_url(url, size, notes):
     """The server's response to a request for url from byte `size` on; error 416 is one too.
 
-    Raises BrokenTransfer where another try may help, DatasetError where not.
+    Raises BrokenTransfer where another attempt may help, otherwise RunError.
     """
     request = urllib.request.Request(url)
     if size:
@@ -96,10 +95,10 @@ def open_url(url, size, notes):
     except urllib.error.HTTPError as error:
         if error.code == 416 and size:
             return error
-        kind = BrokenTransfer if error.code >= 500 or error.code == 429 else DatasetError
+        kind = BrokenTransfer if error.code >= 500 or error.code == 429 else RunError
         raise kind(f"{url}: HTTP {error.code} {error.reason}") from None
     except http.client.InvalidURL as error:
-        raise DatasetError(f"{url}: {error}") from None
+        raise RunError(f"{url}: {error}") from None
     except (OSError, http.client.HTTPException) as error:
         reason = getattr(error, "reason", None) or error
         raise BrokenTransfer(f"{url}: {reason or type(error).__name__}") from None
@@ -107,8 +106,8 @@ def open_url(url, size, notes):
 
 def save_body(response, url, path, size, total):
     """Appends a response's body to the file's first `size` bytes, with a progress bar."""
-    with open(path, "ab") as file, tqdm(total=total, initial=size, unit="B", unit_scale=True,
-                                        unit_divisor=1024, desc=path.name) as progress:
+    with open(path, "ab") as file, cli.create_progress_bar(
+            total, size, "B", unit_scale=True, unit_divisor=1024, desc=path.name) as bar:
         file.truncate(size)
         while True:
             try:
@@ -118,14 +117,14 @@ def save_body(response, url, path, size, total):
             if not chunk:
                 break
             file.write(chunk)
-            progress.update(len(chunk))
+            bar.update(len(chunk))
         received = file.tell()
     if total is not None and received != total:
         raise BrokenTransfer(f"{url}: ended at byte {received} of {total}")
 
 
 def fetch_rest(url, part_path, notes_path):
-    """One try at the bytes of url that part_path lacks. Raises BrokenTransfer, DatasetError."""
+    """One attempt at the bytes of url that part_path lacks. Raises BrokenTransfer, RunError."""
     notes = read_notes(notes_path)
     size = part_path.stat().st_size if part_path.exists() and notes.get("url") == url else 0
     with contextlib.closing(open_url(url, size, notes)) as response:
@@ -141,21 +140,21 @@ def fetch_rest(url, part_path, notes_path):
         else:
             size, length = 0, headers.get("Content-Length", "")
             total = int(length) if length.isdigit() else None
-            part_path.unlink(missing_ok=True)  # so that the notes are never beside other bytes
+            part_path.unlink(missing_ok=True)  # the notes must never describe other bytes
             notes = {"url": url, "validator": find_validator(headers), "total": total}
             notes_path.write_text(json.dumps(notes) + "\n", encoding="utf-8")
         save_body(response, url, part_path, size, total)
 
 
 def partial_paths(path):
-    """Where the bytes of a download that is not whole lie, and the notes about them."""
+    """The paths of an incomplete download's bytes and of the notes about them."""
     return path.with_name(f"{path.name}.part"), path.with_name(f"{path.name}.part.json")
 
 
 def download(url, path):
-    """Downloads url to path by way of path.part, going on with what is there.
+    """Downloads url to path by way of path.part, continuing what has been downloaded.
 
-    Raises DatasetError where TRIES tries in a row brought nothing new.
+    Raises RunError after TRIES attempts in a row without a new byte.
     """
     part_path, notes_path = partial_paths(path)
     largest, failures = 0, 0
@@ -169,7 +168,7 @@ def download(url, path):
             largest = max(largest, size)
             if failures >= TRIES:
                 raise
-            print(f"{printable(error)}; trying again", file=sys.stderr)
+            warn(f"{printable(error)}; trying again")
             time.sleep(WAIT * 2 ** (failures - 1))
     os.replace(part_path, path)
 
@@ -180,20 +179,20 @@ def download(url, path):
 
 
 def member_path(member):
-    """A member's path inside the folder. Raises DatasetError for one that is not safe."""
+    """A member's path inside the folder. Raises RunError for one that is not safe."""
     name = member.name
     path = PurePosixPath(name)
     if path.is_absolute() or PureWindowsPath(name).drive or "\\" in name or "\0" in name:
-        raise DatasetError(f"member {name!r} has an absolute or odd name")
+        raise RunError(f"member {name!r} has an absolute or odd name")
     if ".." in path.parts:
-        raise DatasetError(f"member {name!r} points out of the folder")
+        raise RunError(f"member {name!r} points outside the folder")
     if not (member.isreg() or member.isdir()):
-        raise DatasetError(f"member {name!r} is neither a file nor a folder")
+        raise RunError(f"member {name!r} is neither a file nor a folder")
     return path
 
 
 def unpack_members(archive_path, folder):
-    """Writes the files and folders of a .tar.gz into a folder. Raises DatasetError, CORRUPT."""
+    """Writes the files and folders of a .tar.gz into a folder. Raises RunError, CORRUPT."""
     with gzip.open(archive_path) as stream:
         with tarfile.open(fileobj=stream, mode="r|") as archive:
             for member in archive:
@@ -205,24 +204,17 @@ def unpack_members(archive_path, folder):
                 with open(target, "wb") as file:
                     shutil.copyfileobj(archive.extractfile(member), file, CHUNK_SIZE)
         while stream.read(CHUNK_SIZE):
-            pass  # gzip compares its checksum at the end
-
-
-def remove_folder(path):
-    """Removes a folder, or the link to one, if it is there."""
-    if path.is_symlink():
-        path.unlink()
-    elif path.exists():
-        shutil.rmtree(path)
+            pass  # gzip verifies its checksum at the end
 
 
 def working_paths(folder):
-    """Hidden names beside a folder: it while it is unpacked, the one it replaces, its archive."""
+    """Hidden names beside a folder: for it while it is unpacked, the one it replaces, its archive.
+    """
     return (folder.with_name(f".{folder.name}.{ending}") for ending in ("unpack", "old", "spent"))
 
 
 def clear_up(folder, archive_path):
-    """Ends what a stopped or killed `unpack` left, and takes it back where it was not done."""
+    """Completes or reverts what a stopped or killed `unpack` left."""
     temporary, old, spent = working_paths(folder)
     if (temporary / folder.name).is_dir():  # not in place yet
         if old.is_dir() and not folder.is_dir():
@@ -230,31 +222,32 @@ def clear_up(folder, archive_path):
         if spent.is_file():
             os.rename(spent, archive_path)
     spent.unlink(missing_ok=True)
-    remove_folder(temporary)
-    remove_folder(old)
+    for path in (temporary, old):
+        if os.path.lexists(path):
+            remove(path)
 
 
 def unpack(archive_path, folder):
-    """Replaces an archive by its folder of this name, which appears whole or not at all.
+    """Replaces an archive by the folder in it, which appears completely or not at all.
 
-    Raises DatasetError, after the archive is removed, where it is corrupt or has unsafe members.
+    Raises RunError, after the archive is removed, where it is corrupt or has unsafe members.
     """
     temporary, old, spent = working_paths(folder)
     temporary.mkdir()
     try:
         unpack_members(archive_path, temporary)
         if not (temporary / folder.name).is_dir():
-            raise DatasetError(f"it holds no folder {folder.name}")
+            raise RunError(f"it contains no folder {folder.name}")
         os.rename(archive_path, spent)
         if folder.is_dir():
             os.rename(folder, old)
         os.rename(temporary / folder.name, folder)  # from here on it is done
     except CORRUPT as error:
         archive_path.unlink()
-        raise DatasetError(f"{archive_path} is corrupt and was removed: {error}") from None
-    except DatasetError as error:
+        raise RunError(f"{archive_path} is corrupt and was removed: {error}") from None
+    except RunError as error:
         archive_path.unlink()
-        raise DatasetError(f"{archive_path} is refused and was removed: {error}") from None
+        raise RunError(f"{archive_path} is refused and was removed: {error}") from None
     finally:
         clear_up(folder, archive_path)
 
@@ -264,47 +257,19 @@ def unpack(archive_path, folder):
 # ======================================================================
 
 
-@contextlib.contextmanager
-def hold_lock(path):
-    """Holds a lock file, and removes it afterwards. Raises DatasetError where another holds it."""
-    try:
-        fcntl = importlib.import_module("fcntl")
-    except ImportError:  # Windows
-        fcntl = None
-    busy = f"another download holds {path}: wait for it to end"
-    try:
-        file = open(path, "a" if fcntl else "x", encoding="utf-8")
-    except FileExistsError:
-        raise DatasetError(f"{busy}, or remove the file if there is none") from None
-    with file:
-        if fcntl:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise DatasetError(busy) from None
-            if not path.exists() or not os.path.samestat(os.fstat(file.fileno()), path.stat()):
-                raise DatasetError(f"another download held {path} until now: try again")
-        try:
-            yield
-        finally:
-            if not fcntl:
-                file.close()  # Windows removes no open file
-            path.unlink(missing_ok=True)  # under flock still held, so nobody else's goes
-
-
 def get_dataset(name, output_dir, base_url, force):
     """Makes output_dir/name from base_url/name.tar.gz; a folder that exists stays unless forced.
 
-    Raises DatasetError, OSError.
+    Raises RunError, OSError.
     """
     folder = Path(output_dir) / name
     archive_path, lock_path = folder.with_name(f"{name}.tar.gz"), folder.with_name(f".{name}.lock")
     if os.path.lexists(folder) and not folder.is_dir():
-        raise DatasetError(f"{folder} is in the way: it is not a folder")
+        raise RunError(f"{folder} is in the way: it is not a folder")
     wanted = force or not folder.is_dir()
     if wanted or any(map(os.path.lexists, [lock_path, *working_paths(folder)])):
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with hold_lock(lock_path):
+        with lock_file(lock_path, "download"):
             clear_up(folder, archive_path)
             wanted = force or not folder.is_dir()  # another process may have made it just now
             if wanted:
@@ -312,60 +277,47 @@ def get_dataset(name, output_dir, base_url, force):
                     download(f"{base_url.rstrip('/')}/{name}.tar.gz", archive_path)
                 for path in partial_paths(archive_path):
                     path.unlink(missing_ok=True)
-                print(f"unpacking {printable(archive_path)}")
+                say(f"unpacking {printable(archive_path)}")
                 unpack(archive_path, folder)
     state = "is ready" if wanted else "exists already; --force downloads it again"
-    print(f"{printable(folder)} {state}")
+    say(f"{printable(folder)} {state}")
 
 
 def create_parser():
     """The command line."""
-    parser = argparse.ArgumentParser(
-        prog="download-dataset.py", allow_abbrev=False, description=__doc__.split("\n\n", 1)[0],
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser = cli.Parser("download-dataset.py", __doc__.split("\n\n", 1)[0], EXAMPLES)
     parser.add_argument("name", metavar="NAME", help=f"one of {', '.join(NAMES)}")
     parser.add_argument("--output_dir", default=".", help="folder in which the folder NAME is made")
-    parser.add_argument("--url", default=URL, help="where NAME.tar.gz lies")
+    parser.add_argument("--url", default=URL, help="where NAME.tar.gz is")
     parser.add_argument("--force", action="store_true", help="replace a folder NAME that exists")
     return parser
 
 
-def check_options(options):
-    """Raises ValueError for a name or an address that cannot be."""
+def parse_args(argv=None):
+    """Options from the command line. Raises UserError."""
+    options = create_parser().parse_args(argv)
     if options.name not in NAMES:
-        raise ValueError(f"there is no dataset {options.name!r}: give one of {', '.join(NAMES)}")
+        raise UserError(f"there is no dataset {options.name!r}: give one of {', '.join(NAMES)}")
     if not options.url.startswith(("http://", "https://")):
-        raise ValueError(f"--url {options.url!r}: give an address with http:// or https://")
+        raise UserError(f"--url {options.url!r}: give an address with http:// or https://")
+    return options
 
 
-def stop(number, _frame):
-    """Ends the tool as Ctrl-C does, at a signal; `main` returns its exit code."""
-    raise KeyboardInterrupt(number)
+def run(argv):
+    """Downloads the dataset. Raises RunError."""
+    options = parse_args(argv)
+    try:
+        get_dataset(options.name, options.output_dir, options.url, options.force)
+    except OSError as error:
+        raise RunError(f"--output_dir {options.output_dir}: {error}: check the disk, then run the "
+                       "same command again") from None
 
 
 def main(argv=None):
-    """Downloads the dataset that argv names; returns the exit code: 0, 1, 2, 130 or 143."""
-    options = create_parser().parse_args(argv)
-    try:
-        check_options(options)
-    except ValueError as error:
-        print(f"download-dataset.py: error: {error}", file=sys.stderr)
-        return 2
-    try:
-        get_dataset(options.name, options.output_dir, options.url, options.force)
-        return 0
-    except DatasetError as error:
-        print(f"download-dataset.py: error: {printable(error)}", file=sys.stderr)
-        return 1
-    except OSError as error:
-        print(f"download-dataset.py: error: --output_dir {printable(options.output_dir)}: "
-              f"{printable(error)}: look at the disk, the same command goes on", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt as interrupt:
-        print("interrupted; the same command goes on where this one stopped", file=sys.stderr)
-        return 128 + next(iter(interrupt.args), signal.SIGINT)
+    """Runs the tool; returns its exit code (docs/tools.md)."""
+    return cli.run_main("download-dataset.py", run, argv, interrupted="interrupted; the same "
+                        "command continues the download")
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, stop)
     sys.exit(main())

@@ -22,7 +22,7 @@ def initializer():
 
 
 def down(x, filters, norm=True):
-    """Half as high and wide."""
+    """Halves height and width."""
     x = keras.layers.Conv2D(filters, 4, strides=2, padding="same", use_bias=False,
                             kernel_initializer=initializer())(x)
     x = keras.layers.BatchNormalization()(x) if norm else x
@@ -30,7 +30,7 @@ def down(x, filters, norm=True):
 
 
 def up(x, filters, dropout=False):
-    """Twice as high and wide."""
+    """Doubles height and width."""
     x = keras.layers.Conv2DTranspose(filters, 4, strides=2, padding="same", use_bias=False,
                                      kernel_initializer=initializer())(x)
     x = keras.layers.BatchNormalization()(x)
@@ -95,7 +95,7 @@ def create_step(size, ngf, ndf):
 
 
 def list_images(input_dir):
-    """The paths of a folder's images, by their endings."""
+    """The paths of a folder's images, by their extensions."""
     return [str(path) for path in sorted(Path(input_dir).iterdir())
             if path.suffix.lower() in (".jpg", ".jpeg", ".png")]
 
@@ -137,7 +137,7 @@ def create_input(input_dir, size, batch_size):
 
 
 def train(input_dir, size, batch_size, ngf, num_steps):
-    """Takes training steps from files and says so after each."""
+    """Takes training steps from files and prints a line after each."""
     step = create_step(size, ngf, ngf)
     batches = create_input(input_dir, size, batch_size).take(num_steps)
     for number, (inputs, targets) in enumerate(batches, 1):
@@ -156,7 +156,7 @@ def generate(generator, path, size, output_dir):
 
 
 def test(input_dir, size, ngf, output_dir):
-    """Translates the images of a folder with a new generator and says so after each."""
+    """Translates the images of a folder with a new generator and prints a line after each."""
     generator = create_generator(size, ngf)
     for number, path in enumerate(list_images(input_dir), 1):
         generate(generator, path, size, output_dir)

@@ -10,35 +10,32 @@ colours of that dataset right (B). Image i of a folder depends on (seed, folder,
 
 from __future__ import annotations
 
-import argparse
-import concurrent.futures
-import contextlib
-import importlib
-import io
-import multiprocessing
 import os
-import re
-import signal
 import sys
-import threading
-from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-from PIL import Image, ImageDraw
-from tqdm import tqdm
-
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-import pix2pix  # noqa: E402
-from pix2pix import printable  # noqa: E402
+from tools.lib import cli
+
+if __name__ == "__main__":
+    cli.require("numpy", "PIL", "tqdm")
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from tools.lib import workers
+from tools.lib.cli import Options, UserError, number_type
+from tools.lib.files import share_folder
+from tools.lib.images import write_image
 
 SPLITS = ("train", "val")
 SMALLEST, LARGEST = 32, 1024  # --size
 IMAGES_PER_WORKER = 8  # fewer are drawn sooner than another process starts
-MOST_WORKERS = 61  # what Windows allows a pool
-LEFTOVER = re.compile(r"\.\d+\.png\.\d+\.tmp")  # pix2pix.write_atomic's, of a run that was killed
+EXAMPLES = """\
+  python tools/make-sample.py
+  python tools/make-sample.py --output_dir datasets/sample --num_train 400"""
 
 LABELS = {  # as measured in the facades dataset: steps of MATLAB's colour map jet
     "background": (0, 0, 222), "facade": (0, 48, 255), "window": (0, 128, 255),
@@ -512,7 +509,7 @@ def paint_molding(canvas, box, unit, rng, style):
 
 
 def paint_balcony(canvas, box, unit, rng, style):
-    """An iron railing before what is there, on a slab with a shadow below."""
+    """An iron railing in front of the windows, on a slab with a shadow below."""
     left, top, right, bottom = box
     slab = bottom - max((bottom - top) // 4, 4 * unit)
     cast_shadow(canvas, (left, slab, right, bottom), 16 * unit)
@@ -585,14 +582,11 @@ def draw_pair(seed, split, index, size):
     return np.concatenate([draw_photo(scene, size, rng), draw_labels(scene, size)], axis=1)
 
 
-def write_pair(path, seed, split, index, size):
-    """Draws a pair and writes it as PNG. Raises OSError, with the file's name."""
-    buffer = io.BytesIO()
-    Image.fromarray(draw_pair(seed, split, index, size)).save(buffer, "PNG", compress_level=4)
-    try:
-        pix2pix.write_atomic(path, buffer.getvalue())
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, str(path)) from error
+def write_pair(task):
+    """Draws a pair and writes it as PNG. task: its path and the arguments of `draw_pair`. Raises
+    OSError, with the file's name."""
+    path, *arguments = task
+    write_image(path, draw_pair(*arguments), compress_level=4)
 
 
 # --------------------------------------------------------------------------------------------------
@@ -600,53 +594,35 @@ def write_pair(path, seed, split, index, size):
 # --------------------------------------------------------------------------------------------------
 
 
-class Parser(argparse.ArgumentParser):
-    """A parser whose errors are one line, printed by `main`."""
-
-    def error(self, message):
-        """Raises UserError."""
-        raise pix2pix.UserError(message)
-
-
 def create_parser():
     """The command line."""
-    parser = Parser(
-        prog="make-sample.py", allow_abbrev=False, description=__doc__.split("\n\n", 1)[0],
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    parser.add_argument("--output_dir", default="sample",
-                        help="folder in which train and val are made")
-    parser.add_argument("--num_train", type=int, default=120, help="images in train")
-    parser.add_argument("--num_val", type=int, default=12, help="images in val")
-    parser.add_argument("--size", type=int, default=256,
-                        help=f"height of an image, {SMALLEST} to {LARGEST}; it is twice as wide")
-    parser.add_argument("--seed", type=int, default=0, help="another seed draws other houses")
-    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1,
-                        help="processes; changes the speed and nothing else")
-    parser.add_argument("--force", action="store_true", help="draw files that exist again")
+    parser = cli.Parser("make-sample.py", __doc__.split("\n\n", 1)[0], EXAMPLES)
+    add, count = parser.add_argument, number_type(int, 0)
+    add("--output_dir", default="sample", help="folder in which train and val are made")
+    add("--num_train", type=count, default=120, help="images in train")
+    add("--num_val", type=count, default=12, help="images in val")
+    add("--size", type=number_type(int, SMALLEST, LARGEST), default=256,
+        help="height of an image, which is twice as wide")
+    add("--seed", type=count, default=0, help="another seed draws other houses")
+    workers.add_options(add)
+    add("--force", action="store_true", help="draw files again that exist")
     return parser
 
 
 def parse_args(argv=None):
-    """The checked command line. Raises UserError for what cannot be."""
-    options = create_parser().parse_args(argv)
-    for name, least in (("num_train", 0), ("num_val", 0), ("size", SMALLEST), ("seed", 0),
-                        ("workers", 1)):
-        value = getattr(options, name)
-        if value < least:
-            raise pix2pix.UserError(f"--{name} {value}: give {least} or more")
-    if options.size > LARGEST:
-        raise pix2pix.UserError(f"--size {options.size}: give {LARGEST} or less")
+    """Options from the command line. Raises UserError."""
+    options = Options(**vars(create_parser().parse_args(argv)))
     folder = Path(options.output_dir)
     for path in (*reversed(folder.parents), folder, *(folder / split for split in SPLITS)):
         if os.path.lexists(path) and not path.is_dir():
-            raise pix2pix.UserError(f"--output_dir {folder}: {path} is not a folder")
+            raise UserError(f"--output_dir {folder}: {path} is not a folder")
     return options
 
 
 def list_tasks(options):
-    """Arguments of `write_pair` for the images to draw, and the number of those that exist."""
+    """Tasks of `write_pair` for the images to draw, and the number of those that exist."""
     tasks, num_skipped = [], 0
-    for split, number in zip(SPLITS, (options.num_train, options.num_val)):
+    for split, number in zip(SPLITS, (options.num_train, options.num_val), strict=True):
         for index in range(1, number + 1):
             path = Path(options.output_dir) / split / f"{index:04d}.png"
             if path.is_file() and not options.force:
@@ -656,107 +632,24 @@ def list_tasks(options):
     return tasks, num_skipped
 
 
-@contextlib.contextmanager
-def lock_folder(folder):
-    """Clears train and val of what killed runs left half written, if no other run works there.
-
-    A lock on the folder itself tells: runs share it, and only who gets it alone may clear.
-    """
-    try:
-        fcntl = importlib.import_module("fcntl")
-    except ImportError:  # Windows: hidden files stay
-        yield
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        with contextlib.suppress(OSError):  # another run is at work, or the disk knows no locks
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            for split in SPLITS:
-                for name in filter(LEFTOVER.fullmatch, os.listdir(folder / split)):
-                    os.unlink(folder / split / name)
-        with contextlib.suppress(OSError):
-            fcntl.flock(handle, fcntl.LOCK_SH)
-        yield
-    finally:
-        os.close(handle)
-
-
-@contextlib.contextmanager
-def ignore_interrupt():
-    """Ctrl-C does nothing inside, nor in processes that are started inside."""
-    previous = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, previous)
-
-
-def end_with_parent():
-    """Waits for the main process to end, then ends this one: killed, it tells nobody."""
-    multiprocessing.parent_process().join()
-    os._exit(1)
-
-
-def start_worker():
-    """What a worker process does first: leaves Ctrl-C to the main process, and ends with it."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=end_with_parent, daemon=True).start()
-
-
-def run_tasks(tasks, workers):
-    """Draws images in this process or in so many others, with a progress bar."""
-    workers = min(workers, MOST_WORKERS, -(-len(tasks) // IMAGES_PER_WORKER))
-    with tqdm(total=len(tasks), unit="image", disable=not tasks) as progress:
-        if workers <= 1:
-            for task in tasks:
-                write_pair(*task)
-                progress.update()
-            return
-        pool = concurrent.futures.ProcessPoolExecutor(
-            workers, multiprocessing.get_context("spawn"), start_worker)
-        try:
-            with ignore_interrupt():
-                futures = [pool.submit(write_pair, *task) for task in tasks]
-            for future in concurrent.futures.as_completed(futures):
-                future.result()
-                progress.update()
-        finally:
-            pool.shutdown(cancel_futures=True)
-
-
-def stop(number, _frame):
-    """Ends the tool as Ctrl-C does, at a signal; `main` returns its exit code."""
-    raise KeyboardInterrupt(number)
+def run(argv):
+    """Draws the dataset."""
+    options = parse_args(argv)
+    tasks, num_skipped = list_tasks(options)
+    for split in SPLITS:
+        (Path(options.output_dir) / split).mkdir(parents=True, exist_ok=True)
+    with share_folder(options.output_dir, SPLITS), \
+            cli.create_progress_bar(len(tasks), 0, "image") as bar:
+        for _ in workers.map_parallel(write_pair, tasks, options.workers, IMAGES_PER_WORKER):
+            bar.update()
+    cli.say(f"wrote {len(tasks)}, skipped {num_skipped}")
 
 
 def main(argv=None):
-    """Draws the dataset that argv describes; returns the exit code: 0, 1, 2, 130 or 143."""
-    try:
-        options = parse_args(argv)
-    except pix2pix.UserError as error:
-        print(f"make-sample.py: error: {printable(error)}", file=sys.stderr)
-        return 2
-    try:
-        tasks, num_skipped = list_tasks(options)
-        for split in SPLITS:
-            (Path(options.output_dir) / split).mkdir(parents=True, exist_ok=True)
-        with lock_folder(Path(options.output_dir)):
-            run_tasks(tasks, options.workers)
-    except OSError as error:
-        print(f"make-sample.py: error: {printable(error)}: look at the disk, the same "
-              "command draws the rest", file=sys.stderr)
-        return 1
-    except BrokenProcessPool:
-        print("make-sample.py: error: a worker was killed: give fewer --workers, the same command "
-              "draws the rest", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt as interrupt:
-        print("interrupted; the same command draws the rest", file=sys.stderr)
-        return 128 + next(iter(interrupt.args), signal.SIGINT)
-    print(f"wrote {len(tasks)}, skipped {num_skipped}")
-    return 0
+    """Runs the tool; returns its exit code (docs/tools.md)."""
+    return cli.run_main("make-sample.py", run, argv,
+                        interrupted="interrupted; the same command draws the rest")
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, stop)
     sys.exit(main())

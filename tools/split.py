@@ -5,39 +5,33 @@
     python tools/split.py --dir photos/combined --train_frac 0.7 --test_frac 0.1
 
 The flags are those of affinelayer/pix2pix-tensorflow's tools/split.py. Which image goes where
-depends on the names, the fractions and the seed alone; a run that was interrupted goes on when
-the same command is given again.
+depends on the names, the fractions and the seed alone; an interrupted run continues when you run
+the same command again.
 """
 
 from __future__ import annotations
 
-import argparse
-import contextlib
-import importlib
 import math
 import os
 import random
-import signal
 import sys
 from pathlib import Path
-from typing import NamedTuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-import pix2pix  # noqa: E402
-from pix2pix import OneLineParser, UserError, number_type, printable  # noqa: E402
+from tools.lib import cli
+
+if __name__ == "__main__":
+    cli.require("numpy")
+
+from tools.lib.cli import Options, UserError, number_type
+from tools.lib.files import lock_folder, sorted_by_name
+from tools.lib.images import FORMAT_NAMES, find_images
 
 PARTS = ["train", "val", "test"]
-
-
-class Options(NamedTuple):
-    """The command line, frozen. Meanings and defaults stand in `create_parser`."""
-
-    dir: Path
-    train_frac: float
-    test_frac: float
-    sort: bool
-    seed: int
+EXAMPLES = """\
+  python tools/split.py --dir pairs
+  python tools/split.py --dir pairs --train_frac 0.7 --test_frac 0.1"""
 
 
 # --------------------------------------------------------------------------------------------------
@@ -46,7 +40,7 @@ class Options(NamedTuple):
 
 
 def count_parts(num_images, train_frac, test_frac):
-    """Number of images of each part; val gets what the others leave."""
+    """Number of images in each part; val gets the rest."""
     # 1e-9: 0.57 * 100 is 56.99999999999999
     num_train = min(num_images, math.floor(train_frac * num_images + 1e-9))
     num_test = min(num_images - num_train, math.floor(test_frac * num_images + 1e-9))
@@ -55,21 +49,21 @@ def count_parts(num_images, train_frac, test_frac):
 
 def assign_names(names, train_frac, test_frac, seed=None):
     """Name -> part, a function of the set of names; in their order where seed is None."""
-    ordered = [path.name for path in pix2pix.sorted_by_name(set(names))]
+    ordered = [path.name for path in sorted_by_name(set(names))]
     if seed is not None:
         random.Random(seed).shuffle(ordered)
     counts = count_parts(len(ordered), train_frac, test_frac)
     parts = [part for part in PARTS for _ in range(counts[part])]
-    return dict(zip(ordered, parts))
+    return dict(zip(ordered, parts, strict=True))
 
 
 def list_images(folder):
-    """Names of a folder's images but for hidden files; none where there is no folder."""
+    """Names of a folder's images; none where there is no folder."""
     if not folder.exists():
         return []
     if not folder.is_dir():
-        raise UserError(f"{folder} is not a folder: take it away")
-    return [path.name for path in pix2pix.find_images(folder) if not path.name.startswith(".")]
+        raise UserError(f"{folder} is not a folder: remove it")
+    return [path.name for path in find_images(folder)]
 
 
 def plan_moves(options):
@@ -79,19 +73,19 @@ def plan_moves(options):
     moved = {part: list_images(folder / part) for part in PARTS}
     names = waiting + [name for part in PARTS for name in moved[part]]
     if not names:
-        raise UserError(f"--dir {folder} holds no JPEG or PNG images: check the path")
+        raise UserError(f"--dir {folder} contains no {FORMAT_NAMES} images: check the path")
     assignment = assign_names(names, options.train_frac, options.test_frac,
                               None if options.sort else options.seed)
     for name in waiting:
         for part in PARTS:
             if os.path.lexists(folder / part / name):
                 raise UserError(f"{folder / part / name} exists, and so does {folder / name}: "
-                                "take one away")
+                                "remove one")
     for part in PARTS:
         for name in moved[part]:
             if assignment[name] != part:
-                raise UserError(f"{folder / part / name} is of another split (now it belongs in "
-                                f"{assignment[name]}): move it back to {folder}, or give the "
+                raise UserError(f"{folder / part / name} is from another split (now it belongs "
+                                f"in {assignment[name]}): move it back to {folder}, or give the "
                                 "flags and images of that split")
     return assignment, waiting
 
@@ -101,31 +95,10 @@ def plan_moves(options):
 # --------------------------------------------------------------------------------------------------
 
 
-@contextlib.contextmanager
-def lock_folder(folder):
-    """Waits until no other run works in a folder, and keeps others waiting inside.
-
-    What goes where depends on all names, and they cannot be listed while another run moves them.
-    The lock is on the folder itself; nothing is left of it, however the run ends.
-    """
-    try:
-        fcntl = importlib.import_module("fcntl")
-    except ImportError:  # Windows
-        yield
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        with contextlib.suppress(OSError):  # some network disks know no locks
-            fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)
-
-
 def move(source, target):
     """Renames a file, on the same disk. Raises UserError where the target exists."""
     if os.path.lexists(target):  # os.rename would replace it on Linux
-        raise UserError(f"{target} exists: take it away")
+        raise UserError(f"{target} exists: remove it")
     os.rename(source, target)
 
 
@@ -133,7 +106,8 @@ def split_folder(options):
     """Moves the images; returns part -> number in it, and how many moved. Raises UserError."""
     if not options.dir.is_dir():
         raise UserError(f"--dir {options.dir} is not a folder: check the path")
-    with lock_folder(options.dir):
+    # what goes where depends on all names, which cannot be listed while another run moves them
+    with lock_folder(options.dir, wait=True):
         assignment, waiting = plan_moves(options)
         for name in waiting:
             target_dir = options.dir / assignment[name]
@@ -150,14 +124,12 @@ def split_folder(options):
 
 def create_parser():
     """The command line: affinelayer's flags with their defaults, and --seed."""
-    parser = OneLineParser(prog="split.py", description="Moves the images of a folder into its "
-                           "subfolders train, val and test.",
-                           formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser = cli.Parser("split.py", __doc__.split("\n\n", 1)[0], EXAMPLES)
     add, fraction = parser.add_argument, number_type(float, 0, 1)
-    add("--dir", type=Path, required=True, help="folder of JPEG and PNG images")
+    add("--dir", type=Path, required=True, help="folder of JPEG or PNG images")
     add("--train_frac", type=fraction, default=0.8, help="share of the images for train")
     add("--test_frac", type=fraction, default=0.0, help="share for test; val gets the rest")
-    add("--sort", action="store_true", help="in the order of the names, not shuffled")
+    add("--sort", action="store_true", help="in the order of the names instead of shuffled")
     add("--seed", type=int, default=0, help="of the shuffle")
     return parser
 
@@ -167,32 +139,20 @@ def parse_args(argv=None):
     options = Options(**vars(create_parser().parse_args(argv)))
     total = options.train_frac + options.test_frac
     if total > 1 + 1e-9:
-        raise UserError(f"--train_frac and --test_frac add up to {total:g}: give at most 1 of both")
+        raise UserError(f"--train_frac and --test_frac add up to {total:g}: give at most 1 in all")
     return options
 
 
-def stop(number, _frame):
-    """Ends the tool as Ctrl-C does, at a signal; `main` returns its exit code."""
-    raise KeyboardInterrupt(number)
+def run(argv):
+    """Splits a folder and prints the number of images in each part."""
+    counts, num_moved = split_folder(parse_args(argv))
+    cli.say(", ".join(f"{part} {counts[part]}" for part in PARTS) + f" (moved {num_moved})")
 
 
 def main(argv=None):
-    """Runs the tool; returns its exit code: 0, 1 where the disk failed, 2, 130 or 143."""
-    try:
-        counts, num_moved = split_folder(parse_args(argv))
-    except UserError as error:
-        print(f"split.py: error: {printable(error)}", file=sys.stderr)
-        return 2
-    except OSError as error:
-        print(f"split.py: error: {printable(error)}: look at the disk, the same command "
-              "goes on", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt as interrupt:
-        return 128 + next(iter(interrupt.args), signal.SIGINT)
-    print(", ".join(f"{part} {counts[part]}" for part in PARTS) + f" (moved {num_moved})")
-    return 0
+    """Runs the tool; returns its exit code (docs/tools.md)."""
+    return cli.run_main("split.py", run, argv)
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, stop)
     sys.exit(main())

@@ -1,17 +1,20 @@
 #!/usr/bin/env python3
-"""Runs the tests in an environment of the project's own, which it makes where it is missing.
+"""Runs the tests in a virtual environment of the project, which it creates where there is none.
 
     python tools/test.py
     python tools/test.py --slow
     python tools/test.py -k lab -x -n 0
+    python3.12 tools/test.py --tensorflow 2.16.2
 
-Needs a Python alone. What it does not know goes to pytest.
+Needs nothing but Python. Options that it does not know go to pytest.
 """
 
-import argparse
-import hashlib
+from __future__ import annotations
+
 import importlib.util
 import os
+import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -19,12 +22,28 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-WORKERS = ["-n", "auto", "--maxprocesses", "4"]  # of pytest-xdist; `-n 0` puts all in one process
-OLDEST, NEWEST = (3, 10), (3, 13)  # the Pythons that TensorFlow comes for
+sys.path.insert(0, str(ROOT))
+
+from tools.lib import cli
+from tools.lib.cli import RunError, UserError, say
+
+WORKERS = ["-n", "auto", "--maxprocesses", "4"]  # of pytest-xdist; `-n 0` runs all in one process
+OLDEST, NEWEST = (3, 10), (3, 13)  # the Pythons that TensorFlow supports
 
 
-class EnvironmentFailure(RuntimeError):
-    """The environment cannot be made; the text is what is shown. Exit code 1."""
+EXAMPLES = """\
+  python tools/test.py
+  python tools/test.py --slow
+  python3.12 tools/test.py --tensorflow 2.16.2"""
+
+
+class EnvironmentFailure(RunError):
+    """The environment cannot be created."""
+
+    def __init__(self, text, output=""):
+        """output: what the command that failed printed last."""
+        super().__init__(text)
+        self.output = output
 
 
 # ======================================================================
@@ -32,11 +51,17 @@ class EnvironmentFailure(RuntimeError):
 # ======================================================================
 
 
-def check_version(version):
-    """Raises ValueError for a Python (major, minor) that is not supported."""
+def check_python(version):
+    """Raises UserError for a Python (major, minor) that is not supported."""
     if not OLDEST <= tuple(version) <= NEWEST:
-        raise ValueError("this is Python %d.%d: run it with Python %d.%d to %d.%d"
+        raise UserError("this is Python %d.%d: use Python %d.%d to %d.%d"
                          % (*version, *OLDEST, *NEWEST))
+
+
+def check_tensorflow(text):
+    """Raises UserError for what is not the number of a release."""
+    if not re.fullmatch(r"\d+\.\d+\.\d+(rc\d+)?", text, re.ASCII):
+        raise UserError("--tensorflow %s is not a version: give one such as 2.16.2" % text)
 
 
 def venv_python(venv_dir, os_name=os.name):
@@ -44,21 +69,35 @@ def venv_python(venv_dir, os_name=os.name):
     return venv_dir / ("Scripts/python.exe" if os_name == "nt" else "bin/python")
 
 
-def compute_stamp(requirements, version):
-    """What stamps an environment: a hash of requirements.txt's bytes and Python's version."""
-    return hashlib.sha256(b"%d.%d\n" % tuple(version) + requirements).hexdigest()
+def venv_name(version, tensorflow=None):
+    """The environment's folder: .venv, or one that belongs to a version of TensorFlow alone."""
+    return ".venv-%s-py%d.%d" % (tensorflow, *version) if tensorflow else ".venv"
 
 
-def read_stamp(path):
-    """The stamp in a file, or None."""
+def read_lines(path):
+    """The lines of a text file without comments and empty ones; [] where there is no such file."""
     try:
-        return path.read_text(encoding="ascii").strip()
+        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
     except (OSError, ValueError):
-        return None
+        return []
+    return [line for line in lines if line and not line.startswith("#")]
+
+
+def list_requirements(root, for_tests=True, tensorflow=None):
+    """What pip is to install: requirements.txt, for the tests tests/requirements.txt too.
+
+    tensorflow: a version that replaces the range in requirements.txt.
+    """
+    paths = [root / "requirements.txt"] + [root / "tests" / "requirements.txt"] * for_tests
+    lines = [line for path in paths for line in read_lines(path)]
+    if tensorflow:
+        lines = [re.sub(r"^tensorflow *[<>=!~].*", "tensorflow==" + tensorflow, line)
+                 for line in lines]
+    return lines
 
 
 def is_whole(python, version):
-    """Whether an environment's Python runs, is of this version and has pip."""
+    """Whether an environment's Python runs, has this version and has pip."""
     code = "import sys, pip; sys.exit(sys.version_info[:2] != (%d, %d))" % tuple(version)
     try:
         return subprocess.run([str(python), "-c", code], stdout=subprocess.DEVNULL,
@@ -88,38 +127,60 @@ def run_quietly(what, command):
         if process.returncode:
             output.seek(0)
             lines = output.read().decode(errors="replace").strip().splitlines()[-20:]
-            raise EnvironmentFailure("\n".join([*lines, "%s failed with exit code %d"
-                                                % (" ".join(command), process.returncode)]))
+            raise EnvironmentFailure("%s failed with exit code %d"
+                                     % (" ".join(command), process.returncode), "\n".join(lines))
 
 
 def make_venv(venv_dir, version):
-    """Makes a virtual environment from nothing. Raises EnvironmentFailure."""
+    """Creates a virtual environment from nothing. Raises EnvironmentFailure."""
     if not all(importlib.util.find_spec(name) for name in ("venv", "ensurepip")):
-        raise EnvironmentFailure("this Python cannot make environments: install its venv module "
+        raise EnvironmentFailure("this Python cannot create environments: install its venv module "
                                  "(Debian, Ubuntu: apt install python%d.%d-venv)" % tuple(version))
-    run_quietly("making %s ..." % venv_dir.name,
+    run_quietly("creating %s ..." % venv_dir.name,
                 [sys.executable, "-m", "venv", "--clear", str(venv_dir)])
 
 
-def ensure_environment(root, version):
-    """Makes root/.venv with what root/requirements.txt names; returns the path of its Python.
+def explain_missing(text, version, tensorflow):
+    """One line for pip's complaint that it knows no such TensorFlow; None for any other."""
+    found = re.search(r"requirement tensorflow==\S+ \(from versions: (.*?)\)", text)
+    if not found or found[1] == "none":  # none at all: pip did not reach its index
+        return None
+    known = [name for name in found[1].split(", ") if name.replace(".", "").isdigit()]
+    others = ["3.%d" % minor for minor in range(OLDEST[1], NEWEST[1] + 1) if minor != version[1]]
+    return "--tensorflow %s does not exist for Python %d.%d (%s do): give one of these, or use " \
+        "Python %s or %s" % (tensorflow, *version, ", ".join(known), ", ".join(others[:-1]),
+                             others[-1])
 
-    A stamp, written last, tells that it is done; what is half made is made anew.
+
+def ensure_environment(root, version, for_tests=True, tensorflow=None):
+    """Installs what is required into an environment below root; returns the path of its Python.
+
+    installed.txt in it, written last, lists what has been installed. An environment with more than
+    is required serves as it is: tests and quickstart share one. A broken one is created again.
     """
-    venv_dir, requirements_path = root / ".venv", root / "requirements.txt"
-    python, stamp_path = venv_python(venv_dir), venv_dir / "requirements.sha256"
-    stamp = compute_stamp(requirements_path.read_bytes(), version)
+    venv_dir = root / venv_name(version, tensorflow)
+    python, installed_path = venv_python(venv_dir), venv_dir / "installed.txt"
+    required = list_requirements(root, for_tests, tensorflow)
     whole = is_whole(python, version)
-    if whole and read_stamp(stamp_path) == stamp:
+    if whole and set(required) <= set(read_lines(installed_path)):
         return python
     if not whole:
         make_venv(venv_dir, version)
-    run_quietly("installing requirements.txt into .venv (minutes, the first time) ...",
-                [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check",
-                 "--requirement", str(requirements_path)])
-    temporary = stamp_path.with_suffix(".part")
-    temporary.write_text(stamp + "\n", encoding="ascii")
-    os.replace(str(temporary), str(stamp_path))
+    elif installed_path.exists():
+        installed_path.unlink()
+    try:
+        run_quietly("installing into %s (takes minutes the first time) ..." % venv_dir.name,
+                    [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check",
+                     *required])
+    except EnvironmentFailure as error:
+        explanation = explain_missing(error.output, version, tensorflow)
+        if not explanation:
+            raise
+        shutil.rmtree(str(venv_dir))
+        raise EnvironmentFailure(explanation) from None
+    temporary = installed_path.with_suffix(".part")
+    temporary.write_text("\n".join(required) + "\n", encoding="utf-8")
+    os.replace(str(temporary), str(installed_path))
     return python
 
 
@@ -128,58 +189,61 @@ def ensure_environment(root, version):
 # ======================================================================
 
 
+def create_parser():
+    """The command line."""
+    parser = cli.Parser("test.py", __doc__.split("\n\n", 1)[0]
+                        + "\nThe tests use this Python; all other options go to pytest.", EXAMPLES)
+    parser.add_argument("--slow", action="store_true", help="also run the tests marked slow")
+    parser.add_argument("--tensorflow", metavar="VERSION",
+                        help="test with this version of TensorFlow, such as 2.16.2, in an "
+                             "environment of its own (default: .venv and its version)")
+    parser.add_argument("--install_only", action="store_true",
+                        help="install what the program needs, without pytest, and run no tests")
+    return parser
+
+
 def pytest_command(python, slow, extra):
-    """The command that runs the tests; paths among the extra arguments stand for `tests`."""
+    """The command that runs the tests: all of them unless one of the extra arguments is a path."""
     named = any(not text.startswith("-") and (ROOT / text.split("::")[0]).exists()
                 for text in extra)
     return [str(python), "-m", "pytest", *([] if named else ["tests"]), "-q",
             *([] if slow else ["-m", "not slow"]), *WORKERS, *extra]
 
 
+def versions_command(python):
+    """The command that prints the versions in an environment."""
+    code = ("import platform, importlib.metadata as m; print('Python %s, TensorFlow %s' "
+            "% (platform.python_version(), m.version('tensorflow')))")
+    return [str(python), "-c", code]
+
+
 def run_command(command):
-    """Runs a command in the project's folder; returns its exit code, 128 + n after signal n.
-
-    At Ctrl-C, which the command gets too, it waits until the command has ended.
-    """
-    with subprocess.Popen(command, cwd=str(ROOT)) as process:
-        try:
-            code = process.wait()
-        except KeyboardInterrupt:
-            process.wait()
-            raise
-    return code if code >= 0 else 128 - code
+    """Runs a command in the project's folder; returns its exit code, 128 + n after signal n."""
+    return cli.run_child(command, cwd=str(ROOT))
 
 
-def create_parser():
-    """The command line."""
-    parser = argparse.ArgumentParser(
-        prog="test.py", allow_abbrev=False, description=__doc__.split("\n\n", 1)[0],
-        epilog="All other arguments go to pytest.")
-    parser.add_argument("--slow", action="store_true", help="run the tests marked slow too")
-    parser.add_argument("--install_only", action="store_true",
-                        help="make the environment, run no test")
-    return parser
+def run(argv):
+    """Runs the tests; returns pytest's exit code. Raises UserError, EnvironmentFailure."""
+    version = sys.version_info[:2]
+    options, extra = create_parser().parse_known_args(argv)
+    check_python(version)
+    if options.tensorflow is not None:
+        check_tensorflow(options.tensorflow)
+    try:
+        python = ensure_environment(ROOT, version, not options.install_only, options.tensorflow)
+    except EnvironmentFailure as error:
+        if error.output:
+            say(error.output, sys.stderr)
+        raise
+    if options.install_only:
+        return 0
+    run_command(versions_command(python))
+    return run_command(pytest_command(python, options.slow, extra))
 
 
 def main(argv=None):
-    """Runs the tests; returns pytest's exit code, 1 without an environment, 2 or 130."""
-    options, extra = create_parser().parse_known_args(argv)
-    version = sys.version_info[:2]
-    try:
-        check_version(version)
-    except ValueError as error:
-        print("test.py: error: %s" % error, file=sys.stderr)
-        return 2
-    try:
-        python = ensure_environment(ROOT, version)
-        if options.install_only:
-            return 0
-        return run_command(pytest_command(python, options.slow, extra))
-    except (EnvironmentFailure, OSError) as error:
-        print("test.py: error: %s" % error, file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        return 130
+    """Runs the tests; returns the exit code: pytest's, 1 without an environment, 2, 130 or 143."""
+    return cli.run_main("test.py", run, argv)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""ablation.py: what it would run and in which order, what it makes of the results, table, sheet."""
+"""ablation.py: which commands it runs in which order, and its results, table and sheet."""
 
 import csv
 import io
@@ -11,14 +11,16 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from helpers import ROOT
 from PIL import Image
 
 import pix2pix
-
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "tools"))
-
-import ablation  # noqa: E402
+from tools import ablation
+from tools.lib.checkpoints import open_checkpoint
+from tools.lib.cli import Options, with_options
+from tools.lib.files import write_json
+from tools.lib.images import find_images, read_image
+from tools.lib.metrics import METRICS, write_metrics
 
 ALL = ["l1", "gan_unconditional", "gan", "l1_gan_unconditional", "l1_gan", "encoder_decoder_l1",
        "encoder_decoder_l1_gan", "patch_1", "patch_16", "patch_286"]
@@ -27,10 +29,12 @@ COMMAND = ["--input_dir", "data/train", "--val_dir", "data/val", "--output_dir",
 INPUT, TARGET = (10, 20, 30), (200, 210, 220)  # colours of the images that the stub writes
 OUTPUTS = {"l1": (250, 0, 0), "gan": (0, 250, 0), "patch_1": (0, 0, 250)}
 SIZE = 32  # of them
+TIMEOUT = 30  # seconds after which a command that does not end fails the test
+run_command = ablation.run_command  # the real one
 
 
 def fill(folder, names=("1.png", "2.png", "3.png")):
-    """Makes a folder of small images."""
+    """Makes a folder of small images; returns it."""
     folder.mkdir(parents=True)
     for name in names:
         Image.new("RGB", (4, 2)).save(folder / name)
@@ -38,22 +42,22 @@ def fill(folder, names=("1.png", "2.png", "3.png")):
 
 
 def save(path, colour, mode="RGB"):
-    """Writes an image of one colour, as large as test mode's."""
+    """Writes an image of one colour, of the size that test mode writes."""
     Image.new("RGB", (SIZE, SIZE), colour).convert(mode).save(path)
 
 
 class Stub:
-    """Stands for run_command: does what pix2pix.py does to the folders.
+    """Replaces run_command: does what pix2pix.py does to the folders.
 
-    commands: what was run, as Options; codes: exit codes to give (0 when used up); interrupted and
-    killed runs have a checkpoint if `saves`.
+    commands: what was run, as Options; codes: exit codes to return (0 when used up); interrupted
+    and killed runs leave a checkpoint if `saves`.
     """
 
     def __init__(self):
         self.commands, self.arguments, self.codes, self.saves, self.time = [], [], [], True, 0.0
 
     def __call__(self, command, log_path):
-        """Runs nothing; returns an exit code."""
+        """Returns an exit code."""
         assert command[:2] == [sys.executable, str(ROOT / "pix2pix.py")]
         options = pix2pix.parse_args(command[2:])  # refuses what the real one would refuse
         self.commands.append(options)
@@ -64,22 +68,22 @@ class Stub:
         return code
 
     def train(self, options, code, log_path):
-        """A training folder."""
+        """Makes a training folder."""
         folder = Path(options.output_dir)
-        assert not ablation.read_record(folder.parent).tested  # a kill now must not look done
+        assert not ablation.read_record(folder.parent).tested  # after a kill now it is not complete
         folder.mkdir(exist_ok=True)
-        pix2pix.write_json(folder / "options.json", options._replace(resume=False)._asdict())
+        write_json(folder / "options.json", vars(with_options(options, resume=False)))
         if code == 0 or self.saves:
             (folder / "checkpoint").touch()
         with open(log_path, "a", encoding="utf-8") as log:
             log.write("parameter_count = 1234567\n")
 
     def test(self, options, code, _log_path):
-        """A test folder; no numbers where the code is not 0."""
+        """Makes a test folder, without metrics where the code is not 0."""
         folder = Path(options.output_dir)
         (folder / "images").mkdir(parents=True, exist_ok=True)
-        pix2pix.write_json(folder / "options.json", options._asdict())
-        names = [path.stem for path in pix2pix.find_images(options.input_dir)]
+        write_json(folder / "options.json", vars(options))
+        names = [path.stem for path in find_images(options.input_dir)]
         grey = "L" if options.lab_colorization else "RGB"
         for name in names:
             save(folder / "images" / f"{name}-inputs.png", INPUT, grey)
@@ -87,7 +91,7 @@ class Stub:
             save(folder / "images" / f"{name}-outputs.png", OUTPUTS.get(folder.parent.name, INPUT))
         if code == 0:
             rows = np.arange(3 * len(names)).reshape(-1, 3) + len(folder.parent.name)
-            pix2pix.write_metrics(folder, names, rows)
+            write_metrics(folder, names, [dict(zip(METRICS, row, strict=True)) for row in rows])
 
     def runs(self):
         """What was run, such as "gan/train"."""
@@ -96,7 +100,7 @@ class Stub:
 
 @pytest.fixture
 def stub(monkeypatch, tmp_path):
-    """An empty folder with data/{train,val}, where nothing is run and each command takes 100 s."""
+    """Works in a folder with data/{train,val}; nothing is run, and each command takes 100 s."""
     monkeypatch.chdir(tmp_path)
     fill(tmp_path / "data" / "train")
     fill(tmp_path / "data" / "val", [f"{number}.png" for number in range(1, 12)])
@@ -129,14 +133,15 @@ def contents(folder):
 def test_variants_are_the_papers(stub):
     """Each differs from the default model in what the paper's tables 1 to 3 say, no more."""
     assert run() == 0
-    trained = {path.split("/")[0]: options for path, options in zip(stub.runs(), stub.commands)
+    trained = {path.split("/")[0]: options
+               for path, options in zip(stub.runs(), stub.commands, strict=True)
                if options.mode == "train"}
     default = trained.pop("l1_gan")
     assert (default.generator, default.patch_size, default.unconditional, default.gan_weight,
             default.l1_weight) == ("unet", 70, False, 1, 100)
-    unlike = {name: {field: getattr(options, field) for field in options._fields
-                     if getattr(options, field) != getattr(default, field)
-                     and field != "output_dir"} for name, options in trained.items()}
+    unlike = {name: {field: value for field, value in vars(options).items()
+                     if value != vars(default)[field] and field != "output_dir"}
+              for name, options in trained.items()}
     assert unlike == {
         "l1": {"gan_weight": 0}, "gan": {"l1_weight": 0},
         "gan_unconditional": {"l1_weight": 0, "unconditional": True},
@@ -174,7 +179,7 @@ def test_options_come_through(stub):
 
 
 # ======================================================================
-# Going on
+# Continuing
 # ======================================================================
 
 
@@ -190,12 +195,12 @@ def test_done_is_skipped(stub, capsys):
 @pytest.mark.parametrize("code, again, seconds", [
     (130, "--resume", "200.0"), (1, "--resume", "200.0"), (137, "--overwrite", "100.0"),
 ])
-def test_interrupted_training_goes_on(stub, capsys, code, again, seconds):
-    """From the checkpoint, with the time of both; anew where there is none."""
+def test_interrupted_training_continues(stub, capsys, code, again, seconds):
+    """From the checkpoint, with the time of both parts; from scratch where there is none."""
     stub.codes, stub.saves = [0, 0, code], again == "--resume"
     assert run("l1", "gan") == code
     assert stub.runs() == ["l1/train", "l1/test", "gan/train"]
-    assert "the same command goes on\n" in capsys.readouterr().err
+    assert "the same command continues\n" in capsys.readouterr().err
     assert not Path("out/table.md").exists()
     assert run("l1", "gan") == 0
     assert stub.runs()[3:] == ["gan/train", "gan/test"]
@@ -204,7 +209,7 @@ def test_interrupted_training_goes_on(stub, capsys, code, again, seconds):
 
 
 def test_interrupted_test_is_repeated(stub):
-    """Training that is done is not started again."""
+    """Training that is complete is not started again."""
     stub.codes = [0, 130]
     assert run("l1") == 130
     assert run("l1") == 0
@@ -213,7 +218,7 @@ def test_interrupted_test_is_repeated(stub):
 
 
 def test_a_lost_test_is_repeated_a_lost_run_too(stub):
-    """What is taken away by hand is made again, the test of another run with it."""
+    """What a user removes is made again, and after a new training its test."""
     assert run("l1") == 0
     Path("out/l1/test/metrics.json").unlink()
     assert run("l1") == 0
@@ -228,7 +233,7 @@ def test_a_lost_test_is_repeated_a_lost_run_too(stub):
 
 
 @pytest.mark.parametrize("codes, log", [([0, 0, 9], "train.log"), ([0, 0, 0, 9], "test.log")])
-def test_failed_variant_is_named(stub, capsys, codes, log):
+def test_failed_variant_is_reported(stub, capsys, codes, log):
     """Its exit code, its name and its log in one line; nothing runs after it."""
     stub.codes = list(codes)
     assert run("l1", "gan", "patch_1") == 9
@@ -239,7 +244,7 @@ def test_failed_variant_is_named(stub, capsys, codes, log):
 
 
 def test_other_variants_stay_in_the_table(stub):
-    """Complete ones that were not picked are shown, incomplete ones not."""
+    """Complete ones that were not chosen are shown, incomplete ones not."""
     stub.codes = [0, 0, 130]
     assert run("l1", "gan") == 130
     assert run("patch_1") == 0
@@ -247,7 +252,7 @@ def test_other_variants_stay_in_the_table(stub):
     assert "U-Net, cGAN" not in Path("out/table.md").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("flags, inferred", [
+@pytest.mark.parametrize("flags, stored", [
     (["--ngf", "6"], "--ngf 5"), (["--ndf", "6"], "--ndf 5"), (["--seed", "1"], "--seed 0"),
     (["--batch_size", "2"], "--batch_size 1"), (["--which_direction", "AtoB"], "BtoA"),
     (["--max_steps", "8"], "--max_steps 7"), (["--max_epochs", "8"], "--max_epochs None"),
@@ -256,18 +261,18 @@ def test_other_variants_stay_in_the_table(stub):
     (["--val_dir", "data/train"], "has data/train"),
     (["--crop_size", "32"], "--crop_size 256"),
 ])
-def test_other_settings_are_refused(stub, capsys, flags, inferred):
-    """Before anything is run or written, also by a variant that the table alone would show."""
+def test_other_settings_are_refused(stub, capsys, flags, stored):
+    """Before anything is run or written, also for a variant that only the table would show."""
     assert run("patch_286") == 0
     before = contents("out")
     capsys.readouterr()
     assert run("l1", flags=flags) == 2
     error = capsys.readouterr().err
-    assert error.count("\n") == 1 and inferred in error and "patch_286" in error
+    assert error.count("\n") == 1 and stored in error and "patch_286" in error
     assert len(stub.commands) == 2 and contents("out") == before
 
 
-def test_same_folder_written_otherwise(stub):
+def test_another_spelling_of_the_same_folder(stub):
     """data/train/ is data/train."""
     assert run("l1") == 0
     assert run("l1", flags=["--input_dir", "data/train/", "--val_dir", "./data/val"]) == 0
@@ -275,15 +280,15 @@ def test_same_folder_written_otherwise(stub):
 
 
 def test_other_images_are_refused(stub, capsys):
-    """An image that came after a variant's test."""
+    """An image was added after a variant's test."""
     assert run("l1") == 0
     save("data/val/12.png", INPUT)
     assert run("l1", "gan") == 2
-    assert "of other images than --val_dir data/val has now" in capsys.readouterr().err
+    assert "tested other images than --val_dir data/val has now" in capsys.readouterr().err
     assert len(stub.commands) == 2
 
 
-def test_broken_record_is_named(stub, capsys):
+def test_broken_record_is_reported(stub, capsys):
     """One line and what to do."""
     assert run("l1") == 0
     Path("out/l1/record.json").write_text("{", encoding="utf-8")
@@ -305,10 +310,11 @@ def make_result(name, l1, psnr, ssim, weights, seconds):
 
 
 def test_table_text():
-    """Every number in its column; the command and the number of images above."""
-    options = ablation.Options(
-        Path("my data/train"), Path("my data/val"), Path("out"), "BtoA", True, 128, 16, 12, 10,
-        None, 2, 3, (), 4)
+    """Every number in its column; the command and the number of images above them."""
+    options = Options(
+        input_dir=Path("my data/train"), val_dir=Path("my data/val"), output_dir=Path("out"),
+        which_direction="BtoA", lab_colorization=True, crop_size=128, ngf=16, ndf=12,
+        max_epochs=10, max_steps=None, batch_size=2, seed=3, variants=(), num_pictures=4)
     results = [make_result("l1", 0.17912, 12.854, 0.24528, 1234567, 3723.4),
                make_result("l1_gan", 0.2, 11, 0.3, None, 59.6)]
     assert ablation.table_text(results, options) == (
@@ -322,7 +328,7 @@ def test_table_text():
 
 
 def test_table_of_a_run(stub, capsys):
-    """Both tables hold what the variants' metrics.json say; table and paths end the output."""
+    """Both tables hold the numbers in metrics.json; the output ends with table and paths."""
     assert run("l1", "gan") == 0
     for row, name in zip(read_table(), ["l1", "gan"], strict=True):
         metrics = json.loads(Path(f"out/{name}/test/metrics.json").read_text(encoding="utf-8"))
@@ -341,7 +347,7 @@ def test_table_of_a_run(stub, capsys):
 
 
 def test_read_weights():
-    """The last training's; nothing where there is none."""
+    """The last training's; None where there is none."""
     assert ablation.read_weights("a\nparameter_count = 12\nb\nparameter_count = 345\nc\n") == 345
     assert ablation.read_weights("the parameter_count = 12 \n") is None
 
@@ -361,7 +367,7 @@ def test_choose_evenly(length, count, expected):
 
 
 def test_wrap_title():
-    """Broken after commas alone, and only where it must be."""
+    """Broken after commas, and only where the line is too long."""
     assert ablation.wrap_title("ab, cd ef, gh", 10, len) == ["ab, cd ef,", "gh"]
     assert ablation.wrap_title("ab, cd ef, gh", 9, len) == ["ab,", "cd ef, gh"]
     assert ablation.wrap_title("ab, cd ef, gh", 13, len) == ["ab, cd ef, gh"]
@@ -369,7 +375,7 @@ def test_wrap_title():
 
 
 def cells(sheet, num_columns, num_rows):
-    """The images of a sheet [row][column], and what lies above them."""
+    """The images of a sheet [row][column], and what is above them."""
     step, top = ablation.CELL + ablation.GAP, len(sheet) - num_rows * (ablation.CELL + ablation.GAP)
     assert sheet.shape[1] == ablation.GAP + num_columns * step
     lefts = [ablation.GAP + step * column for column in range(num_columns)]
@@ -379,15 +385,15 @@ def cells(sheet, num_columns, num_rows):
 
 
 def test_draw_sheet_places_images():
-    """Each in its row and column, scaled from any size; white between them."""
+    """Each in its row and column, scaled from any size, with white between them."""
     titles = [row.title for row in ablation.VARIANTS[:3]]
     colours = np.arange(18, dtype=np.uint8).reshape(2, 3, 3) * 14
     images = [[np.full([size, size, 3], colour, np.uint8) for colour, size
-                 in zip(row, (64, 192, 300))] for row in colours]
+               in zip(row, (64, 192, 300), strict=True)] for row in colours]
     sheet = ablation.draw_sheet(titles, images)
     rows, head = cells(sheet, 3, 2)
-    for row, expected in zip(rows, colours):
-        for cell, colour in zip(row, expected):
+    for row, expected in zip(rows, colours, strict=True):
+        for cell, colour in zip(row, expected, strict=True):
             assert np.array_equal(cell, np.broadcast_to(colour, cell.shape))
     below = sheet[len(head):].astype(int)
     area = ablation.CELL ** 2
@@ -395,7 +401,7 @@ def test_draw_sheet_places_images():
 
 
 def test_every_title_is_readable():
-    """Dark letters above each column, none beyond its cell, none cut off at the top."""
+    """Dark letters above each column, none outside its cell, none truncated at the top."""
     titles = ["input", "target", *(row.title for row in ablation.VARIANTS)]
     image = np.zeros([8, 8, 3], np.uint8)
     sheet = ablation.draw_sheet(titles, [[image] * len(titles)])
@@ -412,7 +418,7 @@ def test_every_title_is_readable():
 def test_sheet_of_a_run(stub):
     """Input, target and each variant's own outputs, of as many images as asked for."""
     assert run("l1", "gan", flags=["--num_pictures", "2"]) == 0
-    sheet = ablation.read_rgb(Path("out/sheet.png"))
+    sheet = read_image(Path("out/sheet.png"))
     rows, _ = cells(sheet, 4, 2)
     for row in rows:
         assert [tuple(cell[100, 100]) for cell in row] == [INPUT, TARGET, OUTPUTS["l1"],
@@ -425,9 +431,9 @@ def test_sheet_of_a_run(stub):
 def test_sheet_takes_grey_inputs(stub):
     """--lab_colorization writes its inputs as grey images."""
     assert run("l1", flags=["--lab_colorization", "--which_direction", "AtoB"]) == 0
-    rows, _ = cells(ablation.read_rgb(Path("out/sheet.png")), 3, 4)
+    rows, _ = cells(read_image(Path("out/sheet.png")), 3, 4)
     assert len({*rows[0][0][100, 100]}) == 1 and tuple(rows[0][1][100, 100]) == TARGET
-    assert ablation.read_rgb("out/l1/test/images/1-inputs.png").shape == (SIZE, SIZE, 3)
+    assert read_image("out/l1/test/images/1-inputs.png").shape == (SIZE, SIZE, 3)
 
 
 def test_sheet_takes_evenly_spread_images(stub, tmp_path):
@@ -441,7 +447,7 @@ def test_sheet_takes_evenly_spread_images(stub, tmp_path):
 
 
 def test_jpeg_fits():
-    """Noise is scaled down to just below the limit; what fits keeps its size."""
+    """Noise is scaled down to just below the limit; an image that fits keeps its size."""
     noise = np.random.default_rng(1).integers(0, 256, [301, 402, 3], np.uint8)
     whole = ablation.encode_jpeg(noise)
     with Image.open(io.BytesIO(whole)) as image:
@@ -459,27 +465,27 @@ def test_jpeg_fits():
 # ======================================================================
 
 
-@pytest.mark.parametrize("flags, inferred", [
+@pytest.mark.parametrize("flags, part", [
     (["--input_dir", "nowhere"], "--input_dir nowhere is not a folder"),
     (["--val_dir", "nowhere"], "--val_dir nowhere is not a folder"),
-    (["--val_dir", "empty"], "--val_dir empty holds no JPEG or PNG images"),
-    (["--input_dir", "empty"], "--input_dir empty holds no JPEG or PNG images"),
+    (["--val_dir", "empty"], "--val_dir empty contains no JPEG or PNG images"),
+    (["--input_dir", "empty"], "--input_dir empty contains no JPEG or PNG images"),
     (["--output_dir", "data/train"], "--output_dir data/train is --input_dir too"),
     (["--output_dir", "./data/val"], "--output_dir data/val is --val_dir too"),
     (["--output_dir", "data/val/1.png"], "is a file"),
-    (["--crop_size", "50"], "error: --crop_size 50 is no multiple of 32: take 32 or 64"),
+    (["--crop_size", "50"], "error: --crop_size 50 is not a multiple of 32: give 32 or 64"),
     (["--crop_size", "64"], "patch_286 cannot run, --patch_size 286 is too large for --crop_size 64"
-     ": take a larger --crop_size, or leave it out of --variants"),
+     ": give a larger --crop_size or leave it out of --variants"),
     (["--seed", "-1"], "--seed"), (["--num_pictures", "0"], "--num_pictures"),
     (["--ndf", "0"], "--ndf"), (["--variants", "l2"], "'l2'"), (["--variants"], "--variants"),
 ])
-def test_wrong_options(stub, tmp_path, capsys, flags, inferred):
-    """One line, exit code 2, nothing run and nothing made."""
+def test_wrong_options(stub, tmp_path, capsys, flags, part):
+    """One line, exit code 2, nothing run and nothing created."""
     (tmp_path / "empty").mkdir()
     before = {*tmp_path.rglob("*")}
     assert ablation.main(COMMAND + flags) == 2
     error = capsys.readouterr().err
-    assert inferred.replace("/", os.sep) in error and error.count("\n") == 1
+    assert part.replace("/", os.sep) in error and error.count("\n") == 1
     assert stub.commands == [] and {*tmp_path.rglob("*")} == before
 
 
@@ -494,7 +500,7 @@ def test_length_is_needed(stub, capsys):
     """--max_epochs or --max_steps."""
     assert ablation.main(COMMAND[:-2]) == 2
     assert capsys.readouterr().err == ("ablation.py: error: --max_epochs or --max_steps is missing:"
-                                       " say how long to train\n")
+                                       " give one\n")
     assert ablation.main([*COMMAND[:-2], "--max_epochs", "2", "--variants", "l1"]) == 0
 
 
@@ -516,15 +522,49 @@ def test_run_command(tmp_path):
     assert run_code("import sys; print('two', file=sys.stderr)") == 0
     assert log.read_text().split() == ["one", "two"]
     assert run_code(f"import os; os.kill(os.getpid(), {int(signal.SIGKILL)})") == 137
-    # Ctrl-C: what the command does after it is waited for
+    # Ctrl-C: it waits for what the command does then
     code = f"import os; os.kill(os.getppid(), {int(signal.SIGINT)}); print('saved')"
-    assert run_code(code) == 130
+    with pytest.raises(KeyboardInterrupt):
+        run_code(code)
     assert log.read_text().split() == ["one", "two", "saved"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals")
+def test_sigterm_reaches_the_training_and_the_same_command_continues(stub, monkeypatch, capsys):
+    """Exit code 143 after the training has saved; its time is kept."""
+    def terminated(command, log_path):
+        """Trains until SIGTERM, which the ablation alone gets from outside."""
+        stub.saves = True
+        stub(command, log_path)
+        code = f"""
+import os, signal, sys, time
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(print("saved") or 143))
+os.kill(os.getppid(), signal.SIGTERM)
+time.sleep({2 * TIMEOUT})"""
+        return run_command([sys.executable, "-c", code], log_path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ablation, "run_command", terminated)
+        assert run("l1") == 143
+    assert capsys.readouterr().err.endswith("interrupted; the same command continues\n")
+    assert Path("out/l1/train.log").read_text().endswith("saved\n")
+    assert not list(Path("out").rglob("*.tmp"))
+    assert run("l1") == 0
+    assert stub.runs() == ["l1/train", "l1/train", "l1/test"]
+    assert stub.arguments[1][-1] == "--resume" and read_table()[0]["seconds"] == "200.0"
+
+
+def test_a_broken_image_of_a_test_is_one_line(stub, capsys):
+    assert run("l1") == 0
+    Path("out/l1/test/images/2-inputs.png").write_bytes(b"no image")
+    assert run("l1", flags=["--num_pictures", "11"]) == 1
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith("ablation.py: error: ") and "2-inputs.png cannot be read" in error
 
 
 @pytest.mark.slow
 def test_real_run(tmp_path, monkeypatch):
-    """Trains, tests; the table's L1 is that of the images, the sheet shows them."""
+    """Trains and tests; the table's L1 is that of the images, and the sheet shows them."""
     monkeypatch.chdir(tmp_path)
     for part, count in (("train", 2), ("val", 3)):
         Path(part).mkdir()
@@ -535,15 +575,15 @@ def test_real_run(tmp_path, monkeypatch):
                "--crop_size", "32", "--max_steps", "2", "--variants", "l1_gan"]
     assert ablation.main(command) == 0
     images = Path("out/l1_gan/test/images")
-    outputs, targets = (np.stack([ablation.read_rgb(images / f"{number}-{kind}.png")
+    outputs, targets = (np.stack([read_image(images / f"{number}-{kind}.png")
                                   for number in range(3)]) / 255
                         for kind in ("outputs", "targets"))
     row, = read_table()
     assert float(row["l1"]) == pytest.approx(np.abs(outputs - targets).mean(), rel=1e-4)
-    stored = pix2pix.open_checkpoint("out/l1_gan/train").shapes
+    stored = open_checkpoint("out/l1_gan/train").shapes
     assert int(row["weights"]) == sum(int(np.prod(shape)) for name, shape in stored.items()
                                       if name.split("/")[0] in ("generator", "discriminator")
                                       and name.split("/")[-1] in ("kernel", "bias", "gamma",
                                                                   "beta"))
-    rows, _ = cells(ablation.read_rgb(Path("out/sheet.png")), 3, 3)
+    rows, _ = cells(read_image(Path("out/sheet.png")), 3, 3)
     assert np.abs(rows[1][2].mean() - 255 * outputs[1].mean()) < 2

@@ -1,41 +1,29 @@
 """tools/apply.py: one image, folders, frames, every format, and nothing but TensorFlow."""
 
-import importlib.util
+import io
 import json
 import os
+import signal
 import subprocess
 import sys
-from pathlib import Path
 
+import models
 import numpy as np
 import pytest
+from helpers import ROOT
 from PIL import Image
 
-import pix2pix
-
-TOOL = Path(pix2pix.__file__).resolve().parent / "tools" / "apply.py"
-spec = importlib.util.spec_from_file_location("apply_tool", TOOL)
-apply_tool = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(apply_tool)
+from tools import apply as apply_tool
 
 
 @pytest.fixture(scope="module")
 def export_dir(tmp_path_factory):
     """A model of size 32 in every format."""
-    root = tmp_path_factory.mktemp("apply")
-    (root / "pairs").mkdir()
-    pixels = np.random.default_rng(1).integers(0, 256, (32, 64, 3), np.uint8)
-    Image.fromarray(pixels).save(root / "pairs/1.png")
-    assert pix2pix.main(["--mode", "train", "--input_dir", str(root / "pairs"), "--output_dir",
-                         str(root / "run"), "--crop_size", "32", "--ngf", "2", "--gan_weight", "0",
-                         "--max_steps", "1", "--seed", "2"]) == 0
-    assert pix2pix.main(["--mode", "export", "--checkpoint", str(root / "run"), "--output_dir",
-                         str(root / "export"), "--export_format", *pix2pix.EXPORT_FORMATS]) == 0
-    return root / "export"
+    return models.small_model(tmp_path_factory) / "export"
 
 
 def save_frames(folder, count=3, size=(40, 32)):
-    """Numbered frames of another colour each."""
+    """Writes numbered frames, each of another colour; returns the folder."""
     folder.mkdir()
     for number in range(1, count + 1):
         Image.new("RGB", size, (60 * number, 20, 200 - 50 * number)).save(
@@ -86,7 +74,7 @@ def test_one_image_by_every_format(export_dir, tmp_path, file):
     assert np.abs(got - expected).max() <= (20 if file.endswith("pict") else 1)
 
 
-def test_a_broken_image_is_named_and_the_others_are_made(export_dir, tmp_path, capsys):
+def test_a_broken_image_is_reported_and_the_others_are_done(export_dir, tmp_path, capsys):
     frames = save_frames(tmp_path / "frames")
     whole = (frames / "frame_0002.jpg").read_bytes()
     (frames / "frame_0002.jpg").write_bytes(whole[:len(whole) // 3])
@@ -97,10 +85,45 @@ def test_a_broken_image_is_named_and_the_others_are_made(export_dir, tmp_path, c
     assert len(list((tmp_path / "out").iterdir())) == 2
 
 
+def test_strange_names_print_as_one_line(export_dir, tmp_path, capsys):
+    frames = save_frames(tmp_path / "frames", 1)
+    (frames / "line\nbreak \udcff.jpg").write_bytes(b"\xff\xd8\xff no image")
+    assert run("--model", export_dir, "--input", frames, "--output", tmp_path / "out") == 1
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and r"/line\nbreak \udcff.jpg cannot be read" in error
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["frame_0001.png"]
+
+
+def test_sigterm_leaves_no_half_written_result_and_the_same_command_continues(
+        tmp_path, monkeypatch, capsys):
+    """While an image is translated, and while a result is written; without TensorFlow."""
+    frames, result = save_frames(tmp_path / "frames"), io.BytesIO()
+    Image.new("RGB", (2, 3)).save(result, "PNG")
+    moments = iter([None, signal.SIGTERM])
+
+    def generate(_contents):
+        """A model; SIGTERM arrives while it translates the second image."""
+        if number := next(moments, None):
+            signal.raise_signal(number)
+        return result.getvalue()
+    monkeypatch.setattr(apply_tool, "load_export", lambda _path: generate)
+    command = ["--model", "model", "--input", frames, "--output", tmp_path / "out"]
+    assert run(*command) == 143
+    assert os.listdir(tmp_path / "out") == ["frame_0001.png"]
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", lambda _handle: signal.raise_signal(signal.SIGTERM))
+        assert run(*command) == 143
+    assert os.listdir(tmp_path / "out") == ["frame_0001.png"]
+    assert run(*command) == 0
+    assert capsys.readouterr().out.startswith("wrote 2, skipped 1, failed 0")
+
+
 @pytest.mark.parametrize("flags, part", [
     (["--input", "gone"], "--input gone does not exist"),
-    (["--input", "empty"], "--input empty holds no"), (["--output", "frames"], "is the folder of"),
-    (["--output", "frames/frame_0001.jpg"], "is a file"), (["--model", "empty"], "is no export"),
+    (["--input", "empty"], "--input empty contains no"),
+    (["--output", "frames"], "is the folder of"),
+    (["--output", "frames/frame_0001.jpg"], "is a file"),
+    (["--model", "empty"], "is not an export"),
     (["--nonsense"], "--nonsense")])
 def test_mistakes_are_one_line(export_dir, tmp_path, monkeypatch, capsys, flags, part):
     monkeypatch.chdir(tmp_path)
@@ -118,7 +141,7 @@ def test_needs_nothing_but_tensorflow(export_dir, tmp_path):
                  str(tmp_path / "out")]
     code = ("import json, runpy, sys; sys.modules.update(PIL=None, tqdm=None, skimage=None); "
             f"sys.argv = ['apply.py', *json.loads({json.dumps(arguments)!r})]; "
-            f"runpy.run_path({str(TOOL)!r}, run_name='__main__')")
+            f"runpy.run_path({str(ROOT / 'tools/apply.py')!r}, run_name='__main__')")
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True,
                           env={name: value for name, value in os.environ.items()
                                if name != "TF_CPP_MIN_LOG_LEVEL"})  # that shows lines on purpose

@@ -1,7 +1,7 @@
 """download-dataset.py against a web server on this machine that breaks in every way we know of."""
 
 import gzip
-import importlib.util
+import importlib
 import io
 import os
 import random
@@ -9,27 +9,18 @@ import signal
 import tarfile
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from time import sleep  # not the one that a test replaces in the tool
 
+import killing
 import pytest
 
-import killing
+from tools.lib.files import lock_file
 
-TOOL = Path(__file__).resolve().parents[2] / "tools" / "download-dataset.py"
 FILES = {
     "facades/train/1.jpg": random.Random(1).randbytes(150_001),  # does not compress, many chunks
     "facades/train/2.jpg": b"",
     "facades/val/1.jpg": random.Random(2).randbytes(70_003),
 }
-
-
-def load_tool():
-    """The tool as a module."""
-    spec = importlib.util.spec_from_file_location("download_dataset", TOOL)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def make_archive(files=FILES, extra=()):
@@ -112,7 +103,7 @@ def server():
 @pytest.fixture
 def tool(monkeypatch):
     """The tool, which does not wait between tries."""
-    module = load_tool()
+    module = importlib.import_module("tools.download-dataset")
     monkeypatch.setattr(module, "WAIT", 0)
     return module
 
@@ -133,7 +124,7 @@ def asked_ranges(server):
     return [headers.get("Range") for _, headers in server.requests]
 
 
-def test_whole_download_leaves_the_folder_only(tool, server, tmp_path, capsys):
+def test_a_complete_download_leaves_only_the_folder(tool, server, tmp_path, capsys):
     """The folder holds the archive's files; archive, notes and lock are gone."""
     assert run(tool, server, tmp_path / "new") == 0
     assert read_tree(tmp_path / "new") == FILES
@@ -149,7 +140,7 @@ def test_url_without_slash(tool, server, tmp_path):
 
 
 def test_break_resumes_in_one_run(tool, server, tmp_path):
-    """A connection that closes half way is taken up at the byte where it closed."""
+    """A connection that closes half way is continued at the byte where it closed."""
     server.breaks = [100_000, 50_000]
     assert run(tool, server, tmp_path) == 0
     assert asked_ranges(server) == [None, "bytes=100000-", "bytes=150000-"]
@@ -158,7 +149,7 @@ def test_break_resumes_in_one_run(tool, server, tmp_path):
 
 
 def test_break_resumes_in_next_run(tool, server, tmp_path, capsys):
-    """Tries end; what has come stays, and the next run asks for the rest only."""
+    """After the last attempt the bytes stay, and the next run asks for the rest only."""
     server.breaks = [100_000, 0, 0, 0]
     assert run(tool, server, tmp_path) == 1
     message = capsys.readouterr().err.splitlines()[-1]
@@ -171,7 +162,7 @@ def test_break_resumes_in_next_run(tool, server, tmp_path, capsys):
 
 
 def test_tries_are_counted_without_progress_only(tool, server, tmp_path):
-    """A connection that breaks often but always brings something gets there."""
+    """A connection that breaks often but brings something each time succeeds."""
     server.breaks = [20_000] * 9
     assert run(tool, server, tmp_path) == 0
     assert len(server.requests) == 10
@@ -186,8 +177,8 @@ def test_range_ignored_starts_over(tool, server, tmp_path):
     assert read_tree(tmp_path) == FILES
 
 
-def test_length_mismatch_is_found(tool, server, tmp_path, capsys):
-    """A server that always stops early never gives a folder, nor endless tries."""
+def test_a_wrong_length_is_noticed(tool, server, tmp_path, capsys):
+    """A server that always stops early gives no folder, and no endless attempts."""
     server.ranges, server.breaks = False, [len(server.data) - 1] * 9
     assert run(tool, server, tmp_path) == 1
     assert len(server.requests) == tool.TRIES
@@ -208,7 +199,7 @@ def test_changed_file_starts_over(tool, server, tmp_path, etag):
 
 
 def test_complete_part_is_not_downloaded_again(tool, server, tmp_path):
-    """416 for a partial file that is whole: it is unpacked."""
+    """416 for a partial file that is complete: it is unpacked."""
     server.breaks = [100_000, 0, 0, 0]
     assert run(tool, server, tmp_path) == 1
     (tmp_path / "facades.tar.gz.part").write_bytes(server.data)
@@ -228,7 +219,7 @@ def test_overlong_part_starts_over(tool, server, tmp_path):
 
 
 def test_part_of_unknown_origin_starts_over(tool, server, tmp_path):
-    """A partial file without notes is not gone on with."""
+    """A partial file without notes is not continued."""
     (tmp_path / "facades.tar.gz.part").write_bytes(b"what is this")
     assert run(tool, server, tmp_path) == 0
     assert asked_ranges(server) == [None]
@@ -243,7 +234,7 @@ def test_part_of_unknown_origin_starts_over(tool, server, tmp_path):
 ], ids=["up", "inner_up", "absolute", "drive", "backslash", "symlink", "hardlink", "device",
         "fifo"])
 def test_evil_archive_is_refused(tool, server, tmp_path, capsys, member):
-    """One unsafe member is named, and nothing of the archive is unpacked or kept."""
+    """One unsafe member is reported, and nothing of the archive is unpacked or kept."""
     server.data = make_archive(extra=[member])
     folder = tmp_path / "in"
     assert run(tool, server, folder) == 1
@@ -257,7 +248,7 @@ def test_evil_archive_is_refused(tool, server, tmp_path, capsys, member):
     lambda data: b"no archive at all", lambda data: b"", lambda data: gzip.compress(b"x" * 999),
 ], ids=["cut", "changed", "text", "empty", "no_tar"])
 def test_corrupt_archive_is_removed(tool, server, tmp_path, capsys, damage):
-    """A corrupt archive is named and removed, and leaves nothing behind."""
+    """A corrupt archive is reported and removed, and leaves nothing behind."""
     server.data = damage(server.data)
     assert run(tool, server, tmp_path) == 1
     error = capsys.readouterr().err.splitlines()[-1]
@@ -269,11 +260,11 @@ def test_archive_of_something_else_is_refused(tool, server, tmp_path, capsys):
     """The archive must hold the folder of its name."""
     server.data = make_archive({"maps/train/1.jpg": b"x"})
     assert run(tool, server, tmp_path) == 1
-    assert "holds no folder facades" in capsys.readouterr().err
+    assert "contains no folder facades" in capsys.readouterr().err
 
 
-def test_not_found_is_told_once(tool, server, tmp_path, capsys):
-    """404: one line with the address, and no second try."""
+def test_not_found_is_reported_once(tool, server, tmp_path, capsys):
+    """404: one line with the address, and no second attempt."""
     assert tool.main(["maps", "--output_dir", str(tmp_path), "--url", server.url]) == 1
     assert capsys.readouterr().err == (
         f"download-dataset.py: error: {server.url}maps.tar.gz: HTTP 404 Not Found\n")
@@ -290,7 +281,7 @@ def test_connection_refused(tool, server, tmp_path, capsys):
 
 
 def test_existing_folder_stays_without_network(tool, server, tmp_path, capsys):
-    """A folder that exists is told, exit 0, no request; --force replaces it."""
+    """A folder that exists: a line, exit code 0, no request; --force replaces it."""
     (tmp_path / "facades").mkdir()
     (tmp_path / "facades" / "mine.txt").write_text("mine")
     assert run(tool, server, tmp_path) == 0
@@ -308,16 +299,16 @@ def test_failing_force_keeps_the_folder(tool, server, tmp_path):
     assert read_tree(tmp_path) == {"facades/mine.txt": b"mine"}
 
 
-def test_whole_archive_is_unpacked_without_network(tool, server, tmp_path):
-    """An archive that is there already, of an interrupted run, is used."""
+def test_a_complete_archive_is_unpacked_without_network(tool, server, tmp_path):
+    """An archive that an interrupted run left is used."""
     (tmp_path / "facades.tar.gz").write_bytes(server.data)
     assert run(tool, server, tmp_path) == 0
     assert server.requests == [] and os.listdir(tmp_path) == ["facades"]
 
 
 def test_two_at_once(tool, server, tmp_path, capsys):
-    """The second of two says that the first is at work, and touches nothing."""
-    with tool.hold_lock(tmp_path / ".facades.lock"):
+    """The second of two reports that the first is running, and touches nothing."""
+    with lock_file(tmp_path / ".facades.lock", "download"):
         assert run(tool, server, tmp_path) == 1
     assert "another download holds" in capsys.readouterr().err
     assert server.requests == [] and os.listdir(tmp_path) == []
@@ -325,11 +316,12 @@ def test_two_at_once(tool, server, tmp_path, capsys):
 
 
 def test_interrupt_keeps_the_partial_file(tool, server, tmp_path, monkeypatch):
-    """Ctrl-C while bytes come: exit 130, they stay, the lock goes, the next run goes on."""
+    """Ctrl-C during a download: exit code 130, the bytes stay, the lock is removed, the next run
+    continues."""
     server.breaks = [100_000]
 
     def interrupt(seconds):
-        """Is pressed in the pause before the second try."""
+        """Ctrl-C in the pause before the second attempt."""
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
@@ -368,7 +360,7 @@ def test_find_validator(tool, headers, expected):
     assert tool.find_validator(headers) == expected
 
 
-# Interrupted, twice at once
+# ---- interrupted, twice at once
 
 
 def write_tree(folder, files):
@@ -397,7 +389,8 @@ PARTIAL = {"facades.tar.gz.part": b"any", "facades.tar.gz.part.json": b"{}"}
 ], ids=["in_part", "archive", "unpacking", "unpacked", "in_place", "lock", "replacing", "replaced",
         "clearing_up"])
 def test_what_a_killed_run_left(tool, server, tmp_path, left, flags, expected, num_requests):
-    """From each state that a kill leaves on the disk: whole in the end, with nothing beside it."""
+    """From each state that a kill leaves on the disk: complete in the end, and nothing beside it.
+    """
     write_tree(tmp_path, left)
     assert run(tool, server, tmp_path, *flags) == 0
     assert read_tree(tmp_path) == expected
@@ -418,23 +411,22 @@ def test_failing_replacement_keeps_the_old_folder_and_the_archive(tool, server, 
     with monkeypatch.context() as patch:
         patch.setattr(os, "rename", failing)
         assert run(tool, server, tmp_path, "--force") == 1
-    assert "No space left on device: look at the disk" in capsys.readouterr().err.splitlines()[-1]
+    assert "No space left on device: check the disk" in capsys.readouterr().err.splitlines()[-1]
     assert read_tree(tmp_path) == {**OLD, "facades.tar.gz": server.data}
     assert run(tool, server, tmp_path, "--force") == 0
     assert read_tree(tmp_path) == FILES and len(server.requests) == 1
 
 
 @pytest.mark.parametrize("limit", [100_000, len(make_archive()) + 4000])
-def test_a_full_disk_is_one_line_and_the_same_command_goes_on(tool, server, tmp_path, limit):
-    """While bytes come, and while a file of the archive is written: one line, exit code 1."""
+def test_a_full_disk_is_one_line_and_the_same_command_continues(tool, server, tmp_path, limit):
+    """During the download, and while a file of the archive is written: one line, exit code 1."""
     files = {**FILES, "facades/zeros": bytes(limit + 1)}  # larger than the archive
     server.data = make_archive(files)
     arguments = ["facades", "--output_dir", tmp_path, "--url", server.url]
     _, errors = killing.run("download-dataset.py", *arguments, codes=(1,),
                             preexec_fn=killing.limit_files(limit))
-    error = errors.splitlines()[-1]  # before it the progress bar
-    assert error.startswith(f"download-dataset.py: error: --output_dir {tmp_path}: ")
-    assert error.endswith("the same command goes on") and errors.count("error") == 1
+    assert errors.startswith(f"download-dataset.py: error: --output_dir {tmp_path}: ")
+    assert errors.endswith("then run the same command again\n") and errors.count("\n") == 1
     left = set(os.listdir(tmp_path))
     assert left == ({"facades.tar.gz"} if limit > 100_000 else
                     {"facades.tar.gz.part", "facades.tar.gz.part.json"})
@@ -443,15 +435,12 @@ def test_a_full_disk_is_one_line_and_the_same_command_goes_on(tool, server, tmp_
 
 
 def test_sigterm_is_143_and_a_strange_folder_prints(tool, server, tmp_path, monkeypatch, capsys):
-    """SIGTERM keeps what has come; names that no terminal can show are escaped."""
+    """SIGTERM keeps what has been downloaded; names that no terminal can show are escaped."""
     folder = tmp_path / os.fsdecode(b"line\nbreak \xff")
-    server.breaks, previous = [100_000], signal.signal(signal.SIGTERM, tool.stop)
-    try:
-        with monkeypatch.context() as patch:
-            patch.setattr(tool.time, "sleep", lambda _: os.kill(os.getpid(), signal.SIGTERM))
-            assert run(tool, server, folder) == 143
-    finally:
-        signal.signal(signal.SIGTERM, previous)
+    server.breaks = [100_000]
+    with monkeypatch.context() as patch:
+        patch.setattr(tool.time, "sleep", lambda _: os.kill(os.getpid(), signal.SIGTERM))
+        assert run(tool, server, folder) == 143
     assert (folder / "facades.tar.gz.part").stat().st_size == 100_000
     assert run(tool, server, folder) == 0
     assert r"line\nbreak \udcff/facades is ready" in capsys.readouterr().out
@@ -460,7 +449,7 @@ def test_sigterm_is_143_and_a_strange_folder_prints(tool, server, tmp_path, monk
 @pytest.mark.slow
 @pytest.mark.parametrize("flags", [[], ["--force"]])
 def test_killed_at_every_step_it_ends_as_a_clean_run(server, tmp_path, flags):
-    """Killed at its 1st, 2nd, ... change of the disk; the folder is whole or not there."""
+    """Killed at its 1st, 2nd, ... change of the disk; the folder is complete or missing."""
     folder = tmp_path / "d"
     command = ["download-dataset.py", "facades", "--output_dir", folder, "--url", server.url]
     before = OLD if flags else {"other": b""}
@@ -481,7 +470,7 @@ def many_files():
 
 @pytest.mark.slow
 def test_killed_at_random_it_ends_as_a_clean_run(server, tmp_path):
-    """Killed while bytes come and while they are unpacked."""
+    """Killed during the download and while it is unpacked."""
     server.data, server.pause = many_files(), 0.01
     killing.kill_at_random(["download-dataset.py", "facades", "--output_dir", tmp_path / "d",
                             "--url", server.url], (tmp_path / "d").mkdir, tmp_path / "d", seed=7)
@@ -489,7 +478,7 @@ def test_killed_at_random_it_ends_as_a_clean_run(server, tmp_path):
 
 @pytest.mark.slow
 def test_two_at_once_end_as_one(server, tmp_path):
-    """The second of two goes away, waits for nothing and harms nothing."""
+    """The second of two ends at once and harms nothing."""
     server.data, server.pause = many_files(), 0.01
     killing.run_two_at_once(["download-dataset.py", "facades", "--output_dir", tmp_path / "d",
                              "--url", server.url], (tmp_path / "d").mkdir, tmp_path / "d", seed=8,

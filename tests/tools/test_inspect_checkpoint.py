@@ -1,41 +1,28 @@
-"""tools/inspect-checkpoint.py: what it says of every kind of model."""
+"""tools/inspect-checkpoint.py: what it prints about every kind of model."""
 
-import importlib.util
+import importlib
 import json
-from pathlib import Path
+import shutil
 
+import models
 import numpy as np
 import pytest
-from PIL import Image
+from helpers import SHARED
 
-import pix2pix
+from tools.lib.checkpoints import encode_pict
 
-ROOT = Path(pix2pix.__file__).resolve().parent
-SHARED = ROOT.parent / "shared" / "compat"
-spec = importlib.util.spec_from_file_location("inspect_tool", ROOT / "tools/inspect-checkpoint.py")
-inspect_tool = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(inspect_tool)
+COMPAT = SHARED / "compat"
+inspect_tool = importlib.import_module("tools.inspect-checkpoint")
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
-    """A folder with run/, of two steps, and export/ in the formats that hold variables."""
-    root = tmp_path_factory.mktemp("inspect")
-    (root / "pairs").mkdir()
-    pixels = np.random.default_rng(1).integers(0, 256, (32, 64, 3), np.uint8)
-    Image.fromarray(pixels).save(root / "pairs/1.png")
-    assert pix2pix.main(["--mode", "train", "--input_dir", str(root / "pairs"), "--output_dir",
-                         str(root / "run"), "--crop_size", "32", "--ngf", "2", "--ndf", "3",
-                         "--max_steps", "2", "--save_freq", "1", "--seed", "2", "--patch_size",
-                         "16", "--padding", "reflect", "--ema_generator", "0.9"]) == 0
-    assert pix2pix.main(["--mode", "export", "--checkpoint", str(root / "run"), "--output_dir",
-                         str(root / "export"), "--export_format", "saved_model",
-                         "affinelayer"]) == 0
-    return root
+    """A folder with run/, of two steps, and export/."""
+    return models.small_model(tmp_path_factory)
 
 
 def describe(capsys, *arguments):
-    """What the tool prints, as {key: value} and the lines of variables."""
+    """What the tool prints: key -> value, and the lines of variables."""
     capsys.readouterr()
     assert inspect_tool.main([str(argument) for argument in arguments]) == 0
     lines = capsys.readouterr().out.splitlines()
@@ -52,8 +39,12 @@ def count_unet32(ngf):
     return sum(16 * one * other + other for one, other in pairs) + 2 * norms
 
 
-def test_a_training_folder(model, capsys):
-    shown, variables = describe(capsys, model / "run", "--variables")
+def test_a_training_folder(model, tmp_path, capsys):
+    run_dir = shutil.copytree(model / "run", tmp_path / "run")
+    stored = json.loads((run_dir / "options.json").read_text())
+    # what variables do not show
+    (run_dir / "options.json").write_text(json.dumps({**stored, "padding": "reflect"}))
+    shown, variables = describe(capsys, run_dir, "--variables")
     assert shown["file"].endswith("run/model-2") and shown["steps"] == "2"
     assert (shown["ngf"], shown["ndf"], shown["patch_size"]) == ("2", "3", "16")
     assert (shown["padding"], shown["ema_generator"]) == ("reflect", "0.9")
@@ -63,7 +54,7 @@ def test_a_training_folder(model, capsys):
     assert len(variables) == int(shown["variables"])
     assert "generator/encoder_1/conv2d/kernel 4x4x3x2" in variables
     assert "global_step scalar" in variables
-    size = sum(path.stat().st_size for path in (model / "run").glob("model-2.*"))
+    size = sum(path.stat().st_size for path in run_dir.glob("model-2.*"))
     assert int(shown["bytes"]) == size
 
 
@@ -73,7 +64,7 @@ def test_a_prefix_names_an_earlier_checkpoint(model, capsys):
 
 
 @pytest.mark.parametrize("name", ["export", "export/saved_model.pb", "export/export.index"])
-def test_exports_tell_by_their_variables(model, capsys, name):
+def test_exports_are_described_by_their_variables(model, capsys, name):
     shown, _ = describe(capsys, model / name)
     assert (shown["generator"], shown["crop_size"], shown["ngf"]) == ("unet", "32", "2")
     assert int(shown["generator_weights"]) == count_unet32(2)
@@ -83,19 +74,19 @@ def test_exports_tell_by_their_variables(model, capsys, name):
 def test_a_pict_file(tmp_path, capsys):
     arrays = {"generator/encoder_1/conv2d/kernel": np.ones([4, 4, 3, 5], np.float32),
               "generator/decoder_1/conv2d_transpose/kernel": np.ones([4, 4, 3, 10], np.float32)}
-    (tmp_path / "x.pict").write_bytes(pix2pix.encode_pict(arrays))
+    (tmp_path / "x.pict").write_bytes(encode_pict(arrays))
     shown, _ = describe(capsys, tmp_path / "x.pict")
     assert (shown["ngf"], shown["generator_weights"]) == ("5", str(4 * 4 * 3 * 15))
 
 
-@pytest.mark.skipif(not SHARED.exists(), reason="needs ../shared")
+@pytest.mark.skipif(not COMPAT.exists(), reason="needs ../shared")
 def test_affinelayers_files(capsys):
-    shown, _ = describe(capsys, SHARED / "lab/checkpoint")
+    shown, _ = describe(capsys, COMPAT / "lab/checkpoint")
     assert (shown["lab_colorization"], shown["bottleneck_norm"]) == ("True", "True")
     assert shown["steps"] == "100" and shown["ngf"] == "4"
-    shown, variables = describe(capsys, SHARED / "pict/doodle2face_ngf16.pict", "--variables")
+    shown, variables = describe(capsys, COMPAT / "pict/doodle2face_ngf16.pict", "--variables")
     assert shown["ngf"] == "16"
-    inferred = (SHARED / "pict/tensors.txt").read_text().splitlines()
+    inferred = (COMPAT / "pict/tensors.txt").read_text().splitlines()
     assert len(variables) == len(inferred) == 88
     for line, expected in zip(variables, inferred):
         name, shape = expected.split(" ", 1)
@@ -104,7 +95,8 @@ def test_affinelayers_files(capsys):
 
 def test_mistakes_are_one_line(tmp_path, capsys):
     (tmp_path / "x.txt").write_text("")
-    for path, part in (("gone", "does not exist"), ("x.txt", "is no checkpoint"), ("", "holds no")):
+    for path, part in (("gone", "does not exist"), ("x.txt", "is not a checkpoint"),
+                       ("", "contains no checkpoint")):
         assert inspect_tool.main([str(tmp_path / path)]) == 2
         error = capsys.readouterr().err
         assert error.count("\n") == 1 and part in error

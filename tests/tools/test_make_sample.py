@@ -1,53 +1,37 @@
-"""make-sample.py: the same bytes whatever the machine does, and labels that fit the photos."""
+"""make-sample.py: the same bytes for the same seed, and labels that fit the photos."""
 
-import importlib.util
+import importlib
 import os
 import signal
-import subprocess
-import sys
-from pathlib import Path
 
+import killing
 import numpy as np
 import pytest
 from PIL import Image
 
-import killing
-
-TOOL = Path(__file__).resolve().parents[2] / "tools" / "make-sample.py"
+tool = importlib.import_module("tools.make-sample")
 PALETTE = {  # jet of 16 steps, as counted in the JPEGs of the facades dataset
     (0, 0, 222), (0, 48, 255), (0, 128, 255), (0, 207, 255), (32, 255, 223), (111, 255, 143),
     (192, 255, 63), (255, 239, 0), (255, 159, 0), (255, 80, 0), (255, 0, 0), (175, 0, 0)}
 BACKGROUND, FACADE, WINDOW = (0, 0, 222), (0, 48, 255), (0, 128, 255)
 
 
-def load_tool():
-    """The tool as a module."""
-    spec = importlib.util.spec_from_file_location("make_sample", TOOL)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.fixture(scope="module")
-def tool():
-    return load_tool()
-
-
-@pytest.fixture(scope="module")
-def pairs(tool):
+def pairs():
     """Photos and label maps of 24 images: two arrays [24, 96, 96, 3]."""
     drawn = np.stack([tool.draw_pair(3, "train", index, 96) for index in range(1, 25)])
     return drawn[:, :, :96], drawn[:, :, 96:]
 
 
-def draw(tool, folder, *flags):
-    """Files that the tool draws in this process: {name: bytes}."""
-    assert tool.main(["--output_dir", str(folder), "--workers", "1", "--size", "40", *flags]) == 0
+def draw(folder, *flags, workers=1):
+    """Name -> bytes of the files that the tool draws."""
+    assert tool.main(["--output_dir", str(folder), "--workers", str(workers), "--size", "40",
+                      *flags]) == 0
     return read_folder(folder)
 
 
 def read_folder(folder):
-    """Files below a folder: {name: bytes}."""
+    """Name -> bytes of the files below a folder."""
     return {path.relative_to(folder).as_posix(): path.read_bytes()
             for path in sorted(folder.rglob("*")) if path.is_file()}
 
@@ -57,37 +41,33 @@ def pixels_of(labels, colour):
     return (labels == np.uint8(colour)).all(-1)
 
 
-def test_bytes_depend_on_the_seed_alone(tool, tmp_path):
+def test_bytes_depend_on_the_seed_alone(tmp_path):
     flags = ["--num_train", "3", "--num_val", "2"]
-    first = draw(tool, tmp_path / "a", *flags, "--seed", "5")
+    first = draw(tmp_path / "a", *flags, "--seed", "5")
     assert list(first) == ["train/0001.png", "train/0002.png", "train/0003.png",
                            "val/0001.png", "val/0002.png"]
     assert len(set(first.values())) == 5
-    assert draw(tool, tmp_path / "b", *flags, "--seed", "5") == first
-    other = draw(tool, tmp_path / "c", *flags, "--seed", "6")
+    assert draw(tmp_path / "b", *flags, "--seed", "5") == first
+    other = draw(tmp_path / "c", *flags, "--seed", "6")
     assert not set(other.values()) & set(first.values())
 
 
-def test_a_smaller_number_gives_the_first_images(tool, tmp_path):
-    more = draw(tool, tmp_path / "more", "--num_train", "4", "--num_val", "3")
-    fewer = draw(tool, tmp_path / "fewer", "--num_train", "2", "--num_val", "1")
+def test_a_smaller_number_gives_the_first_images(tmp_path):
+    more = draw(tmp_path / "more", "--num_train", "4", "--num_val", "3")
+    fewer = draw(tmp_path / "fewer", "--num_train", "2", "--num_val", "1")
     assert len(fewer) == 3 and fewer.items() <= more.items()
 
 
-def test_workers_change_no_byte(tool, tmp_path):
+def test_workers_change_no_byte(tmp_path, capsys):
     flags = ["--num_train", "15", "--num_val", "2"]
-    alone = draw(tool, tmp_path / "one", *flags)
-    done = subprocess.run(
-        [sys.executable, str(TOOL), "--output_dir", str(tmp_path / "two"), "--workers", "2",
-         "--size", "40", *flags], capture_output=True, text=True, timeout=60)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout == "wrote 17, skipped 0\n"
-    assert read_folder(tmp_path / "two") == alone
+    alone = draw(tmp_path / "one", *flags)
+    assert draw(tmp_path / "two", *flags, workers=2) == alone
+    assert capsys.readouterr() == (2 * "wrote 17, skipped 0\n", "")
 
 
 @pytest.mark.parametrize("size", [32, 64, 77, 256])
-def test_a_file_is_a_pair_in_rgb(tool, tmp_path, size):
-    draw(tool, tmp_path, "--num_train", "1", "--num_val", "0", "--size", str(size))
+def test_a_file_is_a_pair_in_rgb(tmp_path, size):
+    draw(tmp_path, "--num_train", "1", "--num_val", "0", "--size", str(size))
     with Image.open(tmp_path / "train" / "0001.png") as image:
         assert image.format == "PNG" and image.mode == "RGB"
         assert image.size == (2 * size, size)
@@ -133,24 +113,25 @@ def test_the_sky_is_blue_and_the_street_grey(pairs):
         assert np.ptp(street) < 12 and street.mean() < 100
 
 
-def test_what_exists_is_skipped_unless_forced(tool, tmp_path, capsys):
+def test_what_exists_is_skipped_unless_forced(tmp_path, capsys):
     flags = ["--num_train", "2", "--num_val", "1"]
-    drawn = draw(tool, tmp_path, *flags)
+    drawn = draw(tmp_path, *flags)
     assert capsys.readouterr().out == "wrote 3, skipped 0\n"
     (tmp_path / "train" / "0002.png").write_bytes(b"mine")
     (tmp_path / "val" / "0001.png").unlink()
-    assert draw(tool, tmp_path, *flags) == {**drawn, "train/0002.png": b"mine"}
+    assert draw(tmp_path, *flags) == {**drawn, "train/0002.png": b"mine"}
     assert capsys.readouterr().out == "wrote 1, skipped 2\n"
-    assert draw(tool, tmp_path, *flags, "--force") == drawn
+    assert draw(tmp_path, *flags, "--force") == drawn
     assert capsys.readouterr().out == "wrote 3, skipped 0\n"
 
 
 @pytest.mark.parametrize("flags, named", [
-    (["--size", "31"], "--size 31"), (["--size", "1025"], "--size 1025"),
-    (["--num_train", "-1"], "--num_train -1"), (["--num_val", "-2"], "--num_val -2"),
-    (["--seed", "-3"], "--seed -3"), (["--workers", "0"], "--workers 0"),
+    (["--size", "31"], "--size: 31: give a whole number of at least 32 and at most 1024"),
+    (["--size", "1025"], "--size: 1025"), (["--num_train", "-1"], "--num_train: -1"),
+    (["--num_val", "-2"], "--num_val: -2"), (["--seed", "-3"], "--seed: -3"),
+    (["--workers", "0"], "--workers: 0: give a whole number of at least 1"),
     (["--size", "big"], "--size"), (["--sizes", "64"], "--sizes"), (["more"], "more")])
-def test_a_wrong_flag_is_one_line_and_makes_nothing(tool, tmp_path, capsys, flags, named):
+def test_a_wrong_flag_is_one_line_and_creates_nothing(tmp_path, capsys, flags, named):
     assert tool.main(["--output_dir", str(tmp_path / "out"), *flags]) == 2
     captured = capsys.readouterr()
     assert captured.err.startswith("make-sample.py: error: ") and captured.err.count("\n") == 1
@@ -159,7 +140,7 @@ def test_a_wrong_flag_is_one_line_and_makes_nothing(tool, tmp_path, capsys, flag
 
 
 @pytest.mark.parametrize("in_the_way", ["out", "out/val"])
-def test_a_file_in_the_way_is_named(tool, tmp_path, capsys, in_the_way):
+def test_a_file_in_the_way_is_reported(tmp_path, capsys, in_the_way):
     path = tmp_path / in_the_way
     path.parent.mkdir(exist_ok=True)
     path.write_bytes(b"mine")
@@ -169,19 +150,29 @@ def test_a_file_in_the_way_is_named(tool, tmp_path, capsys, in_the_way):
     assert read_folder(tmp_path) == {in_the_way: b"mine"}
 
 
-def test_defaults(tool):
+def test_a_folder_in_place_of_an_image_is_one_line(tmp_path, capsys):
+    (tmp_path / "train" / "0002.png").mkdir(parents=True)
+    flags = ["--output_dir", str(tmp_path), "--size", "40", "--num_train", "2", "--num_val", "0"]
+    assert tool.main(flags) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("make-sample.py: error: ") and error.count("\n") == 1
+    assert f"{tmp_path / 'train' / '0002.png'} cannot be written" in error
+    assert list(read_folder(tmp_path)) == ["train/0001.png"]
+
+
+def test_defaults():
     options = tool.parse_args([])
     assert (options.output_dir, options.num_train, options.num_val) == ("sample", 120, 12)
     assert (options.size, options.seed, options.force) == (256, 0, False)
 
 
-def test_ctrl_c_is_130_and_leaves_no_part(tool, tmp_path, monkeypatch, capsys):
+def test_ctrl_c_is_130_and_leaves_nothing_half_written(tmp_path, monkeypatch, capsys):
     write_pair = tool.write_pair
 
-    def interrupted(path, seed, split, index, size):
-        if index == 2:
+    def interrupted(task):
+        if task[3] == 2:
             raise KeyboardInterrupt
-        write_pair(path, seed, split, index, size)
+        write_pair(task)
 
     monkeypatch.setattr(tool, "write_pair", interrupted)
     assert tool.main(["--output_dir", str(tmp_path), "--size", "40", "--workers", "1"]) == 130
@@ -189,19 +180,15 @@ def test_ctrl_c_is_130_and_leaves_no_part(tool, tmp_path, monkeypatch, capsys):
     assert "interrupted" in capsys.readouterr().err
 
 
-# Interrupted, twice at once
+# ---- interrupted, twice at once
 
 
-def test_sigterm_is_143(tool, tmp_path, monkeypatch):
-    monkeypatch.setattr(tool, "write_pair", lambda *task: os.kill(os.getpid(), signal.SIGTERM))
-    previous = signal.signal(signal.SIGTERM, tool.stop)
-    try:
-        assert tool.main(["--output_dir", str(tmp_path), "--workers", "1"]) == 143
-    finally:
-        signal.signal(signal.SIGTERM, previous)
+def test_sigterm_is_143(tmp_path, monkeypatch):
+    monkeypatch.setattr(tool, "write_pair", lambda task: os.kill(os.getpid(), signal.SIGTERM))
+    assert tool.main(["--output_dir", str(tmp_path), "--workers", "1"]) == 143
 
 
-def test_what_a_killed_run_left_goes_unless_another_is_at_work(tool, tmp_path):
+def test_leftovers_of_a_killed_run_are_removed_unless_another_is_running(tmp_path):
     fcntl = importlib.import_module("fcntl")
     (tmp_path / "val").mkdir()
     leftover, own = tmp_path / "val" / ".0001.png.12.tmp", tmp_path / "val" / ".mine.tmp"
@@ -210,24 +197,22 @@ def test_what_a_killed_run_left_goes_unless_another_is_at_work(tool, tmp_path):
     other = os.open(tmp_path, os.O_RDONLY)
     fcntl.flock(other, fcntl.LOCK_SH)
     flags = ["--num_train", "1", "--num_val", "1"]
-    assert "val/.0001.png.12.tmp" in draw(tool, tmp_path, *flags)
+    assert "val/.0001.png.12.tmp" in draw(tmp_path, *flags)
     os.close(other)
-    assert set(draw(tool, tmp_path, *flags)) == {"train/0001.png", "val/0001.png", "val/.mine.tmp"}
+    assert set(draw(tmp_path, *flags)) == {"train/0001.png", "val/0001.png", "val/.mine.tmp"}
 
 
-def test_a_full_disk_is_one_line_and_the_same_command_goes_on(tool, tmp_path):
+def test_a_full_disk_is_one_line_and_the_same_command_continues(tmp_path):
     flags = ["--output_dir", tmp_path / "full", "--size", 40, "--num_train", 3, "--num_val", 0,
              "--workers", 1]
-    clean = draw(tool, tmp_path / "clean", "--num_train", "3", "--num_val", "0")
+    clean = draw(tmp_path / "clean", "--num_train", "3", "--num_val", "0")
     sizes = [len(data) for data in clean.values()]
     _, errors = killing.run("make-sample.py", *flags, codes=(1,),
                             preexec_fn=killing.limit_files(max(sizes) - 1))
-    error = errors.splitlines()[-1]  # before it the progress bar
-    assert error.startswith("make-sample.py: error: ") and "the same command" in error
-    full = f"{sizes.index(max(sizes)) + 1:04d}.png"
-    assert full in error and errors.count("error") == 1
+    assert errors.startswith("make-sample.py: error: ") and errors.count("\n") == 1
+    assert f"{sizes.index(max(sizes)) + 1:04d}.png" in errors and "the same command" in errors
     assert not list(tmp_path.glob("full/train/.*"))
-    assert draw(tool, tmp_path / "full", "--num_train", "3", "--num_val", "0") == clean
+    assert draw(tmp_path / "full", "--num_train", "3", "--num_val", "0") == clean
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""process.py: arithmetic on small images, and what happens to folders with bad files in them."""
+"""process.py: arithmetic on small images, and folders with unreadable files in them."""
 
 import importlib
 import io
@@ -8,18 +8,14 @@ import struct
 import subprocess
 import sys
 import time
-import zlib
-from pathlib import Path
 
+import killing
 import numpy as np
 import pytest
+from helpers import ROOT
 from PIL import Image
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "tools"))
-
-import killing  # noqa: E402
-import process  # noqa: E402
+from tools import process
 
 
 def noise(seed, height, width):
@@ -34,7 +30,7 @@ def load(path):
 
 
 def write(path, image):
-    """Writes pixels without loss; the folder is made. Returns the path."""
+    """Writes pixels as a PNG file, and makes the folder. Returns the path."""
     path.parent.mkdir(exist_ok=True)
     Image.fromarray(image).save(path, "PNG")
     return path
@@ -52,7 +48,7 @@ def contents(folder):
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
-# Arrays
+# ---- arrays
 
 
 def test_crop_takes_the_centre():
@@ -82,8 +78,9 @@ def test_shrinking_by_a_whole_factor_is_the_mean_of_blocks(factor):
 def test_shrinking_weighs_by_covered_area(side, size):
     image = noise(side, side, side)
     # the same as repeating every pixel size times, then the mean of blocks of side, on each axis
-    rows = np.repeat(image.astype(float), size, axis=0).reshape(size, side, side, 3).mean(axis=1)
-    expected = np.repeat(rows, size, axis=1).reshape(size, size, side, 3).mean(axis=2)
+    share, fine = np.zeros([size, side]), np.arange(size * side)
+    np.add.at(share, (fine // side, fine // size), 1 / side)
+    expected = np.einsum("yi,xj,ijc->yxc", share, share, image, optimize=True)
     result = process.scale_square(image, size)
     assert np.abs(result - expected).max() <= 0.5 + 1e-4
     assert np.abs(result - expected).max() > 0.4  # the bound is one that the rounding needs
@@ -143,62 +140,7 @@ def test_edges_are_thin_lines_on_white_where_the_step_is():
     assert (process.find_edges(image[:, :30] * 0, sigma=2.0, min_length=1) == 255).all()
 
 
-# Reading
-
-
-def save(tmp_path, image, name="a.png", **arguments):
-    """Saves a Pillow image, returns what read_image makes of it."""
-    image.save(tmp_path / name, **arguments)
-    return process.read_image(tmp_path / name)
-
-
-def test_transparent_parts_become_white(tmp_path):
-    pixels = np.array([[[10, 20, 30, 0], [10, 20, 30, 255], [0, 100, 200, 51]]], np.uint8)
-    expected = [[[255, 255, 255], [10, 20, 30], [204, 224, 244]]]  # 51 / 255 = 0.2
-    assert save(tmp_path, Image.fromarray(pixels)).tolist() == expected
-    palette = Image.fromarray(np.array([[0, 1]], np.uint8), "L").convert("P")
-    palette.putpalette([9, 8, 7, 200, 100, 50])
-    assert save(tmp_path, palette).tolist() == [[[9, 8, 7], [200, 100, 50]]]
-    assert save(tmp_path, palette, transparency=0).tolist() == [[[255] * 3, [200, 100, 50]]]
-
-
-def test_other_modes(tmp_path):
-    values = np.array([[0, 128, 129, 65535, 25700]], np.uint16)
-    assert save(tmp_path, Image.fromarray(values))[0, :, 0].tolist() == [0, 0, 1, 255, 100]
-    assert save(tmp_path, Image.new("L", (2, 1), 77)).tolist() == [[[77] * 3] * 2]
-    assert save(tmp_path, Image.new("1", (1, 1), 1)).tolist() == [[[255] * 3]]
-    cmyk = save(tmp_path, Image.new("CMYK", (8, 16), (0, 255, 255, 0)), "a.jpg", quality=100)
-    assert cmyk.shape == (16, 8, 3)
-    assert np.abs(cmyk - np.array([255, 0, 0])).max() <= 3
-
-
-def test_exif_orientation_is_applied(tmp_path):
-    image = noise(9, 3, 5)
-    exif = Image.Exif()
-    exif[0x0112] = 6  # to be turned clockwise
-    upright = save(tmp_path, Image.fromarray(image), exif=exif)
-    assert np.array_equal(upright, np.rot90(image, -1))
-
-
-def bomb_png(side=20_000):
-    """A PNG file that says it is very large and is not."""
-    def chunk(name, data):
-        """One chunk of a PNG file."""
-        check = struct.pack(">I", zlib.crc32(name + data))
-        return struct.pack(">I", len(data)) + name + data + check
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">2I5B", side, side, 8, 2, 0, 0, 0)) \
-        + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
-
-
-@pytest.mark.parametrize("data", [b"", b"text", b"GIF89a", b"\xff\xd8\xff\xe0", bomb_png(),
-                                  bomb_png(10_000), bomb_png(3), b"\x89PNG\r\n\x1a\n" + b"x" * 50])
-def test_broken_files_are_named(tmp_path, data):
-    (tmp_path / "a.png").write_bytes(data)
-    with pytest.raises(process.ImageError, match=r"a\.png cannot be read \(.+\): repair it"):
-        process.read_image(tmp_path / "a.png")
-
-
-# Writing
+# ---- writing
 
 
 def photo(height, width):
@@ -242,7 +184,7 @@ def test_results_appear_whole_without_waiting_for_the_disk(tmp_path, monkeypatch
     assert not contents(tmp_path / "none")
 
 
-# Folders
+# ---- folders
 
 
 def test_results_do_not_depend_on_the_workers(tmp_path, capsys):
@@ -274,7 +216,7 @@ def test_existing_results_are_skipped_unless_forced(tmp_path, capsys):
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_bad_files_are_named_and_the_rest_goes_on(tmp_path, capsys, workers):
+def test_unreadable_files_are_reported_and_the_others_done(tmp_path, capsys, workers):
     write(tmp_path / "in" / "a.png", noise(1, 5, 7))
     write(tmp_path / "in" / "z", noise(2, 5, 7))  # by content
     (tmp_path / "in" / "b.JPeG").write_bytes(b"no image")
@@ -290,7 +232,7 @@ def test_bad_files_are_named_and_the_rest_goes_on(tmp_path, capsys, workers):
     assert set(contents(tmp_path / "out")) == {"a.png", "z.png"}
 
 
-def test_combine_matches_stems_and_names_the_rest(tmp_path, capsys):
+def test_combine_matches_stems_and_reports_the_rest(tmp_path, capsys):
     a = {stem: noise(seed, 6, 9) for seed, stem in enumerate(["1", "2", "3", "4"])}
     for stem, image in a.items():
         write(tmp_path / "in" / f"{stem}.JPG", image)
@@ -319,10 +261,10 @@ def test_combine_matches_stems_and_names_the_rest(tmp_path, capsys):
     (["--operation", "combine"], "--b_dir is missing"),
     (["--operation", "combine", "--b_dir", "nowhere"], "--b_dir nowhere is not a folder"),
     (["--input_dir", "nowhere"], "--input_dir nowhere is not a folder"),
-    (["--input_dir", "empty"], "--input_dir empty holds no JPEG or PNG"),
+    (["--input_dir", "empty"], "--input_dir empty contains no JPEG or PNG"),
     (["--input_dir", "twice"], "has both a.jpg and a.png"),
     (["--output_dir", "in/../in"], "is --input_dir too"),
-    (["--output_dir", "in/a.png"], "--output_dir in/a.png cannot be made"),
+    (["--output_dir", "in/a.png"], "--output_dir in/a.png cannot be created"),
 ])
 def test_user_errors_are_one_line(tmp_path, monkeypatch, capsys, flags, words):
     monkeypatch.chdir(tmp_path)
@@ -369,11 +311,11 @@ def test_edges_from_the_command_line_warn_of_nothing(tmp_path):
     assert mode == "L" and np.array_equal(edges, process.find_edges(image, 2.0, 5))
 
 
-# Interrupted, twice at once, strange files
+# ---- interrupted, twice at once, strange files
 
 
 def flags_of(tmp_path, *more):
-    """Arguments of a resize of tmp_path/in to tmp_path/out in two processes."""
+    """The command that resizes tmp_path/in to tmp_path/out in two processes."""
     return ["process.py", "--input_dir", tmp_path / "in", "--output_dir", tmp_path / "out",
             "--operation", "resize", "--workers", 2, *more]
 
@@ -396,7 +338,7 @@ def test_signals_end_it_quietly_with_its_workers(tmp_path, workers, number, code
     assert 0 < len(list(tmp_path.glob("out/*.png"))) < 150
 
 
-def test_what_a_killed_run_left_goes_unless_another_is_at_work(tmp_path):
+def test_leftovers_of_a_killed_run_are_removed_unless_another_is_running(tmp_path):
     fcntl = importlib.import_module("fcntl")
     write(tmp_path / "in" / "a.png", noise(1, 5, 7))
     leftover = write(tmp_path / "out" / ".a\n.png.12.tmp", noise(2, 3, 3))
@@ -411,13 +353,15 @@ def test_what_a_killed_run_left_goes_unless_another_is_at_work(tmp_path):
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_a_full_disk_is_one_line_and_the_same_command_goes_on(tmp_path, workers):
+def test_a_full_disk_is_one_line_and_the_same_command_continues(tmp_path, workers):
     for seed in range(30):
         write(tmp_path / "in" / f"{seed}.png", noise(seed, 9 + 30 * (seed >= 11), 40))
     flags = flags_of(tmp_path, "--pad", "--size", 40, "--workers", workers)
     _, errors = killing.run(*flags, codes=(1,), preexec_fn=killing.limit_files(4000))
     assert errors.count("\n") == 1
-    assert f"{tmp_path / 'out' / '11.png'}'" in errors and "the same command goes on" in errors
+    assert f"{tmp_path / 'out' / '11.png'}'" in errors
+    assert "No space" in errors or "File too large" in errors
+    assert errors.endswith("then run the same command again\n")
     assert not list(tmp_path.glob("out/.*")) and len(list(tmp_path.glob("out/*"))) <= 11
     assert process.main([str(flag) for flag in flags[1:]]) == 0
     assert run(tmp_path, "resize", "--pad", "--size", 40, output="clean") == 0
@@ -434,7 +378,7 @@ def test_a_name_that_cannot_be_written_fails_alone(tmp_path, capsys):
     assert streams.out == "wrote 1, skipped 0, failed 2\n" and streams.err.count("\n") == 2
 
 
-def test_strange_names_are_done_and_what_is_no_file_is_named(tmp_path):
+def test_strange_names_work_and_what_is_not_a_file_is_reported(tmp_path):
     names = [b"a b", b"'\"", b"line\nbreak", b"<script>", b"100%", "\N{GRINNING FACE}".encode(),
              b"\xff\xfe"]
     for seed, name in enumerate(names):
@@ -456,8 +400,54 @@ def test_strange_names_are_done_and_what_is_no_file_is_named(tmp_path):
         name + b".png" for name in names}
 
 
+def test_a_failed_image_does_not_garble_the_progress_bar(tmp_path):
+    """Replays what a terminal received: the message has a line of its own, the bar another."""
+    pty, fcntl, termios = map(pytest.importorskip, ("pty", "fcntl", "termios"))
+    write(tmp_path / "in" / "a.png", noise(1, 5, 7))
+    (tmp_path / "in" / "b.png").write_bytes(b"no image")
+    write(tmp_path / "in" / "c.png", noise(2, 5, 7))
+    main, terminal = pty.openpty()
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("4H", 24, 120, 0, 0))
+    tool = subprocess.Popen(
+        [sys.executable, ROOT / "tools" / "process.py", "--input_dir", "in", "--output_dir", "out",
+         "--operation", "blank", "--workers", "1"], cwd=tmp_path, stdout=subprocess.DEVNULL,
+        stderr=terminal)
+    os.close(terminal)
+    received = read_to_end(main)
+    assert tool.wait(killing.TIMEOUT) == 1
+    shown = replay(received)
+    assert [line for line in shown if line.startswith("process.py: in/b.png cannot be read (")] \
+        == [line for line in shown if "b.png" in line] != []
+    bars = [line for line in shown if "%|" in line]
+    assert len(bars) == 1 and bars[0].startswith("100%|") and "3/3" in bars[0]
+    assert {*shown} - {*bars} == {line for line in shown if "b.png" in line}
+
+
+def read_to_end(handle):
+    """The text that arrives at a terminal until its last user closes it."""
+    received = b""
+    with open(handle, "rb", buffering=0) as file:
+        try:
+            while chunk := file.read(1 << 16):
+                received += chunk
+        except OSError:  # how Linux reports the end
+            pass
+    return received.decode()
+
+
+def replay(text):
+    """The lines that a terminal shows after a text with carriage returns, without empty ones."""
+    lines = []
+    for line in text.split("\n"):
+        cells = ""
+        for part in line.split("\r"):
+            cells = part + cells[len(part):]
+        lines.append(cells.rstrip())
+    return [line for line in lines if line]
+
+
 def fill(tmp_path, number):
-    """A function that makes tmp_path/out, empty, once tmp_path/in holds images."""
+    """A function that makes tmp_path/out, empty, after this has put images into tmp_path/in."""
     for seed in range(number):
         write(tmp_path / "in" / f"{seed}.png", noise(seed, 500, 500))
     return (tmp_path / "out").mkdir
@@ -482,5 +472,6 @@ def test_two_at_once_end_as_one(tmp_path):
 
 
 def test_tensorflow_is_not_imported():
-    code = "import sys, process; assert not {'tensorflow', 'skimage'} & set(sys.modules)"
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT / "tools")
+    code = ("import sys; from tools import process; "
+            "assert not {'tensorflow', 'skimage'} & {*sys.modules}")
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)

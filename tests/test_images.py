@@ -5,16 +5,18 @@ import io
 import numpy as np
 import pytest
 from PIL import Image
-from skimage.metrics import peak_signal_noise_ratio, structural_similarity
+from skimage import metrics as skimage_metrics
 
 import pix2pix
-from pix2pix import tf
+from tools.lib.cli import Options
+from tools.lib.metrics import create_metrics, structural_similarity, write_metrics
+from tools.lib.page import write_page
+from tools.lib.tf1 import tf
 
 
 def options_for(**changes):
-    values = dict.fromkeys(pix2pix.Options._fields)
-    values.update(lab_colorization=False, which_direction="AtoB", aspect_ratio=1.0, crop_size=256)
-    return pix2pix.Options(**{**values, **changes})
+    return Options(**{"lab_colorization": False, "which_direction": "AtoB", "aspect_ratio": 1.0,
+                      "crop_size": 256, **changes})
 
 
 def run_images(examples, outputs, options):
@@ -56,15 +58,16 @@ def test_metrics_agree_with_scikit_image():
     targets = rng.integers(0, 256, (2, 37, 41, 3), np.uint8)
     outputs = np.clip(targets + rng.integers(-60, 61, targets.shape), 0, 255).astype(np.uint8)
     with tf.Graph().as_default(), tf.Session() as sess:
-        got = sess.run(pix2pix.create_metrics(pix2pix.DisplayImages(None, outputs, targets)))
-    for index, (a, b) in enumerate(zip(outputs, targets)):
-        assert abs(got.l1[index] - np.abs(a / 255 - b / 255).mean()) < 1e-6
-        assert abs(got.psnr[index] - peak_signal_noise_ratio(b, a)) < 1e-3
-        _, whole = structural_similarity(a, b, channel_axis=2, gaussian_weights=True, sigma=1.5,
-                                         use_sample_covariance=False, full=True)
+        got = sess.run(create_metrics(outputs, targets))
+    for index, (a, b) in enumerate(zip(outputs, targets, strict=True)):
+        assert abs(got["l1"][index] - np.abs(a / 255 - b / 255).mean()) < 1e-6
+        assert abs(got["psnr"][index] - skimage_metrics.peak_signal_noise_ratio(b, a)) < 1e-3
+        _, whole = skimage_metrics.structural_similarity(
+            a, b, channel_axis=2, gaussian_weights=True, sigma=1.5, use_sample_covariance=False,
+            full=True)
         # scikit-image pads; the inner part is what both compute
-        assert abs(got.ssim[index] - whole[5:-5, 5:-5].mean()) < 1e-5
-    assert got.l1[0] != got.l1[1]
+        assert abs(got["ssim"][index] - whole[5:-5, 5:-5].mean()) < 1e-5
+    assert got["l1"][0] != got["l1"][1]
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -74,7 +77,7 @@ def test_ssim_is_tensorflows(channels):
     changed = np.clip(images + 0.3 * rng.standard_normal(images.shape), 0, 1).astype(np.float32)
     changed[2] = images[2]
     with tf.Graph().as_default(), tf.Session() as sess:
-        got, expected = sess.run([pix2pix.structural_similarity(images, changed),
+        got, expected = sess.run([structural_similarity(images, changed),
                                   tf.image.ssim(images, changed, max_val=1.0)])
     np.testing.assert_allclose(got, expected, atol=1e-5)
     assert got[2] == pytest.approx(1, abs=1e-6) and 0.1 < got[0] < 0.95 and got[0] != got[1]
@@ -96,7 +99,7 @@ def test_png_files_hold_the_pixels_packed_fast(channels):
 
 def test_page_escapes_names_and_is_written_whole(tmp_path):
     name = 'a <b>&"%41 50%#?'
-    pix2pix.write_page(tmp_path, "<title>", "1 & 2", [name, "plain"])
+    write_page(tmp_path, "<title>", "1 & 2", [name, "plain"])
     page = (tmp_path / "index.html").read_text()
     assert "<b>" not in page and "&lt;title&gt;" in page and "1 &amp; 2" in page
     assert "images/a%20%3Cb%3E%26%22%2541%2050%25%23%3F-outputs.png" in page
@@ -106,7 +109,8 @@ def test_page_escapes_names_and_is_written_whole(tmp_path):
 
 
 def test_metrics_files_hold_rows_and_means(tmp_path):
-    means = pix2pix.write_metrics(tmp_path, ["a,b", "c"], [(0.25, 10, 0.5), (0.75, 20, 1)])
+    means = write_metrics(tmp_path, ["a,b", "c"], [
+        {"l1": 0.25, "psnr": 10, "ssim": 0.5}, {"l1": 0.75, "psnr": 20, "ssim": 1}])
     assert means == {"l1": 0.5, "psnr": 15, "ssim": 0.75}
     assert (tmp_path / "metrics.csv").read_text().splitlines() == [
         "name,l1,psnr,ssim", '"a,b",0.25,10,0.5', "c,0.75,20,1"]

@@ -1,0 +1,1 @@
+"""The commands of the project, and in lib what they share."""

@@ -1,0 +1,1 @@
+"""Services that pix2pix.py and the commands share; they import neither."""

@@ -1,0 +1,312 @@
+"""Exported models in five formats: writing, loading back and comparing with the checkpoint.
+
+A .pict file is the format of affinelayer's browser demo. What needs the network comes from the
+caller: builders of graphs, and what loads a .pict file.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import os
+import tempfile
+import warnings
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from tools.lib.checkpoints import encode_pict, infer_options, load_variables
+from tools.lib.cli import RunError, UserError, check_combinations, describe_error, quiet_stderr, say
+from tools.lib.files import remove, write_atomic
+from tools.lib.images import decode_image, encode_image, format_of, scale_back, to_bytes
+from tools.lib.options import MODEL_OPTIONS
+from tools.lib.run_folder import remove_results, write_options
+from tools.lib.tf1 import session_config, tf
+
+JPEG_TOLERANCE = 12  # more levels, where the result is a JPEG file: one may become another step
+
+
+class Endpoints(NamedTuple):
+    """Inputs and outputs of an exported graph; their names are stable."""
+
+    images: Any  # "input": [batch, height, width, 3] sRGB 0..1
+    results: Any  # "output": the same
+    encoded: Any = None  # "input_bytes": PNG or JPEG files
+    encoded_results: Any = None  # "output_bytes"
+
+
+# --------------------------------------------------------------------------------------------------
+# Writing
+# --------------------------------------------------------------------------------------------------
+
+
+def write_saved_model(sess, ends, folder):
+    """Writes saved_model.pb and variables/ with signatures serving_default and encoded."""
+    info = tf.saved_model.build_tensor_info
+    signatures = {
+        "serving_default": tf.saved_model.build_signature_def(
+            {"input": info(ends.images)}, {"output": info(ends.results)},
+            tf.saved_model.PREDICT_METHOD_NAME),
+        # TensorFlow Serving sends and takes names that end in _bytes as {"b64": ...}
+        "encoded": tf.saved_model.build_signature_def(
+            {"input_bytes": info(ends.encoded)}, {"output_bytes": info(ends.encoded_results)},
+            tf.saved_model.PREDICT_METHOD_NAME)}
+    builder = tf.saved_model.Builder(str(folder / "model"))
+    builder.add_meta_graph_and_variables(sess, [tf.saved_model.SERVING], signatures)
+    builder.save()
+    for path in (folder / "model").iterdir():
+        path.rename(folder / path.name)
+    (folder / "model").rmdir()
+
+
+def write_affinelayer(sess, _ends, folder):
+    """Writes export.meta, export.index, export.data-* and the state file that names them."""
+    saver = tf.train.Saver()
+    saver.export_meta_graph(str(folder / "export.meta"))
+    saver.save(sess, str(folder / "export"), write_meta_graph=False, write_state=False)
+    tf.train.update_checkpoint_state(os.path.abspath(folder), "export")
+
+
+def write_graph(sess, ends, folder):
+    """Writes graph.pb: the graph with its weights as constants."""
+    outputs = [ends.results.op.name, ends.encoded_results.op.name]
+    frozen = tf.graph_util.convert_variables_to_constants(sess, sess.graph.as_graph_def(), outputs)
+    write_atomic(folder / "graph.pb", frozen.SerializeToString())
+
+
+def write_tflite(sess, ends, folder):
+    """Writes model.tflite."""
+    converter = tf.lite.TFLiteConverter.from_session(sess, [ends.images], [ends.results])
+    write_atomic(folder / "model.tflite", converter.convert())
+
+
+def write_pict(sess, _ends, folder):
+    """Writes model.pict."""
+    names = {variable.op.name: variable for variable in tf.trainable_variables("generator/")}
+    write_atomic(folder / "model.pict", encode_pict(sess.run(names)))
+
+
+class ExportFormat(NamedTuple):
+    """A format of exported models."""
+
+    graph: str  # which graph the caller builds: "any_size", "one_size" or "affinelayer"
+    write: Any  # function of session, Endpoints and folder
+    file: str  # the file to load
+    tolerance: int  # largest difference from the checkpoint's own image, in 8-bit levels
+
+
+EXPORT_FORMATS = {
+    "saved_model": ExportFormat("any_size", write_saved_model, "saved_model.pb", tolerance=1),
+    "affinelayer": ExportFormat("affinelayer", write_affinelayer, "export.meta", tolerance=1),
+    "graph": ExportFormat("any_size", write_graph, "graph.pb", tolerance=1),
+    "tflite": ExportFormat("one_size", write_tflite, "model.tflite", tolerance=2),
+    "pict": ExportFormat("one_size", write_pict, "model.pict", tolerance=64)}
+
+
+def add_options(add):
+    """What to export."""
+    add("--export_format", nargs="+", default=["saved_model", "affinelayer"],
+        choices=[*EXPORT_FORMATS], help="formats to export")
+    add("--output_filetype", default="png", choices=["png", "jpeg"],
+        help="image format that an export returns")
+
+
+def check(options, _explicit):
+    """Raises UserError for options that a format cannot hold."""
+    small = options.mode == "export" and {"tflite", "pict"} & {*options.export_format}
+    check_combinations([
+        (small and options.precision != "float32",
+         f"--precision {options.precision} does not work with --export_format tflite and pict: "
+         "remove one"),
+        (small and options.test_dropout,
+         "--test_dropout does not work with --export_format tflite and pict: remove one")])
+
+
+def check_pict(stored, options):
+    """Raises UserError where a .pict file, which is variables alone, cannot describe the model."""
+    inferred = {"padding": "zero", **infer_options(stored.shapes)}
+    for name in MODEL_OPTIONS:
+        if name not in ("which_direction", "ndf", "patch_size", "unconditional") \
+                and inferred.get(name) != getattr(options, name):
+            raise UserError(f"--export_format pict cannot hold --{name} {getattr(options, name)}: "
+                            "choose another format")
+
+
+# --------------------------------------------------------------------------------------------------
+# Loading
+# --------------------------------------------------------------------------------------------------
+
+
+def load_export(path, load_pict):
+    """A function from an image file's bytes to another's: an export's folder or one of its files.
+    load_pict: loads a .pict file. Raises UserError."""
+    path = Path(path)
+    if path.is_dir():
+        found = [path / row.file for row in EXPORT_FORMATS.values() if (path / row.file).exists()]
+        path = found[0] if found else path
+    loaders = {".meta": load_graph, ".pb": load_graph, ".tflite": load_tflite, ".pict": load_pict}
+    loader = loaders.get(path.suffix)
+    if loader is None or not path.is_file():
+        raise UserError(f"--model {path} is not an export: give a folder that --mode export wrote, "
+                        "or its .pb, .meta, .tflite or .pict file")
+    from google.protobuf.message import DecodeError  # comes with TensorFlow
+    try:
+        return loader(path)
+    except (tf.errors.OpError, DecodeError, OSError, ValueError, KeyError, IndexError) as error:
+        if isinstance(error, UserError):
+            raise
+        raise UserError(f"--model {path} cannot be loaded ({describe_error(error)}): "
+                        "export it again") from None
+
+
+def load_graph(path):
+    """`load_export` of saved_model.pb, export.meta and a frozen graph."""
+    with tf.Graph().as_default() as graph:
+        sess = tf.Session(graph=graph, config=session_config())
+        if path.suffix == ".meta":
+            tf.train.import_meta_graph(str(path)).restore(sess, str(path.with_suffix("")))
+            ends = [json.loads(tf.get_collection(name)[0])[name[:-1]]
+                    for name in ("inputs", "outputs")]
+        elif path.name == "saved_model.pb":
+            meta = tf.saved_model.load(sess, [tf.saved_model.SERVING], str(path.parent))
+            signature = meta.signature_def["encoded"]
+            ends = [signature.inputs["input_bytes"].name, signature.outputs["output_bytes"].name]
+        else:
+            frozen = tf.GraphDef.FromString(path.read_bytes())
+            tf.import_graph_def(frozen, name="")
+            ends = ["input_bytes:0", "output_bytes:0"]
+        run = sess.make_callable(ends[1], [ends[0]])
+    if path.suffix != ".meta":
+        return lambda contents: run([contents])[0]
+
+    def run_base64(contents):
+        """Through TensorFlow's base64: the one for URLs, without padding."""
+        result = run([base64.urlsafe_b64encode(contents)])[0]
+        return base64.urlsafe_b64decode(result + b"=" * (-len(result) % 4))
+    return run_base64
+
+
+def load_tflite(path):
+    """`load_export` of a TFLite file: any image is scaled to its size and back."""
+    with warnings.catch_warnings(), quiet_stderr():
+        warnings.simplefilter("ignore")  # that another package will take the interpreter over
+        interpreter = tf.lite.Interpreter(str(path))
+        interpreter.allocate_tensors()
+    source, target = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
+    with tf.Graph().as_default() as graph:
+        contents = tf.placeholder(tf.string, [])
+        image = decode_image(contents)
+        fed = tf.image.resize(image, source["shape"][1:3], method="area"), tf.shape(image)
+        result = tf.placeholder(tf.float32, [1, None, None, 3])
+        size = tf.placeholder(tf.int32, [2])
+        encoded = encode_image(scale_back(result[0], size), "png")
+        sess = tf.Session(graph=graph, config=session_config())
+
+    def run(image_bytes):
+        """One image through the interpreter."""
+        pixels, shape = sess.run(fed, {contents: image_bytes})
+        interpreter.set_tensor(source["index"], pixels[np.newaxis])
+        interpreter.invoke()
+        return sess.run(encoded, {result: interpreter.get_tensor(target["index"]),
+                                  size: shape[:2]})
+    return run
+
+
+# --------------------------------------------------------------------------------------------------
+# Comparing with the checkpoint
+# --------------------------------------------------------------------------------------------------
+
+
+def draw_example(height, width):
+    """An image of waves and edges in all colours, [height, width, 3] uint8."""
+    y, x = np.mgrid[:height, :width] / [[[height]], [[width]]]
+    waves = [np.sin(20 * x * (1 + y)), np.cos(31 * y), np.sign(np.sin(25 * (x + y)))]
+    return np.uint8(127.5 + 127 * np.stack(waves, axis=2))
+
+
+def read_pixels(contents):
+    """An image file's bytes -> RGB [height, width, 3] int."""
+    from PIL import Image
+    return np.asarray(Image.open(io.BytesIO(contents)).convert("RGB"), int)
+
+
+def check_difference(what, difference, tolerance):
+    """Prints how far a format is from the checkpoint. Raises RunError where too far."""
+    say(f"{what}: largest difference from the checkpoint's image {difference:.0f} of 255, "
+        f"allowed {tolerance}")
+    if difference > tolerance:
+        raise RunError(f"--export_format {what} gives another image than the checkpoint: nothing "
+                       "was written")
+
+
+def verify_export(name, contents, results):
+    """Compares an export's result, a file's bytes, with the checkpoint's of the same file type.
+    results: file type -> bytes. Raises RunError where they differ."""
+    filetype = format_of(contents)
+    difference = np.abs(read_pixels(results[filetype]) - read_pixels(contents)).max()
+    check_difference(name, difference, EXPORT_FORMATS[name].tolerance
+                     + JPEG_TOLERANCE * (filetype == "jpeg"))
+
+
+def verify_floats(folder, results, image):
+    """`verify_export` of the SavedModel's signature serving_default."""
+    with tf.Graph().as_default(), tf.Session(config=session_config()) as sess:
+        meta = tf.saved_model.load(sess, [tf.saved_model.SERVING], str(folder))
+        signature = meta.signature_def["serving_default"]
+        got = sess.run(signature.outputs["output"].name, {
+            signature.inputs["input"].name: image[np.newaxis].astype(np.float32) / 255})
+    levels = np.floor(np.clip(got[0], 0, 1) * 255.5)  # as convert_image_dtype does
+    check_difference("saved_model, floats", np.abs(levels - read_pixels(results["png"])).max(),
+                     EXPORT_FORMATS["saved_model"].tolerance)
+
+
+def write_export(name, folder, stored, options, build):
+    """Writes one format into a new folder. build: function of options -> Endpoints."""
+    folder.mkdir()
+    with tf.Graph().as_default() as graph:
+        ends = build(options)
+        with tf.Session(graph=graph, config=session_config()) as sess:
+            load_variables(sess, stored, tf.global_variables(), options)
+            EXPORT_FORMATS[name].write(sess, ends, folder)
+
+
+def write_verified_export(name, folder, stored, options, network, examples):
+    """Writes one format into a new folder, loads it back and compares its results. network: as in
+    `write_exports`; examples: (image, its results), the first square."""
+    row = EXPORT_FORMATS[name]
+    write_export(name, folder, stored, options, network.builders[row.graph])
+    # those that take any size know --aspect_ratio, the others take the square
+    image, results = examples[1 if row.graph == "any_size" else 0]
+    export = load_export(folder / row.file, network.load_pict)
+    verify_export(name, export(to_bytes(image)), results)
+    if name == "saved_model":
+        image, results = examples[0]
+        verify_floats(folder, results, image)
+
+
+class NetworkFunctions(NamedTuple):
+    """What the caller knows of the network."""
+
+    builders: dict  # ExportFormat.graph -> function of options -> Endpoints
+    load_pict: Any  # function from the path of a .pict file to what load_export returns
+    run: Any  # function of StoredVariables, options and images -> file type -> bytes of each
+
+
+def write_exports(stored, options, network):
+    """Writes each --export_format into --output_dir, replacing an earlier export there, after each
+    has given the checkpoint's own results. Raises RunError where one does not."""
+    output_dir, size = Path(options.output_dir), options.crop_size
+    images = [draw_example(size, width) for width in (size, round(size * options.aspect_ratio))]
+    examples = [*zip(images, network.run(stored, options, images), strict=True)]
+    for path in output_dir.glob(".export-*"):  # of a process that was killed
+        remove(path)
+    with tempfile.TemporaryDirectory(prefix=".export-", dir=output_dir) as folder:
+        for name in options.export_format:
+            write_verified_export(name, Path(folder) / name, stored, options, network, examples)
+        remove_results(output_dir, "export")
+        for name in options.export_format:
+            for path in (Path(folder) / name).iterdir():
+                path.replace(output_dir / path.name)
+        write_options(options)

@@ -1,0 +1,169 @@
+"""Files and folders: order, names, atomic writes, locks, and what killed runs leave behind."""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import importlib
+import json
+import os
+import re
+import shutil
+from pathlib import Path
+
+from tools.lib.cli import RunError, UserError
+
+LEFTOVER = re.compile(r"\..+\.\d+\.tmp", re.DOTALL)  # the temporary names of write_atomic
+
+# --------------------------------------------------------------------------------------------------
+# Names
+# --------------------------------------------------------------------------------------------------
+
+
+def sorted_by_name(paths):
+    """Paths in the order of their names: by number where every stem is digits, else by text."""
+    # Path(path) of a Path parses it again: half a second for a hundred thousand
+    paths = [path if isinstance(path, Path) else Path(path) for path in paths]
+    if all(path.stem.isdecimal() for path in paths):
+        return sorted(paths, key=lambda path: (int(path.stem), path.name))
+    return sorted(paths, key=lambda path: path.name)
+
+
+def unique_names(paths):
+    """A name per file for its results: the stem, the whole name where stems are shared (in any
+    case, as some file systems compare), a number where that is taken; at most 200 bytes long."""
+    counts = collections.Counter(path.stem.casefold() for path in paths)
+    names, taken = [], set()
+    for path in paths:
+        full = path.stem if counts[path.stem.casefold()] == 1 else path.name
+        while len(os.fsencode(full)) > 200:  # of 255; results add to a name
+            full = full[:-1]
+        name, number = full, 2
+        while name.casefold() in taken:
+            name, number = f"{full}-{number}", number + 1
+        taken.add(name.casefold())
+        names.append(name)
+    return names
+
+
+# --------------------------------------------------------------------------------------------------
+# Reading, writing, removing
+# --------------------------------------------------------------------------------------------------
+
+
+def write_atomic(path, contents, sync=True):
+    """Writes bytes so that a reader finds the old file or the new one, never a part.
+
+    With `sync` this holds after a loss of power too, at the cost of waiting for the disk.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, "wb") as file:
+            file.write(contents)
+            if sync:
+                file.flush()
+                os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:  # Ctrl-C too
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def write_json(path, value):
+    """Writes a value as sorted, indented JSON, atomically."""
+    write_atomic(path, (json.dumps(value, sort_keys=True, indent=4) + "\n").encode())
+
+
+def remove(path):
+    """Removes a file, a link or a folder with all that is in it."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+# --------------------------------------------------------------------------------------------------
+# Locks. They belong to the process and end with it, however it ends
+# --------------------------------------------------------------------------------------------------
+
+
+def import_fcntl():
+    """The module of locks; None on Windows."""
+    try:
+        return importlib.import_module("fcntl")
+    except ImportError:
+        return None
+
+
+@contextlib.contextmanager
+def open_folder(folder):
+    """Makes a folder and yields a handle to lock, and fcntl; None twice where there are no locks.
+    """
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    fcntl = import_fcntl()
+    if fcntl is None:
+        yield None, None
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        yield handle, fcntl
+    finally:
+        os.close(handle)
+
+
+@contextlib.contextmanager
+def lock_folder(folder, wait=False):
+    """Makes a folder and keeps other processes out of it inside. wait: for another process to
+    leave it, instead of raising UserError. Disks without locks (some network disks) and Windows do
+    without."""
+    with open_folder(folder) as (handle, fcntl):
+        if fcntl:
+            with contextlib.suppress(OSError):  # the disk has no locks
+                try:
+                    fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+                except BlockingIOError:
+                    raise UserError(f"another process is using --output_dir {folder}: "
+                                    "wait for it to end or choose another folder") from None
+        yield
+
+
+@contextlib.contextmanager
+def share_folder(folder, parts=(".",)):
+    """Makes a folder that several processes may write to, and removes what killed ones left half
+    written in these parts of it, unless another process is at work there."""
+    with open_folder(folder) as (handle, fcntl):
+        if fcntl:
+            with contextlib.suppress(OSError):  # another process is at work, or there are no locks
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                for part in parts:
+                    for name in filter(LEFTOVER.fullmatch, os.listdir(Path(folder, part))):
+                        os.unlink(Path(folder, part, name))
+            with contextlib.suppress(OSError):
+                fcntl.flock(handle, fcntl.LOCK_SH)
+        yield
+
+
+@contextlib.contextmanager
+def lock_file(path, what):
+    """Holds a lock file inside and removes it afterwards. Raises RunError where another process
+    holds it. what: a process of this kind, such as "download"."""
+    fcntl, busy = import_fcntl(), f"another {what} holds {path}: wait for it to end"
+    try:
+        file = open(path, "a" if fcntl else "x", encoding="utf-8")
+    except FileExistsError:
+        raise RunError(f"{busy}, or remove the file if there is none") from None
+    with file:
+        if fcntl:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise RunError(busy) from None
+            if not path.exists() or not os.path.samestat(os.fstat(file.fileno()), path.stat()):
+                raise RunError(f"another {what} held {path} until now: try again")
+        try:
+            yield
+        finally:
+            if not fcntl:
+                file.close()  # Windows does not remove an open file
+            path.unlink(missing_ok=True)  # under flock still held, so nobody else's is removed

@@ -1,0 +1,71 @@
+"""Options of a model: which ones belong to it, and reading them from its files."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from pathlib import Path
+
+from tools.lib.checkpoints import infer_options, open_checkpoint
+from tools.lib.cli import UserError
+
+MODEL_OPTIONS = {  # what the network is -> the value of a missing key, affinelayer's
+    "which_direction": "AtoB", "lab_colorization": False, "crop_size": 256, "generator": "unet",
+    "separable_conv": False, "upsample": "deconv", "norm": "batch", "bottleneck_norm": True,
+    "padding": "zero", "ngf": 64, "ndf": 64, "patch_size": 70, "unconditional": False}
+DISCRIMINATOR_OPTIONS = ("ndf", "patch_size", "unconditional")  # of these
+TRAINING_OPTIONS = (  # how the network is trained and used
+    "no_dropout", "test_dropout", "gan_loss", "gan_weight", "l1_weight", "feature_weight",
+    "discrim_weight", "label_smoothing", "lr_decay", "grad_accumulation", "ema_generator",
+    "augment", "diffaugment")
+
+
+def is_valid(action, value):
+    """Whether a value is one that an argument of the parser could have given."""
+    if value is None or action.nargs == 0:
+        return isinstance(value, bool) or value is None and action.default is None
+    values = value if action.nargs == "+" else [value]
+    if not isinstance(values, (list, tuple)):
+        return False
+    try:
+        parsed = [(action.type or str)(str(value)) for value in values]
+    except (argparse.ArgumentTypeError, ValueError):
+        return False
+    return parsed == [*values] and (action.choices is None or {*parsed} <= {*action.choices})
+
+
+def options_path(checkpoint):
+    """Where the options.json of a checkpoint or training folder is, or would be."""
+    folder = Path(checkpoint) if os.path.isdir(checkpoint) else Path(checkpoint).parent
+    return folder / "options.json"
+
+
+def read_options(checkpoint, parser):
+    """The options of a model as a dict: its options.json, or where there is none (.pict) what its
+    variables show. parser: tells which options and values there are. Raises UserError."""
+    path = options_path(checkpoint)
+    if str(checkpoint).endswith(".pict") or not path.exists():
+        return options_of_variables(checkpoint)
+    actions = {action.dest: action for action in parser._actions if action.dest != "help"}
+    try:
+        stored = dict(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError, RecursionError):
+        raise UserError(f"{path} is not readable JSON: restore it or train again") from None
+    stored = {name: value for name, value in stored.items() if name in actions}
+    for name, value in stored.items():
+        if not is_valid(actions[name], value):
+            raise UserError(f"{path} has {name}: {value}, which --{name} does not accept: restore "
+                            "it or train again")
+    return {**MODEL_OPTIONS, **stored}
+
+
+def options_of_variables(checkpoint):
+    """The options of a model as its variables show them; those that they do not show and the
+    command line must tell are missing. Raises UserError."""
+    inferred = infer_options(open_checkpoint(checkpoint).shapes)
+    if not inferred:
+        raise UserError(f"--checkpoint {checkpoint} contains no generator: choose another")
+    unknown = {"which_direction", *DISCRIMINATOR_OPTIONS} - inferred.keys()
+    return {name: value for name, value in {**MODEL_OPTIONS, **inferred}.items()
+            if name not in unknown}

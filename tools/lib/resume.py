@@ -1,0 +1,119 @@
+"""Continuing a run (--resume) and starting from a model (--checkpoint): their rules, in one place.
+
+What wins.
+    --resume: every option is the run's own unless it is given now. What the network is
+    (MODEL_OPTIONS) and the seed cannot change; a given value that differs is reported and ignored.
+    --max_steps and --max_epochs stand for each other, and so do --decay_from and
+    --decay_from_epoch: giving one drops the run's other. Runs older than --precision stay float32.
+    --checkpoint (train, test, export): MODEL_OPTIONS are the checkpoint's, TRAINING_OPTIONS too
+    unless given; everything else is the command line's. The options of a discriminator that the
+    checkpoint does not have are the command line's.
+What is a total. --resume: --max_steps, --max_epochs and --decay_from count from the run's first
+    step. --checkpoint in training: they are additional to the checkpoint's steps, and options.json
+    then stores totals, so that --resume of the new run reads them as such.
+What is loaded. --resume: the newest complete checkpoint in the run's folder; without any the run
+    starts from its first step. All variables: weights, Adam's moments, moving averages, the step.
+    Test and export load the averaged generator where there is one.
+What is repeated exactly. Everything random is a function of (seed, step, place in the step), the
+    order of the images of (seed, epoch): a resumed run gives the bits of one that was not stopped.
+    With another number of images or another batch size every epoch counts with its new length.
+What is written when. options.json when training starts, before the first step (and again at a save
+    if the folder has been removed). A checkpoint: model-STEP first, then the state file that names
+    it, then the oldest are removed, so that a kill at any moment leaves one complete.
+What is kept. log.csv: the rows up to the step that is resumed from, and TensorBoard's events by its
+    own rule; checkpoints: the newest --keep_checkpoints and every epoch-N; images and the page.
+"""
+
+from __future__ import annotations
+
+from tools.lib.checkpoints import list_checkpoints, open_checkpoint
+from tools.lib.cli import Options, UserError, warn, with_options
+from tools.lib.options import DISCRIMINATOR_OPTIONS, MODEL_OPTIONS, TRAINING_OPTIONS, read_options
+from tools.lib.run_folder import read_mode
+from tools.lib.schedule import ENDLESS
+
+EITHER_OF = ({"max_steps", "max_epochs"}, {"decay_from", "decay_from_epoch"})
+
+
+def flag_text(name, value):
+    """An option as a user would give it, such as "--ngf 7" or "no --separable_conv"."""
+    if isinstance(value, bool):
+        return f"--{name}" if value else f"no --{name}"
+    if isinstance(value, (list, tuple)):
+        value = " ".join(map(str, value))
+    return f"--{name} {value}"
+
+
+def merge_options(values, explicit, stored, replaceable, owner):
+    """values, replaced by the stored ones unless they are explicit and replaceable. Reports an
+    explicit value that is ignored. owner: whose the stored ones are."""
+    merged = dict(values)
+    for name, value in stored.items():
+        if name in explicit and name in replaceable:
+            continue
+        if name in explicit and value != values[name]:
+            warn(f"ignoring {flag_text(name, values[name])}: the {owner} was trained with "
+                 f"{flag_text(name, value)}")
+        merged[name] = value
+    return merged
+
+
+def find_input_dir(values, parser):
+    """The --input_dir of a command line; with --resume it need not be given: the run's."""
+    if values["resume"] and values["input_dir"] is None and values["output_dir"] is not None \
+            and read_mode(values["output_dir"]) == "train":
+        return read_options(values["output_dir"], parser).get("input_dir")
+    return values["input_dir"]
+
+
+def resume_options(values, explicit, parser):
+    """The options of a command line with --resume, merged with the run's. Raises UserError."""
+    stored = {"precision": "float32", **read_options(values["output_dir"], parser)}
+    replaced = explicit - {*MODEL_OPTIONS, "seed"} | {"mode", "output_dir", "resume", "overwrite"}
+    for together in EITHER_OF:
+        replaced |= together if explicit & together else set()
+    stored = {name: value for name, value in stored.items() if name not in replaced}
+    return merge_options(values, explicit, stored, set(), "run")
+
+
+def checkpoint_options(values, explicit, parser):
+    """The options of a command line with --checkpoint, merged with the model's. Raises UserError.
+    """
+    stored = read_options(values["checkpoint"], parser)
+    replaceable = {*TRAINING_OPTIONS}
+    if stored.get("gan_weight") == 0:  # then it has no discriminator
+        replaceable |= {*DISCRIMINATOR_OPTIONS}
+    stored = {name: value for name, value in stored.items()
+              if name in MODEL_OPTIONS or name in TRAINING_OPTIONS}
+    return merge_options(values, explicit, stored, replaceable, "checkpoint")
+
+
+def from_folder(options, parser):
+    """The options with which a run continues from its own folder, within one command."""
+    return Options(**{**vars(options), **read_options(options.output_dir, parser), "resume": True})
+
+
+def open_start(options):
+    """The StoredVariables that training starts from; None for new ones. Raises UserError."""
+    if options.resume and list_checkpoints(options.output_dir):
+        return open_checkpoint(options.output_dir)
+    return open_checkpoint(options.checkpoint) if options.checkpoint else None
+
+
+def with_totals(options, start_step, stop_step, epoch_steps):
+    """The options of a run with its counts as totals, as --resume reads them. Raises UserError
+    where the learning rate would begin to fall after the end."""
+    first = options.decay_from if options.lr_decay != "none" else None
+    if options.decay_from_epoch is not None:
+        first = options.decay_from_epoch * epoch_steps
+    if first is not None and not options.resume:
+        first += start_step
+    if first is None and options.lr_decay != "none":
+        first = (start_step + stop_step) // 2
+    if first is not None and first >= stop_step:
+        raise UserError(f"--decay_from: the learning rate would begin to fall at step {first}, not "
+                        f"before the end at step {stop_step}: give an earlier step")
+    options = with_options(options, decay_from=first, decay_from_epoch=None)
+    if start_step > 0 and not options.resume and stop_step < ENDLESS:
+        options = with_options(options, max_steps=stop_step, max_epochs=None)
+    return options

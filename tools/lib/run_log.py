@@ -1,0 +1,189 @@
+"""What a run shows while it trains: progress, log.csv, TensorBoard's events, images, the page."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import io
+import math
+import os
+import socket
+import time
+from pathlib import Path
+
+from tools.lib.cli import create_progress_bar, describe_error, number_type, say, warn
+from tools.lib.files import unique_names, write_atomic
+from tools.lib.page import save_images, write_page
+from tools.lib.schedule import ENDLESS, progress_lines
+from tools.lib.tf1 import tf
+
+
+def add_options(add):
+    """What to show, and how often."""
+    whole = number_type(int, 0)
+    add("--progress_freq", type=whole, default=50, help="steps between progress lines, 0: none")
+    add("--summary_freq", type=whole, default=100,
+        help="steps between TensorBoard summaries, 0: none")
+    add("--summary_histograms", action="store_true",
+        help="add histograms of all weights and gradients to the summaries")
+    add("--display_freq", type=whole, default=0,
+        help="steps between images on the run's page, 0: none")
+    add("--trace_freq", type=whole, default=0, help="steps between timelines of one step, 0: none")
+
+
+class Events:
+    """TensorBoard's event file, written at once: TensorFlow's own writer does so in a thread, whose
+    failures nobody sees."""
+
+    def __init__(self, output_dir, graph, start_step):
+        """Opens a new file. TensorBoard discards what an earlier process wrote after start_step."""
+        name = f"events.out.tfevents.{int(time.time())}.{socket.gethostname()}.{os.getpid()}"
+        self.writer = tf.io.TFRecordWriter(str(output_dir / name))
+        self.add(file_version="brain.Event:2")
+        self.add(graph_def=graph.as_graph_def().SerializeToString())
+        self.add(start_step + 1, session_log=tf.SessionLog(status=tf.SessionLog.START))
+
+    def add(self, step=0, **what):
+        """Writes an event."""
+        event = tf.Event(wall_time=time.time(), step=step, **what)
+        self.writer.write(event.SerializeToString())
+        self.writer.flush()
+
+    def close(self):
+        """Closes the file."""
+        self.writer.close()
+
+
+def read_rows(path):
+    """The rows of a CSV file as dicts, as far as it is text; [] where there is none."""
+    if not path.exists():
+        return []
+    with open(path, newline="", encoding="utf-8-sig", errors="replace") as file:
+        return [*csv.DictReader(file)]
+
+
+def show_progress(bar, progress, averages):
+    """Shows progress on the bar, or prints it where there is none. averages: name -> loss."""
+    if bar.disable:
+        say(progress_lines(progress, averages))
+    else:
+        bar.set_postfix_str(", ".join([f"epoch {progress.epoch}", f"{progress.rate:.1f} image/s"]
+                                      + [f"{name} {value:.3g}"
+                                         for name, value in averages.items()]))
+
+
+class RunLog:
+    """What a run shows. Whatever of it fails is reported once and then ignored: training continues.
+    """
+
+    def __init__(self, options, paths, start_step, stop_step, loss_names, graph):
+        """Keeps an earlier log's rows up to start_step, as one run would have written them. paths:
+        of the images, by index."""
+        self.options, self.output_dir = options, Path(options.output_dir)
+        self.names, self.failed = unique_names(paths), set()
+        self.columns = ("step", "epoch", *loss_names, "lr")
+        self.summary, self.notes = f"starting after step {start_step}", []
+        self.events, self.size = None, None
+        total = stop_step if stop_step < ENDLESS else None
+        self.bar = create_progress_bar(total, start_step, "step")
+        with self.harmless("log.csv"):
+            self.start_log(start_step)
+        with self.harmless("TensorBoard's events"):
+            self.events = Events(self.output_dir, graph, start_step)
+
+    @contextlib.contextmanager
+    def harmless(self, what):
+        """Turns a failure inside into a warning."""
+        try:
+            yield
+        except (OSError, ValueError, LookupError, RuntimeError, tf.errors.OpError) as error:
+            if what not in self.failed:
+                warn(f"cannot write {what} ({describe_error(error)}), training continues")
+            self.failed.add(what)
+
+    def start_log(self, start_step):
+        """Writes log.csv's header and the rows of an earlier log."""
+        path, text = self.output_dir / "log.csv", io.StringIO()
+        writer = csv.DictWriter(text, self.columns, extrasaction="ignore", lineterminator="\n")
+        writer.writeheader()
+        freq = self.options.progress_freq
+        try:
+            for row in read_rows(path):
+                step = int(row["step"]) if (row["step"] or "").isdecimal() else math.inf
+                # an earlier part's last step has a row only because it was the last
+                if step < start_step or step == start_step and freq and step % freq == 0:
+                    writer.writerow(row)
+        except (KeyError, csv.Error):
+            path.replace(path.with_suffix(".csv.old"))
+            warn(f"{path} has been edited, renaming it to {path.name}.old")
+        write_atomic(path, text.getvalue().encode())
+        self.size = path.stat().st_size
+
+    def show(self, step, due, results, progress):
+        """Shows what is due after a step."""
+        averages, losses = results.averages, ""
+        if due.progress:
+            show_progress(self.bar, progress, averages)
+            losses = ", ".join(f"{name} {value:.4g}" for name, value in averages.items())
+            self.summary = f"step {step}, epoch {progress.epoch}: {losses}"
+            with self.harmless("log.csv"):
+                self.add_row({"step": step, "epoch": progress.epoch, **{
+                    name: f"{value:.6g}" for name, value in
+                    {**averages, "lr": results.lr}.items()}})
+        if due.summary and self.events:
+            with self.harmless("TensorBoard's events"):
+                self.events.add(step, summary=tf.Summary.FromString(results.summary))
+        if due.display:
+            shown = [f"{step:08d}-{self.names[index]}" for index in results.indices]
+            with self.harmless("images"):
+                save_images(self.output_dir, shown, results.images)
+        if due.display or due.save:
+            self.write_page()
+
+    def add_row(self, row):
+        """Appends a row to log.csv, after the last complete one."""
+        if self.size is None:  # it could not be created
+            return
+        text = io.StringIO()
+        csv.DictWriter(text, self.columns, lineterminator="\n").writerow(row)
+        with open(self.output_dir / "log.csv", "r+b") as file:
+            file.truncate(self.size)
+            file.seek(self.size)
+            file.write(text.getvalue().encode())
+        self.size += len(text.getvalue().encode())
+
+    def note(self, text):
+        """Prints a warning and shows it on the page."""
+        warn(text)
+        self.notes.append(text)
+        self.write_page()
+
+    def write_page(self):
+        """Writes index.html, the newest images first."""
+        ending = "-outputs.png"
+        with self.harmless("index.html"):
+            names = [path.name[:-len(ending)] for path in (self.output_dir / "images").iterdir()
+                     if path.name.endswith(ending)]
+            write_page(self.output_dir, self.output_dir.name, self.summary,
+                       sorted(names, reverse=True), notes=self.notes)
+
+    def close(self):
+        """Closes the progress bar and the event file."""
+        self.bar.close()
+        with self.harmless("TensorBoard's events"):
+            if self.events:
+                self.events.close()
+
+
+def run_traced(sess, fetches, step, log):
+    """`sess.run`, which also writes a timeline of the step."""
+    from tensorflow.python.client import timeline  # has no public name
+    metadata = tf.RunMetadata()
+    traced = tf.RunOptions(trace_level=tf.RunOptions.FULL_TRACE)
+    results = sess.run(fetches, options=traced, run_metadata=metadata)
+    with log.harmless("timelines"):
+        log.events.add(step, tagged_run_metadata=tf.summary.TaggedRunMetadata(
+            tag=f"step_{step}", run_metadata=metadata.SerializeToString()))
+        trace = timeline.Timeline(metadata.step_stats).generate_chrome_trace_format()
+        write_atomic(log.output_dir / f"trace-{step}.json", trace.encode())
+    return results
