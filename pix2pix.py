@@ -67,7 +67,7 @@ from tools.lib.page import KINDS, save_images, write_page
 from tools.lib.tf1 import tf
 
 # --------------------------------------------------------------------------------------------------
-# Options. They use what is defined below, such as LOSSES and PATCH_WIDTHS
+# Options. They use what is defined below, such as LOSSES and DISCRIMINATOR_WIDTHS
 # --------------------------------------------------------------------------------------------------
 
 AUGMENTATIONS = ("vflip", "rot90", "scale", "brightness", "contrast", "noise")
@@ -123,7 +123,7 @@ def add_network_options(add):
     add("--test_dropout", action="store_true", help="dropout in test and export too")
     add("--no_test_dropout", dest="test_dropout", action="store_false",
         help="no dropout in test and export (the default)")
-    add("--patch_size", type=int, default=70, choices=[1, *PATCH_WIDTHS],
+    add("--patch_size", type=int, default=70, choices=[1, *DISCRIMINATOR_WIDTHS],
         help="receptive field of the discriminator's logits, in pixels")
     add("--ndf", type=count, default=64, help="filters in the discriminator's first layer")
     add("--unconditional", action="store_true",
@@ -178,7 +178,7 @@ def check_network(options, explicit):
     """Raises UserError for networks that cannot be built. explicit: names of the flags that were
     given; contradictions that come from a checkpoint and do no harm are allowed."""
     size, below = options.crop_size, options.crop_size // 32 * 32
-    rows = discriminator_rows(options.patch_size)
+    rows = choose_discriminator(options.patch_size)
     cli.check_combinations([
         (size % 32, f"--crop_size {size} is not a multiple of 32: give {below} or {below + 32}"),
         (options.scale_size < size,
@@ -600,7 +600,7 @@ class GeneratorRow(NamedTuple):
     dropout: float = 0.0
 
 
-class GeneratorRows(NamedTuple):
+class GeneratorTable(NamedTuple):
     """A generator: encoder, residual blocks, decoder."""
 
     encoder: tuple
@@ -646,7 +646,7 @@ UNET_DECODER = (  # each takes the layer before and, but for the first, its skip
     GeneratorRow(1, relu),  # decoder_2 [batch, 128, 128, ngf]
     GeneratorRow(None, relu, norm=False),  # decoder_1 [batch, 256, 256, channels]
 )
-RESNET = GeneratorRows(  # Johnson, Alahi, Fei-Fei, arXiv 1603.08155, as in CycleGAN's code
+RESNET = GeneratorTable(  # Johnson, Alahi, Fei-Fei, arXiv 1603.08155, as in CycleGAN's code
     encoder=(
         GeneratorRow(1, identity, kernel_size=7, stride=1),  # encoder_1 [batch, 256, 256, ngf]
         GeneratorRow(2, relu, kernel_size=3),  # encoder_2 [batch, 128, 128, ngf * 2]
@@ -672,8 +672,8 @@ PIXEL_DISCRIMINATOR = (  # receptive field 1x1
     DiscriminatorRow(1, stride=1, kernel_size=1, norm=False),  # layer_1 [batch, 256, 256, ndf]
     DiscriminatorRow(2, stride=1, kernel_size=1),  # layer_2 [batch, 256, 256, ndf * 2]
 )  # layer_3 [batch, 256, 256, 1]: logits
-PATCH_WIDTHS = {16: (1, 2), 34: (1, 2, 4), 70: (1, 2, 4, 8), 142: (1, 2, 4, 8, 8),
-                286: (1, 2, 4, 8, 8, 8)}  # receptive field -> rows' widths; the last has stride 1
+DISCRIMINATOR_WIDTHS = {  # receptive field -> rows' widths, of which the last has stride 1
+    16: (1, 2), 34: (1, 2, 4), 70: (1, 2, 4, 8), 142: (1, 2, 4, 8, 8), 286: (1, 2, 4, 8, 8, 8)}
 
 
 def num_halvings(generator, crop_size):
@@ -687,11 +687,11 @@ def repeat_rows(rows, count):
     return tuple(rows[index % len(rows)] for index in range(count))
 
 
-def generator_rows(generator, crop_size, bottleneck_norm=False):
+def choose_generator(generator, crop_size, bottleneck_norm=False):
     """The table of a generator. Old models have a norm on the innermost encoder layer too.
 
-    A U-Net has its three middle rows, those with dropout, as often as its size needs: once at 256,
-    not at all at 32 and other odd multiples of 32.
+    A U-Net has as many middle rows, those with dropout, as its size needs: three at 256, none at 32
+    and other odd multiples of 32.
     """
     if generator == "resnet":
         return RESNET._replace(num_blocks=9 if crop_size > 128 else 6)
@@ -699,14 +699,14 @@ def generator_rows(generator, crop_size, bottleneck_norm=False):
     encoder = (*UNET_ENCODER[:4], *repeat_rows(UNET_ENCODER[4:7], num_middle),
                UNET_ENCODER[-1]._replace(norm=bottleneck_norm))
     decoder = (*repeat_rows(UNET_DECODER[:3], num_middle), *UNET_DECODER[3:])
-    return GeneratorRows(encoder, decoder, skips=generator == "unet")
+    return GeneratorTable(encoder, decoder, skips=generator == "unet")
 
 
-def discriminator_rows(patch_size):
+def choose_discriminator(patch_size):
     """The table of the discriminator whose logits see patch_size x patch_size pixels."""
     if patch_size in (1, 70):
         return PIXEL_DISCRIMINATOR if patch_size == 1 else DISCRIMINATOR
-    *widths, last = PATCH_WIDTHS[patch_size]
+    *widths, last = DISCRIMINATOR_WIDTHS[patch_size]
     rows = [DiscriminatorRow(width, norm=width > 1) for width in widths]
     return (*rows, DiscriminatorRow(last, stride=1))
 
@@ -981,7 +981,7 @@ def generate(inputs, options, dropout_key=None, per_image=False):
     with tf.variable_scope("generator", reuse=tf.AUTO_REUSE):
         return create_generator(
             tf.cast(inputs, options.precision), pair_type.targets.channels, options.ngf,
-            generator_rows(options.generator, options.crop_size, options.bottleneck_norm),
+            choose_generator(options.generator, options.crop_size, options.bottleneck_norm),
             choose_layers(options, per_image), dropout_key)
 
 
@@ -993,7 +993,7 @@ def discriminate(examples, targets, options, key):
             pair, lambda batch, count: draw_uniform(key, DIFFAUGMENT_STREAM, batch, [count]))
     with tf.variable_scope("discriminator", reuse=tf.AUTO_REUSE):
         pairs = tf.cast(tf.concat(pair, axis=3), options.precision)
-        return create_discriminator(pairs, options.ndf, discriminator_rows(options.patch_size),
+        return create_discriminator(pairs, options.ndf, choose_discriminator(options.patch_size),
                                     choose_norm(options.norm))
 
 

@@ -14,8 +14,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared"  # compatibility checkpoints, not part of the project
-if str(ROOT) not in sys.path:
-    sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(ROOT))
 
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
@@ -65,8 +64,8 @@ def smooth_images(seed, batch, channels=3, size=256):
 
 
 def draw_pairs(folder, count=5, kind="pair"):
-    """Writes images of coloured bars, 64 pixels high, JPEG and PNG by turns: 1.JPG, 2.png, ...; the
-    right half of a pair is the left one inverted. kind: "pair" or "single"."""
+    """Writes images of coloured bars, 64 pixels high: 1.JPG, 2.png, 3.JPG, ...; the right half of a
+    pair is the left one inverted. kind: "pair" or "single"."""
     folder = Path(folder)
     folder.mkdir(parents=True)
     rng = np.random.default_rng(count)

@@ -127,8 +127,8 @@ def test_a_step_is_known_by_its_number_alone(tmp_path):
     batches = take(options, 7)
     with tf.Graph().as_default(), tf.Session() as sess:
         got = sess.run([pix2pix.indices_of_step(step, 7, options) for step in range(1, 8)])
-    for batch, numbers in zip(batches, got):
-        np.testing.assert_array_equal(numbers, batch.indices)
+    for batch, indices in zip(batches, got, strict=True):
+        np.testing.assert_array_equal(indices, batch.indices)
 
 
 @pytest.fixture
@@ -148,8 +148,8 @@ def test_the_cache_changes_nothing_and_keeps_to_its_budget(tmp_path, caches, fla
     folder = save_gradient_pairs(tmp_path, 7, size=400)
     plain = make_options(folder, "--crop_size", "32", *flags)
     cached = with_options(plain, cache=num_held)
-    for one, other in zip(take(plain, 16), take(cached, 16)):
-        for a, b in zip(one, other):
+    for one, other in zip(take(plain, 16), take(cached, 16), strict=True):
+        for a, b in zip(one, other, strict=True):
             np.testing.assert_array_equal(a, b)
     used, = (cache for cache in caches if cache.images)
     assert len(used.images) == num_held and used.room == num_held * (2**20 - size) >= 0
@@ -192,8 +192,8 @@ def test_order_is_a_function_of_seed_and_epoch():
 def test_input_starts_in_the_middle_of_a_run(tmp_path, first_step):
     options = make_options(save_gradient_pairs(tmp_path, 7), "--batch_size", "2")
     whole = take(options, 7)[first_step:]
-    for expected, got in zip(whole, take(options, len(whole), first_step)):
-        for a, b in zip(expected, got):
+    for expected, got in zip(whole, take(options, len(whole), first_step), strict=True):
+        for a, b in zip(expected, got, strict=True):
             np.testing.assert_array_equal(a, b)
 
 
@@ -310,7 +310,7 @@ def test_targets_stay_as_they_are_where_inputs_are_disturbed(tmp_path):
         np.testing.assert_array_equal(one.targets, other.targets)
         assert (one.inputs != other.inputs).any(axis=(1, 2, 3)).all()
     for one, other in zip(take(with_options(plain, mode="test"), 1)[0],
-                          take(with_options(changed, mode="test"), 1)[0]):
+                          take(with_options(changed, mode="test"), 1)[0], strict=True):
         np.testing.assert_array_equal(one, other)
 
 

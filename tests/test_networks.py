@@ -1,5 +1,6 @@
 """Networks against NumPy forward passes; names and shapes of variables, which are a file format."""
 
+import itertools
 import math
 
 import numpy as np
@@ -68,7 +69,7 @@ def generator(x, out_channels, ngf, separable=False, bottleneck_norm=False):
         if 1 < number < 8 or number == 8 and bottleneck_norm:
             x = norm(x, f"encoder_{number}")
         skips[number] = x
-    for number, width in zip([8, 7, 6, 5, 4, 3, 2], [8, 8, 8, 8, 4, 2, 1]):
+    for number, width in zip([8, 7, 6, 5, 4, 3, 2], [8, 8, 8, 8, 4, 2, 1], strict=True):
         x = np.maximum(x, 0)
         x = norm(up(x, f"decoder_{number}", ngf * width, separable), f"decoder_{number}")
         x = np.concatenate([x, skips[number - 1]], axis=3)
@@ -93,7 +94,7 @@ SEPARABLE = PLAIN._replace(conv=pix2pix.separable_conv, deconv=pix2pix.separable
 
 def create_unet(x, out_channels, ngf, separable=False, bottleneck_norm=False, dropout_key=None):
     """The generator of affinelayer's script."""
-    rows = pix2pix.generator_rows("unet", 256, bottleneck_norm)
+    rows = pix2pix.choose_generator("unet", 256, bottleneck_norm)
     return pix2pix.create_generator(tf.constant(x), out_channels, ngf, rows,
                                     SEPARABLE if separable else PLAIN, dropout_key)
 
@@ -224,7 +225,7 @@ def test_number_of_weights_at_full_width():
     encoder = [3, 64, 128, 256, 512, 512, 512, 512, 512]
     decoder = [(512, 512), (1024, 512), (1024, 512), (1024, 512), (1024, 256), (512, 128),
                (256, 64), (128, 3)]
-    pairs = [*zip(encoder, encoder[1:]), *decoder]
+    pairs = [*itertools.pairwise(encoder), *decoder]
     norms = sum(encoder[2:8]) + sum(out for _, out in decoder[:-1])
     expected = sum(16 * size * out + out for size, out in pairs) + 2 * norms
     generator_count = count(lambda: create_unet(np.zeros(image, np.float32), 3, 64))
@@ -250,7 +251,7 @@ def discriminator_widths(patch_size):
 
 @pytest.mark.parametrize("patch_size", [1, 16, 34, 70, 142, 286])
 def test_receptive_field_and_weights_of_every_patch_size(patch_size):
-    rows = pix2pix.discriminator_rows(patch_size)
+    rows = pix2pix.choose_discriminator(patch_size)
     bare = [row._replace(norm=False) for row in rows]  # a norm's statistics see everything
     size, places = 320, {}
 
@@ -268,7 +269,7 @@ def test_receptive_field_and_weights_of_every_patch_size(patch_size):
 
     ndf, (widths, kernel) = 64, discriminator_widths(patch_size)
     channels = [6, *(ndf * width for width in widths), 1]
-    expected = sum(kernel**2 * one * other + other for one, other in zip(channels, channels[1:]))
+    expected = sum(kernel**2 * one * other + other for one, other in itertools.pairwise(channels))
     expected += 2 * sum(channels[2:-1])  # norms
     count = sum(math.prod(shape) for shape in shapes(
         lambda: pix2pix.create_discriminator(tf.zeros([1, 256, 256, 6]), ndf, rows)).values())
@@ -278,7 +279,7 @@ def test_receptive_field_and_weights_of_every_patch_size(patch_size):
 
 @pytest.mark.parametrize("size, patch_size", [(32, 16), (96, 34), (64, 142), (96, 286), (64, 286)])
 def test_map_size_is_that_of_the_logits_or_below_1(size, patch_size):
-    rows = pix2pix.discriminator_rows(patch_size)
+    rows = pix2pix.choose_discriminator(patch_size)
     with tf.Graph().as_default():
         pairs = tf.zeros([1, size, size, 6])
         if pix2pix.map_size(size, rows) < 1:
@@ -309,7 +310,7 @@ def test_unconditional_does_not_see_the_input(options):
 @pytest.mark.parametrize("crop_size, depth", [
     (32, 5), (64, 6), (96, 5), (128, 7), (256, 8), (384, 7), (512, 9)])
 def test_a_unets_depth_follows_the_size(crop_size, depth):
-    rows = pix2pix.generator_rows("unet", crop_size)
+    rows = pix2pix.choose_generator("unet", crop_size)
     assert len(rows.encoder) == len(rows.decoder) == depth
     assert pix2pix.num_halvings("unet", crop_size) == depth
     widths = [1, 2, 4] + [8] * (depth - 3)
@@ -328,13 +329,13 @@ def test_an_encoder_decoder_is_a_unet_without_its_skips():
         for number, width in enumerate([1, 2, 4, 8, 8], 1):
             x = down(x if number == 1 else lrelu(x), f"encoder_{number}", 2 * width, False)
             x = norm(x, f"encoder_{number}") if 1 < number < depth else x
-        for number, width in zip([5, 4, 3, 2], [8, 4, 2, 1]):
+        for number, width in zip([5, 4, 3, 2], [8, 4, 2, 1], strict=True):
             x = norm(up(np.maximum(x, 0), f"decoder_{number}", 2 * width, False),
                      f"decoder_{number}")
         return np.tanh(up(np.maximum(x, 0), "decoder_1", 3, False))
     x = draw(4, 2, 32, 32, 3)
     result = run_graph(lambda: pix2pix.create_generator(
-        tf.constant(x), 3, 2, pix2pix.generator_rows("encoder_decoder", 32), PLAIN), fill=True)
+        tf.constant(x), 3, 2, pix2pix.choose_generator("encoder_decoder", 32), PLAIN), fill=True)
     expected = skipless(x.astype(np.float64))
     # five doublings: decoder widths 8, 4, 2, 1 of the 32x32 table
     np.testing.assert_allclose(result, expected, atol=1e-3)
@@ -383,9 +384,10 @@ def resnet(x, ngf, blocks, mode):
 @pytest.mark.parametrize("padding, mode", [("zero", "constant"), ("reflect", "reflect")])
 def test_resnet(options, padding, mode):
     x = draw(5, 2, 32, 32, 3)
-    rows = pix2pix.generator_rows("resnet", 128)
+    rows = pix2pix.choose_generator("resnet", 128)
     layers = pix2pix.choose_layers(with_options(options, padding=padding))
-    result = run_graph(lambda: pix2pix.create_generator(tf.constant(x), 3, 2, rows, layers), fill=True)
+    result = run_graph(lambda: pix2pix.create_generator(tf.constant(x), 3, 2, rows, layers),
+                       fill=True)
     expected = resnet(x.astype(np.float64), 2, 6, mode)
     np.testing.assert_allclose(result, expected, atol=2e-3)
     other = resnet(x.astype(np.float64), 2, 6, "edge")
@@ -393,17 +395,18 @@ def test_resnet(options, padding, mode):
 
 
 def test_resnets_blocks_and_weights():
-    assert [pix2pix.generator_rows("resnet", size).num_blocks for size in (64, 128, 160, 256)] == [
+    assert [pix2pix.choose_generator("resnet", size).num_blocks
+            for size in (64, 128, 160, 256)] == [
         6, 6, 9, 9]
     with_norms = shapes(lambda: pix2pix.create_generator(
-        tf.zeros([1, 256, 256, 3]), 3, 64, pix2pix.generator_rows("resnet", 256), PLAIN))
+        tf.zeros([1, 256, 256, 3]), 3, 64, pix2pix.choose_generator("resnet", 256), PLAIN))
     count = sum(math.prod(shape) for name, shape in with_norms.items()
                 if name.endswith(("kernel", "bias")))
     assert count == 11_378_179  # CycleGAN's code prints 11.378 M: its norms have no weights
 
 
 def test_resnets_dropout_lies_inside_the_blocks():
-    rows = pix2pix.generator_rows("resnet", 64)
+    rows = pix2pix.choose_generator("resnet", 64)
 
     def build():
         outputs = pix2pix.create_generator(tf.constant(draw(6, 1, 32, 32, 3)), 3, 2, rows, PLAIN,
@@ -419,7 +422,11 @@ def test_resnets_dropout_lies_inside_the_blocks():
 @pytest.mark.parametrize("norm, kind", [("batch", "batch_normalization"), ("none", None),
                                         ("instance", "instance_normalization")])
 def test_norms_of_both_networks(options, norm, kind):
-    names = model_shapes(options, norm=norm, crop_size=256)
+    def build():
+        image, changed = tf.zeros([1, 256, 256, 3]), with_options(options, norm=norm)
+        pix2pix.create_outputs(image, changed)
+        pix2pix.discriminate(pix2pix.Examples([0], image, image), image, changed, None)
+    names = shapes(build)
     kinds = {name.split("/")[-2] for name in names if name.endswith("gamma")}
     assert kinds == ({kind} if kind else set())
     for network, count in (("generator", 13), ("discriminator", 3)):

@@ -143,7 +143,8 @@ def test_bad_values_are_one_line_and_exit_code_2(dataset, tmp_path, capsys, flag
     ("--lab_colorization --which_direction BtoA --augment brightness", "need lightness"),
     ("--lr_decay linear", "--lr_decay linear needs an end"),
     ("--decay_from 5 --max_steps 9", "--decay_from needs a decay"),
-    ("--lr_decay linear --decay_from 5 --decay_from_epoch 2 --max_steps 9", "contradict each other"),
+    ("--lr_decay linear --decay_from 5 --decay_from_epoch 2 --max_steps 9",
+     "contradict each other"),
     ("--no_targets", "--no_targets is for --mode test"),
     ("--label_smoothing 0.6", "at most 0.5"), ("--ema_generator 1", "--ema_generator: 1"),
     ("--patch_size 71", "71"), ("--discrim_weight 0", "above 0"), ("--augment turn", "turn"),
@@ -180,7 +181,7 @@ def test_the_whole_family_is_restored(dataset, tmp_path, mode, capsys):
     assert options.padding == "zero"
     if mode == "train":
         assert options.scale_size == 143
-    # how it is trained can be changed, what it is cannot, and that is said
+    # how it is trained can be changed, what it is cannot, and that is reported
     options = parse(f"--mode {mode} --checkpoint run --output_dir out --gan_loss hinge --ngf 9 "
                     "--label_smoothing 0 --lr_decay none --input_dir", dataset)
     assert (options.gan_loss, options.label_smoothing, options.ngf) == ("hinge", 0, 7)
@@ -249,7 +250,8 @@ def test_help_and_option_errors_import_nothing_slow(flags, expected):
 def test_a_stored_value_that_no_flag_takes_is_named(dataset, tmp_path, stored):
     write_run(tmp_path / "old", **stored)
     (name, value), = stored.items()
-    with pytest.raises(UserError, match=re.escape(f"options.json has {name}: {value}, which --{name} does not accept")):
+    text = f"options.json has {name}: {value}, which --{name} does not accept"
+    with pytest.raises(UserError, match=re.escape(text)):
         parse("--mode test --checkpoint old --input_dir", dataset / "val")
 
 

@@ -3,7 +3,6 @@
 import contextlib
 import json
 import os
-import re
 import resource
 import shutil
 import signal
@@ -22,8 +21,9 @@ from PIL import Image
 
 import pix2pix
 from tools.lib import cli, dataset, files, monitor, run_folder, run_log, schedule, tf1
-from tools.lib.checkpoints import checkpoint_step, open_checkpoint, open_variables, read_step
-from tools.lib.cli import UserError, with_options
+from tools.lib.checkpoints import (CheckpointManager, checkpoint_step, open_checkpoint,
+                                   open_variables, read_step)
+from tools.lib.cli import RunError, UserError, with_options
 from tools.lib.dataset import UNCHECKED, check_folder, checks_path, list_images
 from tools.lib.export_formats import EXPORT_FORMATS
 from tools.lib.monitor import HealthStats, TrainingMonitor, chance_loss, diagnose
@@ -70,9 +70,9 @@ def test_resume_is_exact_in_bfloat16(whole, whole_flags, monkeypatch):
     assert any((value != exact[name]).any() for name, value in read_variables("one").items())
 
 
-def test_resume_of_a_run_from_a_checkpoint_before_its_first_save(whole, monkeypatch):
-    os.symlink(whole / "bars", "bars")
-    flags = ["--checkpoint", whole / "whole", "--max_steps", 3, "--progress_freq", 1]
+def test_resume_of_a_run_from_a_checkpoint_before_its_first_save(tiny, monkeypatch):
+    os.symlink(tiny / "bars", "bars")
+    flags = ["--checkpoint", tiny / "whole", "--max_steps", 3, "--progress_freq", 1]
     assert train_small("one", *flags) == 0
     go_on = die_at(monkeypatch, 9)
     with pytest.raises(SystemExit):
@@ -327,6 +327,28 @@ def test_a_failing_save_is_one_line_and_the_checkpoint_before_is_whole(tiny, cap
         assert {path.name: path.read_bytes() for path in Path("run").glob("model-*")} == before
         assert Path("run/checkpoint").read_bytes() == state
     assert open_checkpoint("run").path == "run/model-7"
+
+
+def test_what_a_failing_save_leaves_is_removed(options, monkeypatch):
+    """TensorFlow removes its own files from a full disk, but not from every failure."""
+    folder = Path(options.output_dir)
+    folder.mkdir()
+    with tf.Graph().as_default(), tf.Session() as sess:
+        tf.get_variable("a", [3])
+        sess.run(tf.global_variables_initializer())
+        manager = CheckpointManager(sess, options, 0)
+        manager.save(4)
+        before = read_files(folder)
+
+        def fail(_, prefix, **__):
+            Path(f"{prefix}.data-00000-of-00001").write_bytes(b"half")
+            Path(f"{prefix}_temp").mkdir()
+            Path(f"{prefix}_temp/part-00000").write_bytes(b"half")
+            raise OSError(5, "Input/output error")
+        monkeypatch.setattr(manager.saver, "save", fail)
+        with pytest.raises(RunError, match="cannot save model-9 .*Input/output.*model-4 is intact"):
+            manager.save(9)
+    assert read_files(folder) == before and not (folder / "model-9_temp").exists()
 
 
 def test_a_copied_run_leaves_the_original_alone(tiny, tmp_path, capsys):
@@ -644,10 +666,10 @@ def make_bad_files(folder):
     Image.new("RGB", (64, 64)).save(folder / "single.png")
     (folder / "two\nlines <b>.jpg").write_bytes(b"")
     return {"truncated.jpg": "cannot be decoded", "truncated.png": "cannot be decoded",
-            "header.png": "truncated in its header", "empty.jpg": "empty", "text.png": "not a JPEG or PNG file",
-            "huge.png": "60000x60000 pixels", "zero.png": "cannot be decoded",
-            "folder.png": "a folder", "link.png": "broken link", "fifo.jpg": "not a file",
-            "narrow.png": "cannot be split into a pair",
+            "header.png": "truncated in its header", "empty.jpg": "empty",
+            "text.png": "not a JPEG or PNG file", "huge.png": "60000x60000 pixels",
+            "zero.png": "cannot be decoded", "folder.png": "a folder", "link.png": "broken link",
+            "fifo.jpg": "not a file", "narrow.png": "cannot be split into a pair",
             "single.png": "cannot be split into a pair", "two\\nlines <b>.jpg": "empty"}
 
 
@@ -855,7 +877,7 @@ def test_a_bad_value_is_one_line_before_tensorflow(tmp_path, capsys, monkeypatch
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_a_gpus_memory_is_taken_as_needed_in_every_session(trained, monkeypatch):
+def test_a_gpus_memory_is_taken_as_needed_in_every_session(tiny, monkeypatch):
     """In those that the modes open, not in a list of them."""
     configs, real = [], tf.Session
 
@@ -863,11 +885,11 @@ def test_a_gpus_memory_is_taken_as_needed_in_every_session(trained, monkeypatch)
         configs.append(config)
         return real(*arguments, config=config, **more)
     monkeypatch.setattr("tensorflow.compat.v1.Session", open_session)
-    os.symlink(trained / "bars", "bars")
-    checkpoint = ["--checkpoint", trained / "bars_train"]
+    os.symlink(tiny / "bars", "bars")
+    checkpoint = ["--checkpoint", tiny / "whole"]
     for number, arguments in enumerate((
             ["--mode", "train", "--input_dir", "bars/train", "--max_steps", 1, *checkpoint],
-            ["--mode", "test", "--input_dir", "bars/val", *checkpoint],
+            ["--mode", "test", "--input_dir", "bars/train", *checkpoint],
             ["--mode", "export", "--export_format", *EXPORT_FORMATS, *checkpoint])):
         assert run(*arguments, "--output_dir", f"out{number}") == 0
         assert configs and all(config.gpu_options.allow_growth for config in configs)
