@@ -351,6 +351,26 @@ def test_what_a_failing_save_leaves_is_removed(options, monkeypatch):
     assert read_files(folder) == before and not (folder / "model-9_temp").exists()
 
 
+def test_what_a_killed_save_leaves_is_removed_by_the_next(options):
+    """Also of a step that is kept, because the run that was started again saved it whole."""
+    folder = Path(options.output_dir)
+    folder.mkdir()
+    with tf.Graph().as_default(), tf.Session() as sess:
+        tf.get_variable("a", [3])
+        sess.run(tf.global_variables_initializer())
+        manager = CheckpointManager(sess, options, 0)
+        manager.save(4, epoch=2)
+        kept = {path.name for path in folder.glob("*-[0-9]*")}
+        for name in ("model-4", "model-3", "epoch-2"):
+            Path(folder, f"{name}.data-00000-of-00001.tempstate126957593847").write_bytes(b"half")
+            Path(folder, f"{name}.index.tempstate126957593847").write_bytes(b"half")
+            Path(folder, f"{name}_temp").mkdir()
+            Path(folder, f"{name}_temp/part-00000-of-00001.index").write_bytes(b"half")
+        manager.save(5)
+    names = {path.name for path in folder.glob("*-[0-9]*")}
+    assert len(kept) == 4 and names == kept | {name.replace("model-4", "model-5") for name in kept}
+
+
 def test_a_copied_run_leaves_the_original_alone(tiny, tmp_path, capsys):
     shutil.copytree(tiny / "whole", tmp_path / "original")
     original = tmp_path / "original"

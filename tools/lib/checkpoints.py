@@ -23,6 +23,8 @@ OLD_NAMES = {  # in the oldest of affinelayer's scripts, which had no biases -> 
     "/conv/filter": "/conv2d/kernel", "/deconv/filter": "/conv2d_transpose/kernel",
     "/batchnorm/offset": "/batch_normalization/beta",
     "/batchnorm/scale": "/batch_normalization/gamma"}
+HALF_WRITTEN = re.compile(  # TensorFlow's names of what a process writes, or was killed writing
+    r"(model|epoch)-\d+(_temp|\..+\.tempstate\d+)")
 EMA_SUFFIX = "/ExponentialMovingAverage"
 PICT_MU = 255  # of the mu-law that spaces the values of a .pict file
 PICT_SIZE = 256  # number of these values
@@ -329,8 +331,9 @@ class CheckpointManager:
         self.steps = sorted({*self.steps, step})[-self.options.keep_checkpoints:]
         names = [f"model-{step}" for step in self.steps]
         tf.train.update_checkpoint_state(os.path.abspath(self.output_dir), names[-1], names)
-        for path in self.output_dir.glob("model-*"):  # and what a killed process left half written
-            if checkpoint_step(path) not in (-1, *self.steps):
+        for path in [*self.output_dir.glob("model-*"), *self.output_dir.glob("epoch-*")]:
+            if HALF_WRITTEN.fullmatch(path.name) or path.name.startswith("model-") \
+                    and checkpoint_step(path) not in (-1, *self.steps):
                 remove(path)
         if epoch is not None:
             self.write(f"epoch-{epoch}")
