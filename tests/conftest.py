@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 import tempfile
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -21,6 +22,17 @@ def pytest_configure(config):
     if hasattr(signal, "SIGHUP"):
         signal.signal(signal.SIGHUP, signal.SIG_DFL)
     config.addinivalue_line("markers", "slow: takes more than ten seconds")
+
+
+@pytest.fixture(autouse=True)
+def release_graphs():
+    """Frees the graphs of each test: TensorFlow keeps the functions of custom gradients for good,
+    and with them 10 MB for each training."""
+    yield
+    ops = sys.modules.get("tensorflow.python.framework.ops")
+    registry = getattr(getattr(ops, "gradient_registry", None), "_registry", {})
+    for name in [name for name in registry if name.startswith("CustomGradient-")]:
+        del registry[name]
 
 
 @pytest.fixture

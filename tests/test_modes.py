@@ -117,15 +117,18 @@ def test_same_bytes_whatever_the_batch_and_run(trained, tmp_path):
 
 def test_images_done_out_of_order_are_listed_in_order(trained, tmp_path, monkeypatch):
     monkeypatch.setattr(os, "cpu_count", lambda: 3)
-    lock, second, at_once, most = threading.Lock(), threading.Event(), 0, 0
-    real = save_images
+    lock, second, first_two = threading.Lock(), threading.Event(), threading.Barrier(2)
+    begun, at_once, most, real = [], 0, 0, save_images
 
     def save(output_dir, names, images):
-        """Holds the first image back until the second is there: they are in work together."""
+        """Holds the first two that come until both are there, and image 1 until 2 is done."""
         nonlocal at_once, most
         with lock:
+            begun.append(*names)
             at_once += 1
-            most = max(most, at_once)
+            most, count = max(most, at_once), len(begun)
+        if count <= 2:
+            first_two.wait(60)
         assert names != ["1"] or second.wait(60), "no other image is worked on meanwhile"
         real(output_dir, names, images)
         with lock:
@@ -134,7 +137,7 @@ def test_images_done_out_of_order_are_listed_in_order(trained, tmp_path, monkeyp
             second.set()
     monkeypatch.setattr(pix2pix, "save_images", save)
     run_test(trained, "out")
-    assert most in (2, 3)
+    assert most in (2, 3) and sorted(begun) == [*"1234567"]
     page = Path("out/index.html").read_text()
     assert re.findall(r"<th>(\d)</th>", page) == list("1234567")
     rows = Path("out/metrics.csv").read_text().splitlines()
