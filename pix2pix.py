@@ -171,6 +171,7 @@ def create_parser():
         group = parser.add_argument_group(title)
         for add_options in adders:
             add_options(group.add_argument)
+    parser.set_defaults(trained_ratio=None)  # no flag: training finds it in the images
     return parser
 
 
@@ -1213,7 +1214,8 @@ def train(options):
 
     After too many non-finite steps in a row it goes back to the last checkpoint, once.
     """
-    paths = dataset.list_images(options)
+    paths, ratio = dataset.list_images(options)
+    options = with_options(options, trained_ratio=ratio)
     try:
         return train_from(options, paths)
     except monitor.NonFiniteError as error:
@@ -1359,7 +1361,7 @@ def test(options):
     image alone, and rounding, which depends on the batch, is always the same.
     """
     options = with_options(options, batch_size=1, grad_accumulation=1)
-    paths = dataset.list_images(options)
+    paths, _ = dataset.list_images(options)
     stored = checkpoints.open_checkpoint(options.checkpoint)
     say(f"loading model from {printable(stored.path)}")
     with tf.Graph().as_default() as graph:

@@ -18,7 +18,8 @@ import pix2pix
 from tools.lib.checkpoints import StoredVariables
 from tools.lib.cli import UserError, with_options
 from tools.lib.export_formats import EXPORT_FORMATS, check_pict
-from tools.lib.images import format_of, to_bytes
+from tools.lib.image_files import format_of
+from tools.lib.images import to_bytes
 from tools.lib.tf1 import tf
 
 
@@ -169,7 +170,7 @@ def test_jpeg_files_come_out_where_asked_for(model, tmp_path):
 def test_lab_in_every_format(model, tmp_path, capsys):
     assert run("--mode", "train", "--input_dir", model / "images", "--output_dir",
                 tmp_path / "run", "--crop_size", 32, "--ngf", 2, "--gan_weight", 0, "--seed", 3,
-                "--max_steps", 9, "--lr", 0.01, "--lab_colorization") == 0
+                "--max_steps", 9, "--lr", 0.01, "--lab_colorization", "--layout", "single") == 0
     assert run("--mode", "export", "--checkpoint", tmp_path / "run", "--output_dir",
                 tmp_path / "export", "--export_format", *EXPORT_FORMATS) == 0
     assert capsys.readouterr().out.count("largest difference") == 6

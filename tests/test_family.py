@@ -25,7 +25,7 @@ ROWS = [  # flags; together every value of every option of the family
     "--generator resnet --padding reflect --norm instance",
     "--generator resnet --separable_conv --no_dropout",
     "--lab_colorization --which_direction AtoB --generator encoder_decoder --upsample resize "
-    "--crop_size 96 --aspect_ratio 2",  # the sample's 192x96 pairs as single images
+    "--crop_size 96 --aspect_ratio 2 --layout single",  # the sample's 192x96 pairs as single images
 ]
 
 

@@ -1,33 +1,11 @@
-"""Files: what an image is, in which order, and how text is written."""
+"""Files: in which order, and how text is written."""
 
 import os
 from pathlib import Path
 
 import pytest
-from PIL import Image
 
 from tools.lib.files import sorted_by_name, unique_names, write_atomic
-from tools.lib.images import find_images, image_format
-
-
-def save(path, kind="PNG"):
-    Image.new("RGB", (6, 3)).save(path, kind)
-    return path
-
-
-def test_images_are_found_by_content_in_any_spelling(tmp_path):
-    save(tmp_path / "b.JPG", "JPEG")
-    save(tmp_path / "a.png")
-    save(tmp_path / "c.jpeg")  # a PNG in truth
-    save(tmp_path / "d", "JPEG")
-    save(tmp_path / ".hidden.png")
-    (tmp_path / "notes.png").write_text("no image")
-    (tmp_path / "folder.png").mkdir()
-    assert [path.name for path in find_images(tmp_path)] == [
-        "a.png", "b.JPG", "c.jpeg", "d"]
-    assert image_format(tmp_path / "c.jpeg") == "png"
-    assert image_format(tmp_path / "b.JPG") == "jpeg"
-    assert image_format(tmp_path / "notes.png") is None
 
 
 def test_numbers_sort_as_numbers_only_where_all_are():

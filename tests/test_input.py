@@ -31,7 +31,7 @@ def save_gradient_pairs(folder, count, size=40):
 
 def take(options, steps, first_step=0):
     """The first batches, as Examples of arrays."""
-    paths = list_images(options)
+    paths, _ = list_images(options)
     with tf.Graph().as_default():
         examples = pix2pix.create_examples(paths, options, first_step)
         with tf.Session() as sess:
@@ -140,8 +140,9 @@ def caches(monkeypatch):
     return made
 
 
-@pytest.mark.parametrize("flags", [[], ["--lab_colorization"], ["--batch_size", "3", "--augment",
-                                                                "rot90", "scale", "noise"]])
+@pytest.mark.parametrize("flags", [
+    [], ["--lab_colorization", "--layout", "single"],
+    ["--batch_size", "3", "--augment", "rot90", "scale", "noise"]])
 @pytest.mark.parametrize("num_held", [3, 7])
 def test_the_cache_changes_nothing_and_keeps_to_its_budget(tmp_path, caches, flags, num_held):
     size = 3 * 400 * 800  # bytes of an image: one MiB holds one
@@ -159,7 +160,7 @@ def test_the_cache_changes_nothing_and_keeps_to_its_budget(tmp_path, caches, fla
 
 def test_a_cached_image_is_not_read_again(tmp_path, monkeypatch):
     options = make_options(save_gradient_pairs(tmp_path, 3), "--crop_size", "32", "--cache", "1")
-    paths = list_images(options)
+    paths, _ = list_images(options)
     with tf.Graph().as_default():
         examples = pix2pix.create_examples(paths, options)
         with tf.Session() as sess:
@@ -316,7 +317,7 @@ def test_targets_stay_as_they_are_where_inputs_are_disturbed(tmp_path):
 
 def test_inputs_alone_are_whole_images(tmp_path):
     options = make_options(save_gradient_pairs(tmp_path, 3, size=32), "--crop_size", "64")
-    options = with_options(options, mode="test", no_targets=True)
+    options = with_options(options, mode="test", no_targets=True, layout="single")
     batch, = take(options, 1)
     assert batch.targets == []
     expected = np.asarray(Image.open(tmp_path / "0.png"), np.float32) / 127.5 - 1  # 64x32 pair

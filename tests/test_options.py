@@ -200,7 +200,7 @@ def test_missing_and_empty_folders(dataset, tmp_path, capsys):
     for arguments, part in [
             (["--mode", "train"], "--input_dir is missing"),
             (["--mode", "train", "--input_dir", "gone"], "gone is not a folder"),
-            (["--mode", "train", "--input_dir", str(dataset / "train")], "no JPEG or PNG"),
+            (["--mode", "train", "--input_dir", str(dataset / "train")], "contains no JPEG, PNG, "),
             (["--mode", "train", "--input_dir", str(dataset / "train"), "--output_dir", "file"],
              "file is a file"),
             (["--mode", "test", "--input_dir", str(dataset / "val")], "houses_train"),

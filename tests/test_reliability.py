@@ -1,6 +1,7 @@
 """What docs/reliability.md promises, by breaking it on purpose, in small runs."""
 
 import contextlib
+import io
 import json
 import os
 import resource
@@ -26,6 +27,7 @@ from tools.lib.checkpoints import (CheckpointManager, checkpoint_step, open_chec
 from tools.lib.cli import RunError, UserError, with_options
 from tools.lib.dataset import UNCHECKED, check_folder, checks_path, list_images
 from tools.lib.export_formats import EXPORT_FORMATS
+from tools.lib.image_files import find_images
 from tools.lib.monitor import HealthStats, TrainingMonitor, chance_loss, diagnose
 from tools.lib.tf1 import tf
 
@@ -679,7 +681,14 @@ def make_bad_files(folder):
     (folder / "text.png").write_bytes(b"no image")
     (folder / "huge.png").write_bytes(huge)
     (folder / "zero.png").write_bytes(png[:16] + bytes(8) + png[24:])
-    (folder / "folder.png").mkdir()
+    for name in ("webp", "tif", "gif", "bmp"):
+        whole = io.BytesIO()
+        Image.open(whole_png).save(whole, {"tif": "TIFF"}.get(name, name.upper()))
+        (folder / f"truncated.{name}").write_bytes(whole.getvalue()[:len(whole.getvalue()) // 2])
+    bomb = io.BytesIO()
+    Image.open(whole_png).save(bomb, "GIF")
+    (folder / "bomb.gif").write_bytes(b"GIF89a" + b"\xff" * 4 + bomb.getvalue()[10:])
+    (folder / "header.gif").write_bytes(b"GIF89a" + bytes(99))
     (folder / "link.png").symlink_to("nowhere.png")
     os.mkfifo(folder / "fifo.jpg")
     Image.new("RGB", (1, 9)).save(folder / "narrow.png")
@@ -687,8 +696,12 @@ def make_bad_files(folder):
     (folder / "two\nlines <b>.jpg").write_bytes(b"")
     return {"truncated.jpg": "cannot be decoded", "truncated.png": "cannot be decoded",
             "header.png": "truncated in its header", "empty.jpg": "empty",
-            "text.png": "not a JPEG or PNG file", "huge.png": "60000x60000 pixels",
-            "zero.png": "cannot be decoded", "folder.png": "a folder", "link.png": "broken link",
+            "text.png": "not a JPEG, PNG, BMP, GIF, TIFF or WebP file",
+            "huge.png": "60000x60000 pixels", "bomb.gif": "4294836225 pixels",
+            "header.gif": "damaged in its header",
+            "zero.png": "cannot be decoded", "link.png": "broken link",
+            "truncated.webp": "file", "truncated.tif": "file", "truncated.gif": "file",
+            "truncated.bmp": "file",
             "fifo.jpg": "not a file", "narrow.png": "cannot be split into a pair",
             "single.png": "cannot be split into a pair", "two\\nlines <b>.jpg": "empty"}
 
@@ -705,7 +718,7 @@ def test_bad_files_are_all_named_before_the_first_step(tiny, tmp_path, capsys, m
     for name, reason in reasons.items():
         line, = (line for line in lines if f"/{name} cannot be used" in line)
         assert reason in line
-    assert "13 of 38 images cannot be used" in last and "--on_bad_image skip" in last
+    assert "18 of 43 images cannot be used" in last and "--on_bad_image skip" in last
     assert run(*arguments, "--on_bad_image", "skip") == 2  # more than a tenth
     assert "more than 10%" in capsys.readouterr().err.splitlines()[-1]
     assert not Path("out").exists()
@@ -723,11 +736,11 @@ def test_a_file_without_permission_is_named(tmp_path):
         os.chmod(root, 0o755)
         folder = draw_pairs(Path(root, "train"), 2)
         os.chmod(folder / "2.png", 0)
-        check_folder(draw_pairs(tmp_path / "before", 1))  # imports what it needs
+        check_folder(tmp_path, find_images(draw_pairs(tmp_path / "before", 1)))  # imports what it needs
         if os.geteuid() == 0:
             os.seteuid(65534)  # root may read everything
         try:
-            checks = check_folder(folder)
+            checks = check_folder(folder, find_images(folder))
         finally:
             os.seteuid(os.getuid())
     assert [check.reason for check in checks.values()] == ["", "Permission denied"]
@@ -744,17 +757,17 @@ def record_checks(monkeypatch):
 def test_what_was_checked_is_remembered_until_it_changes(tmp_path, monkeypatch):
     folder = draw_pairs(tmp_path / "bars" / "train", 4)
     checked = record_checks(monkeypatch)
-    first = check_folder(folder)
+    first = check_folder(folder, find_images(folder))
     assert sorted(checked) == ["1.JPG", "2.png", "3.JPG", "4.png"]
-    assert check_folder(folder) == first and len(checked) == 4
+    assert check_folder(folder, find_images(folder)) == first and len(checked) == 4
     os.utime(folder / "3.JPG", (1, 1))
     (folder / "4.png").write_bytes(b"")
-    checks = check_folder(folder)
+    checks = check_folder(folder, find_images(folder))
     assert sorted(checked[4:]) == ["3.JPG", "4.png"]
     assert [path.name for path, check in checks.items() if check.reason] == ["4.png"]
-    assert check_folder(folder) == checks and checked[6:] == ["4.png"]
+    assert check_folder(folder, find_images(folder)) == checks and checked[6:] == ["4.png"]
     checks_path(folder).write_text("[not a dictionary")
-    assert check_folder(folder) == checks
+    assert check_folder(folder, find_images(folder)) == checks
 
 
 def test_checking_ends_in_time_and_goes_on_with_the_next_start(options, monkeypatch, capsys):
@@ -762,9 +775,9 @@ def test_checking_ends_in_time_and_goes_on_with_the_next_start(options, monkeypa
     options = with_options(options, input_dir=str(folder))
     monkeypatch.setattr(dataset, "CHECK_SECONDS", 0)  # for one file
     for number in range(1, 12):
-        paths = list_images(options)
+        paths, _ = list_images(options)
         assert [path.stem for path in paths] == [str(number) for number in range(1, 13)]
-        checks = [*check_folder(folder).values()] if number == 11 else []
+        checks = [*check_folder(folder, find_images(folder)).values()] if number == 11 else []
         assert f"checked {number} of 12 images; the others" in capsys.readouterr().out
     assert UNCHECKED not in checks
     (folder / "3.JPG").write_bytes(b"")  # the others are as they were
@@ -801,7 +814,7 @@ def test_files_are_checked_in_parallel(tmp_path, monkeypatch):
     together = threading.Barrier(2, timeout=60)  # one file alone waits in vain
     monkeypatch.setattr(dataset, "check_file",
                         lambda *arguments: together.wait() * 0 or real(*arguments))
-    assert not any(check.reason for check in check_folder(folder).values())
+    assert not any(check.reason for check in check_folder(folder, find_images(folder)).values())
 
 
 @pytest.mark.parametrize("how", ["gone", "cut"])

@@ -106,13 +106,15 @@ def test_a_thousand_mutated_files_are_used_or_named(tmp_path):
     waves = np.random.default_rng(1).integers(0, 256, (8, 16, 3), np.uint8)
     image = Image.fromarray(waves).resize((128, 64), Image.BICUBIC)
     for number, more in enumerate([{"format": "JPEG"}, {"format": "JPEG", "progressive": True},
-                                   {"format": "PNG"}, {"format": "PNG", "compress_level": 1}]):
+                                   {"format": "PNG"}, {"format": "PNG", "compress_level": 1},
+                                   {"format": "BMP"}, {"format": "GIF"}, {"format": "TIFF"},
+                                   {"format": "WEBP"}]):
         image.save(tmp_path / f"original{number}", **more)
         originals.append((tmp_path / f"original{number}").read_bytes())
     folder = tmp_path / "bars" / "train"
     folder.mkdir(parents=True)
     for number in range(1000):
-        ending = draws.choice([".jpg", ".png"])
+        ending = draws.choice([".jpg", ".png", ".tif"])
         (folder / f"{number}{ending}").write_bytes(mutate(draws, *draws.sample(originals, 2)))
 
     code, _, err = finish(start(MAIN, "--max_steps", 1), 300)

@@ -1,7 +1,6 @@
 """Adding a loss, a metric or an image format is one row: all that shows or uses it follows."""
 
 import csv
-import io
 import json
 from pathlib import Path
 
@@ -11,9 +10,10 @@ from helpers import draw_pairs, read_variables, run, run_graph, smooth_images
 from PIL import Image
 
 import pix2pix
-from tools.lib import dataset, images, metrics
+from tools.lib import dataset, image_files, images, metrics
 from tools.lib.checkpoints import infer_options
-from tools.lib.images import ImageFormat, find_images, read_image
+from tools.lib.image_files import ImageFormat, find_images
+from tools.lib.images import read_image
 from tools.lib.tf1 import tf
 
 
@@ -131,21 +131,20 @@ def test_a_row_of_metrics_is_all_that_a_metric_needs(trained, monkeypatch, tmp_p
 
 
 def test_a_row_of_formats_is_found_checked_and_read(tmp_path, monkeypatch):
-    """BMP, which TensorFlow's decoder and Pillow know: found, checked, read and decoded."""
-    file = io.BytesIO()
+    """PPM, which Pillow knows: found, checked, read in arrays and in the graph."""
     pixels = np.random.default_rng(1).integers(0, 256, (5, 7, 3), np.uint8)
-    Image.fromarray(pixels).save(file, "BMP")
-    (tmp_path / "a.bmp").write_bytes(file.getvalue())
+    contents = b"P6\n7 5\n255\n" + pixels.tobytes()
+    (tmp_path / "a.ppm").write_bytes(contents)
     assert not find_images(tmp_path)
-    monkeypatch.setitem(images.FORMATS, "bmp", ImageFormat(
-        b"BM", (".bmp",), lambda contents: tf.io.decode_raw(
-            tf.strings.substr(contents, 18, 8), tf.int32)[::-1], header_size=26))
+    monkeypatch.setitem(image_files.FORMATS, "ppm", ImageFormat(rb"P6\s", (".ppm",)))
     path, = find_images(tmp_path)
     np.testing.assert_array_equal(read_image(path), pixels)
+    np.testing.assert_array_equal(run_graph(lambda: images.decode_pixels(tf.constant(contents))),
+                                  pixels)
     check = dataset.check_file(path, images.create_decoder())
     assert (check.width, check.height, check.reason) == (7, 5, "")
-    path.write_bytes(file.getvalue()[:20])
-    assert dataset.check_file(path, images.create_decoder()).reason == "truncated in its header"
+    path.write_bytes(contents[:20])
+    assert "truncated" in dataset.check_file(path, images.create_decoder()).reason
 
 
 def test_channels_that_no_pair_has_are_not_taken_for_lab():

@@ -36,7 +36,8 @@ from PIL import Image, ImageDraw, ImageFont
 import pix2pix
 from tools.lib.cli import Options, RunError, UserError, number_type, printable, say
 from tools.lib.files import unique_names, write_atomic, write_json
-from tools.lib.images import find_images, read_image, require_images, to_bytes
+from tools.lib.image_files import find_images, require_images
+from tools.lib.images import read_image, to_bytes
 from tools.lib.options import read_options
 
 EXAMPLES = """\

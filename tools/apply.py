@@ -22,9 +22,10 @@ if __name__ == "__main__":
     cli.require("numpy", "tensorflow")
 
 from pix2pix import load_export
-from tools.lib.cli import Options, UserError, printable, say
+from tools.lib.cli import Options, UserError, describe_error, printable, say
 from tools.lib.files import unique_names, write_atomic
-from tools.lib.images import FORMAT_NAMES, FORMATS, ImageError, format_of, require_images
+from tools.lib.image_files import FORMATS, GRAPH_FORMATS, format_of, require_images
+from tools.lib.images import ImageError, is_deep_png, read_decoded, report_deep, to_bytes
 from tools.lib.tf1 import tf
 
 REPORT_FREQ = 100  # images between two lines
@@ -42,15 +43,32 @@ def list_inputs(path):
     return require_images(path, "--input")
 
 
-def apply_to_file(generate, input_path, output_dir, name):
-    """Translates one image into output_dir/NAME.png or .jpg. Raises ImageError naming it."""
+def read_for_export(path):
+    """The bytes of an image file as exported models read them, JPEG or PNG, and its
+    `Decoded.deep_range`. Raises ImageError."""
     try:
-        result = generate(input_path.read_bytes())
-    except tf.errors.InvalidArgumentError:
-        raise ImageError(f"{input_path} cannot be read as {FORMAT_NAMES}: repair or remove it") \
-            from None
+        contents = path.read_bytes() if path.is_file() else b""
+    except OSError as error:
+        raise ImageError(f"{path} cannot be read ({error.strerror}): repair or remove it") \
+            from error
+    if format_of(contents) in GRAPH_FORMATS and not is_deep_png(contents):
+        return contents, None
+    decoded = read_decoded(path)
+    return to_bytes(decoded.pixels), decoded.deep_range
+
+
+def apply_to_file(generate, input_path, output_dir, name):
+    """Translates one image into output_dir/NAME.png or .jpg; returns its `Decoded.deep_range`.
+    Raises ImageError naming it."""
+    contents, deep_range = read_for_export(input_path)
+    try:
+        result = generate(contents)
+    except tf.errors.InvalidArgumentError as error:
+        raise ImageError(f"{input_path} cannot be read ({describe_error(error)}): repair or remove "
+                         "it") from None
     extension = FORMATS[format_of(result)].extensions[0]
     write_atomic(output_dir / f"{name}{extension}", result)
+    return deep_range
 
 
 def apply_model(options):
@@ -66,15 +84,16 @@ def apply_model(options):
         raise UserError(f"--output {options.output} is a file: give a folder")
     generate = load_export(options.model) if jobs else None
     options.output.mkdir(parents=True, exist_ok=True)
-    num_failed, start = 0, time.time()
+    num_failed, deep_ranges, start = 0, [], time.time()
     for number, (path, name) in enumerate(jobs, 1):
         try:
-            apply_to_file(generate, path, options.output, name)
+            deep_ranges.append(apply_to_file(generate, path, options.output, name))
         except ImageError as error:
             num_failed += 1
             cli.warn(printable(error))
         if number % REPORT_FREQ == 0:
             say(f"{number} of {len(jobs)}, {number / (time.time() - start):.1f} images/s")
+    report_deep(deep_ranges)
     say(f"wrote {len(jobs) - num_failed}, skipped {len(paths) - len(jobs)}, failed {num_failed}, "
         f"{len(jobs) / max(time.time() - start, 1e-9):.1f} images/s")
     return num_failed
@@ -86,7 +105,7 @@ def create_parser():
     add = parser.add_argument
     add("--model", type=Path, required=True,
         help="folder of an export, or its .pb, .meta, .tflite or .pict file")
-    add("--input", type=Path, required=True, help="a JPEG or PNG image, or a folder of them")
+    add("--input", type=Path, required=True, help="an image, or a folder of images")
     add("--output", type=Path, required=True, help="folder for the results")
     add("--force", action="store_true", help="make results again that exist")
     return parser

@@ -47,7 +47,7 @@ from tools.lib import fast_conv
 from tools.lib.checkpoints import CheckpointManager
 from tools.lib.cli import UserError, number_type, quiet_stderr, say, with_options
 from tools.lib.files import write_atomic
-from tools.lib.images import find_images, require_images
+from tools.lib.image_files import find_images, require_images
 from tools.lib.monitor import TrainingMonitor
 from tools.lib.run_folder import prepare_run
 from tools.lib.run_log import RunLog

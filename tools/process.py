@@ -33,7 +33,8 @@ from PIL import Image
 from tools.lib import workers
 from tools.lib.cli import Options, UserError, number_type, printable
 from tools.lib.files import share_folder, sorted_by_name
-from tools.lib.images import FORMAT_NAMES, ImageError, is_candidate, read_image, write_image
+from tools.lib.image_files import FORMAT_NAMES, is_candidate
+from tools.lib.images import ImageError, read_image, write_image
 
 OPERATIONS = ["resize", "grayscale", "blank", "combine", "edges"]
 # Compression of PNG files, by time and size (docs/benchmarks.md). Runs of one byte are as small as

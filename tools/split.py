@@ -26,7 +26,7 @@ if __name__ == "__main__":
 
 from tools.lib.cli import Options, UserError, number_type
 from tools.lib.files import lock_folder, sorted_by_name
-from tools.lib.images import FORMAT_NAMES, find_images
+from tools.lib.image_files import FORMAT_NAMES, find_images
 
 PARTS = ["train", "val", "test"]
 EXAMPLES = """\

@@ -1,4 +1,4 @@
-"""tools/lib/images.py: formats by content, types of pairs, reading, writing, decoding."""
+"""tools/lib/images.py: types of pairs, one rule for reading in the graph and in arrays, writing."""
 
 import errno
 import io
@@ -8,11 +8,11 @@ import zlib
 
 import numpy as np
 import pytest
-from helpers import draw, run_graph
+from helpers import draw, run_graph, start_session
 from PIL import Image
 
-from tools.lib import images
-from tools.lib.cli import RunError, UserError
+from tools.lib import image_files, images
+from tools.lib.cli import RunError
 from tools.lib.images import LAB, SIDE_BY_SIDE, ImageError, choose_pair, infer_pair, read_image
 from tools.lib.tf1 import tf
 
@@ -20,53 +20,6 @@ from tools.lib.tf1 import tf
 def noise(seed, *shape):
     """Random uint8."""
     return np.random.default_rng(seed).integers(0, 256, shape, np.uint8)
-
-
-# ---- formats
-
-
-@pytest.mark.parametrize("contents, expected", [
-    (b"\xff\xd8\xff\xe0rest", "jpeg"), (b"\xff\xd8\xff", "jpeg"), (b"\x89PNG\r\n\x1a\nrest", "png"),
-    (b"\xff\xd8", None), (b"\x89PNG\n\x1a\n", None), (b"GIF89a", None), (b"", None)])
-def test_a_format_is_told_by_the_first_bytes(tmp_path, contents, expected):
-    assert images.format_of(contents) == expected
-    (tmp_path / "name.gif").write_bytes(contents)
-    assert images.image_format(tmp_path / "name.gif") == expected
-
-
-def test_pillow_and_tensorflow_know_every_format():
-    """The rows of FORMATS: to_bytes writes them, format_of recognizes them, TensorFlow decodes
-    them, and messages list them."""
-    assert images.FORMAT_NAMES == "JPEG or PNG"
-    assert images.EXTENSIONS == (".jpg", ".jpeg", ".png")
-    for name in images.FORMATS:
-        contents = images.to_bytes(np.full([5, 7, 3], 100, np.uint8), name.upper())
-        assert images.format_of(contents) == name
-        pixels = run_graph(lambda: images.decode_pixels(tf.constant(contents)))
-        assert pixels.shape == (5, 7, 3) and np.abs(pixels.astype(int) - 100).max() <= 1
-
-
-def test_candidates_are_told_by_extension_or_content(tmp_path):
-    """A candidate may turn out unreadable; a hidden file is none."""
-    png = images.to_bytes(noise(1, 2, 3, 3))
-    contents = {"a.png": b"", "b.JPeG": b"text", "c": png, "d.txt": png, "e.txt": b"text", "f": b"",
-                ".g.png": png}
-    for name, data in contents.items():
-        (tmp_path / name).write_bytes(data)
-    os.symlink("nowhere", tmp_path / "h.jpg")
-    os.symlink("nowhere", tmp_path / "i")
-    found = {path.name for path in tmp_path.iterdir() if images.is_candidate(path)}
-    assert found == {"a.png", "b.JPeG", "c", "d.txt", "h.jpg"}
-    assert [path.name for path in images.find_images(tmp_path)] == ["c", "d.txt"]
-
-
-def test_required_images_are_there_or_it_is_a_user_error(tmp_path):
-    with pytest.raises(UserError, match=f"^--dir {tmp_path} contains no JPEG or PNG images: check"):
-        images.require_images(tmp_path, "--dir")
-    with pytest.raises(UserError, match="^--dir nowhere is not a folder: check the path$"):
-        images.require_images("nowhere", "--dir")
-    (tmp_path / "x").write_bytes(images.to_bytes(noise(1, 2, 3)))
-    assert images.require_images(str(tmp_path), "--dir") == [tmp_path / "x"]
 
 
 # ---- types of images and pairs
@@ -174,12 +127,13 @@ def bomb_png(side=20_000):
 def test_the_decoder_gives_sizes_and_reasons():
     """Height and width of an intact file; for others ValueError, before memory is spent."""
     decode = images.create_decoder()
-    for name in ("PNG", "JPEG"):
-        whole = images.to_bytes(noise(6, 13, 17, 3), name)
-        assert [*decode(whole)] == [13, 17]
-        with pytest.raises(ValueError, match="cannot be decoded: |truncated in its header"):
+    for name in image_files.FORMATS:
+        whole = images.to_bytes(noise(6, 13, 17, 3), name.upper())
+        assert decode(whole) == (13, 17, None)
+        with pytest.raises(ValueError, match="."):
             decode(whole[:len(whole) // 2])
-    assert [*decode(images.to_bytes(noise(7, 3, 5)))] == [3, 5]  # grey
+    assert decode(images.to_bytes(noise(7, 3, 5))) == (3, 5, None)  # grey
+    assert decode(images.to_bytes(np.uint16([[700, 12000]]))) == (1, 2, [700, 12000])
     with pytest.raises(ValueError, match="^truncated in its header$"):
         decode(images.to_bytes(noise(6, 13, 17, 3))[:23])
     with pytest.raises(ValueError, match="20000x20000 pixels are more than 89478485"):
@@ -207,46 +161,181 @@ def test_an_image_that_is_scaled_back_stays_where_it_is():
     assert np.unravel_index(result.argmax(), result.shape)[:2] == (6, 9)
 
 
+# ---- one rule for reading, in the graph and in arrays
+
+
+@pytest.fixture(scope="module")
+def decode():
+    """A function from an image file's bytes to its pixels, by `decode_bytes` and by
+    `decode_pixels`, which must give the same."""
+    with tf.Graph().as_default() as graph:
+        contents = tf.placeholder(tf.string, [])
+        pixels = images.decode_pixels(contents)
+        with start_session(graph) as sess:
+            in_graph = sess.make_callable(pixels, [contents])
+
+            def both(file_bytes):
+                """The pixels."""
+                expected = images.decode_bytes(file_bytes).pixels
+                np.testing.assert_array_equal(in_graph(file_bytes), expected)
+                return expected
+            yield both
+
+
+def to_file(image, filetype="PNG", **settings):
+    """The bytes of a file of a Pillow image."""
+    file = io.BytesIO()
+    image.save(file, filetype, **settings)
+    return file.getvalue()
+
+
+ALPHA = np.array([[[10, 20, 30, 0], [10, 20, 30, 255], [0, 100, 200, 51], [0, 0, 0, 128]]],
+                 np.uint8)
+ON_WHITE = [[[255] * 3, [10, 20, 30], [204, 224, 244], [127] * 3]]  # 51 / 255 = 0.2
+
+
+@pytest.mark.parametrize("filetype", ["PNG", "WEBP", "TIFF"])
+def test_transparent_parts_lie_on_white(decode, filetype):
+    more = {"lossless": True, "exact": True} if filetype == "WEBP" else {}
+    assert decode(to_file(Image.fromarray(ALPHA), filetype, **more)).tolist() == ON_WHITE
+
+
+def test_transparency_of_every_kind_of_png(decode):
+    """Grey with alpha; a transparent entry of a palette, colour and grey."""
+    grey = Image.fromarray(ALPHA[..., [0, 3]], "LA")
+    assert decode(to_file(grey))[0, :, 0].tolist() == [255, 10, 204, 127]
+    palette = Image.fromarray(np.array([[0, 1, 2]], np.uint8), "L").convert("P")
+    palette.putpalette([9, 8, 7, 200, 100, 50, 0, 0, 0])
+    opaque = [[9, 8, 7], [200, 100, 50], [0, 0, 0]]
+    assert decode(to_file(palette)).tolist() == [opaque]
+    assert decode(to_file(palette, transparency=0)).tolist() == [[[255] * 3, *opaque[1:]]]
+    half = decode(to_file(palette, transparency=bytes([255, 51, 0]))).tolist()
+    assert half == [[[9, 8, 7], [244, 224, 214], [255] * 3]]
+    keyed = Image.fromarray(np.uint8([[[1, 2, 3], [1, 2, 4]]]))
+    assert decode(to_file(keyed, transparency=(1, 2, 3))).tolist() == [[[255] * 3, [1, 2, 4]]]
+    keyed = Image.fromarray(np.uint8([[7, 8]]))
+    assert decode(to_file(keyed, transparency=8)).tolist() == [[[7] * 3, [255] * 3]]
+    one_bit = Image.fromarray(np.array([[True, False]]))
+    assert decode(to_file(one_bit, transparency=0)).tolist() == [[[255] * 3, [255] * 3]]
+
+
+@pytest.mark.parametrize("size", [(16, 16), (31, 45), (64, 200)])
+@pytest.mark.parametrize("settings", [
+    {"quality": 75}, {"quality": 95, "subsampling": 0}, {"quality": 30, "progressive": True},
+    {"quality": 90, "subsampling": 1}], ids=str)
+def test_jpegs_are_decoded_as_by_other_programs(decode, size, settings):
+    """Pillow's pixels, to the bit: TensorFlow's fast transform is up to 20 levels off."""
+    contents = to_file(Image.fromarray(smooth_noise(*size)), "JPEG", **settings)
+    with Image.open(io.BytesIO(contents)) as image:
+        np.testing.assert_array_equal(decode(contents), np.asarray(image))
+
+
+def smooth_noise(height, width):
+    """uint8 [height, width, 3] with edges and slopes."""
+    blocks = np.repeat(np.repeat(noise(height, 1 + height // 4, 1 + width // 4, 3), 4, 0), 4, 1)
+    return (blocks[:height, :width] // 2 + noise(width, height, width, 3) // 3).astype(np.uint8)
+
+
+PHOTO = Image.fromarray(smooth_noise(12, 10))
+FILES = {  # name -> a file, and the Pillow image whose pixels it must give
+    **{f"{filetype} {mode}": (to_file(PHOTO.convert(mode), filetype), PHOTO.convert(mode))
+       for filetype, modes in {"PNG": "RGB L P 1", "BMP": "RGB L P 1", "GIF": "L P 1",
+                               "TIFF": "RGB L P 1 CMYK", "WEBP": "RGB"}.items()
+       for mode in modes.split() if filetype != "WEBP"},
+    "WEBP RGB": (to_file(PHOTO, "WEBP", lossless=True), PHOTO),
+    "BMP 32 bits": (to_file(PHOTO.convert("RGBA"), "BMP"), PHOTO),
+    "TIFF tiles": (to_file(PHOTO, "TIFF", compression="tiff_lzw"), PHOTO),
+    "TIFF pages": (to_file(PHOTO, "TIFF", save_all=True, append_images=[Image.new("RGB", (3, 3))]),
+                   PHOTO),
+    "GIF frames": (to_file(PHOTO.convert("L"), "GIF", save_all=True,
+                           append_images=[Image.new("L", PHOTO.size)]), PHOTO.convert("L")),
+    "WEBP frames": (to_file(PHOTO, "WEBP", lossless=True, save_all=True,
+                            append_images=[Image.new("RGB", PHOTO.size)]), PHOTO),
+    "PNG frames": (to_file(PHOTO, "PNG", save_all=True,
+                           append_images=[Image.new("RGB", PHOTO.size)]), PHOTO)}
+
+
+@pytest.mark.parametrize("contents, image", FILES.values(), ids=FILES)
+def test_every_format_and_mode_is_read(decode, contents, image):
+    """The first frame or page; grey, palette, 1 bit and CMYK as RGB."""
+    np.testing.assert_array_equal(decode(contents), np.asarray(image.convert("RGB")))
+
+
+def test_interlaced_pngs_are_read(decode):
+    """Adam7 of 1x1 pixel: one pass. Pillow writes none."""
+    row = zlib.compress(b"\0\x0a\x14\x1e")
+    header = struct.pack(">2I5B", 1, 1, 8, 2, 0, 0, 1)
+    contents = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", row) \
+        + chunk(b"IEND", b"")
+    assert decode(contents).tolist() == [[[10, 20, 30]]]
+
+
+def test_cmyk_jpegs_are_read(decode):
+    """Two roundings may differ."""
+    contents = to_file(Image.new("CMYK", (8, 16), (0, 255, 255, 0)), "JPEG", quality=100)
+    cmyk = images.decode_bytes(contents).pixels
+    assert cmyk.shape == (16, 8, 3) and np.abs(cmyk.astype(int) - [255, 0, 0]).max() <= 3
+    graph = run_graph(lambda: images.decode_pixels(tf.constant(contents)))
+    assert np.abs(graph.astype(int) - cmyk).max() <= 1
+
+
+def test_of_16_bits_the_upper_8_are_read(decode):
+    values = np.array([[0, 255, 256, 65535, 25700]], np.uint16)
+    for filetype in ("PNG", "TIFF"):
+        contents = to_file(Image.fromarray(values), filetype)
+        assert decode(contents)[0, :, 0].tolist() == [0, 0, 1, 255, 100]
+        assert images.decode_bytes(contents).deep_range == [0, 65535]
+    assert images.decode_bytes(to_file(Image.fromarray(noise(1, 4, 4)))).deep_range is None
+    pixel = zlib.compress(b"\0" + struct.pack(">4H", 3000, 2000, 1000, 0x3333))
+    header = struct.pack(">2I5B", 1, 1, 16, 6, 0, 0, 0)
+    contents = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", pixel) \
+        + chunk(b"IEND", b"")
+    assert decode(contents).tolist() == [[[206, 205, 205]]]  # 11, 7, 3 at 0.2 on white
+    assert images.decode_bytes(contents).deep_range == [205 * 256, 206 * 256 + 255]
+
+
+@pytest.mark.parametrize("array, reason", [
+    (np.float32([[0.5, 3.0]]), "its values are floating-point: convert it to 8 or 16 bits"),
+    (np.int32([[5, 70000]]), "its values 5 to 70000 do not fit in 16 bits"),
+    (np.int32([[-5, 70]]), "its values -5 to 70 do not fit in 16 bits")])
+def test_values_that_8_bits_cannot_stand_for_are_refused(array, reason):
+    with pytest.raises(ValueError, match=reason):
+        images.decode_bytes(to_file(Image.fromarray(array), "TIFF"))
+
+
+def test_a_narrow_range_of_16_bits_is_reported_with_what_to_do(capsys):
+    images.report_deep([None, [500, 5090], [736, 3024], None])
+    assert capsys.readouterr().err == (
+        "pix2pix.py: 2 of 4 images have 16 bits and are read as 8; their values 500 to 5090 become "
+        "1 to 19: scale the values to 0..65535 first, or most of what differs is lost\n")
+    images.report_deep([[0, 65000]])
+    assert capsys.readouterr().err == ("pix2pix.py: 1 of 1 images have 16 bits and are read as 8; "
+                                       "their values 0 to 65000 become 0 to 253\n")
+    images.report_deep([None, None])
+    assert capsys.readouterr().err == ""
+
+
+def test_a_graph_that_leaves_python_refuses_what_it_cannot_read():
+    """A palette BMP would be read as its indices."""
+    with tf.Graph().as_default() as graph:
+        contents = tf.placeholder(tf.string, [])
+        image = images.decode_image(contents)
+        with start_session(graph) as sess:
+            for name in ("jpeg", "png"):
+                file_bytes = to_file(PHOTO, name.upper())
+                np.testing.assert_allclose(sess.run(image, {contents: file_bytes}) * 255,
+                                           images.decode_bytes(file_bytes).pixels, atol=1e-4)
+            for file_bytes in (to_file(PHOTO.convert("P"), "BMP"), to_file(PHOTO, "WEBP"), b"text",
+                               to_file(PHOTO.convert("P"), "GIF"), to_file(PHOTO, "TIFF"), b""):
+                with pytest.raises(tf.errors.InvalidArgumentError,
+                                   match="not a JPEG or PNG file: convert it to one of these"):
+                    sess.run(image, {contents: file_bytes})
+
+
 # ---- reading into arrays
 
 
-def save(tmp_path, image, name="a.png", **arguments):
-    """Saves a Pillow image, returns what read_image makes of it."""
-    image.save(tmp_path / name, **arguments)
-    return read_image(tmp_path / name)
-
-
-def test_transparent_parts_become_white(tmp_path):
-    pixels = np.array([[[10, 20, 30, 0], [10, 20, 30, 255], [0, 100, 200, 51]]], np.uint8)
-    expected = [[[255, 255, 255], [10, 20, 30], [204, 224, 244]]]  # 51 / 255 = 0.2
-    assert save(tmp_path, Image.fromarray(pixels)).tolist() == expected
-    palette = Image.fromarray(np.array([[0, 1]], np.uint8), "L").convert("P")
-    palette.putpalette([9, 8, 7, 200, 100, 50])
-    assert save(tmp_path, palette).tolist() == [[[9, 8, 7], [200, 100, 50]]]
-    assert save(tmp_path, palette, transparency=0).tolist() == [[[255] * 3, [200, 100, 50]]]
-    grey = Image.fromarray(np.array([[[77, 0], [77, 255]]], np.uint8), "LA")
-    assert save(tmp_path, grey).tolist() == [[[255] * 3, [77] * 3]]
-
-
-def test_other_modes(tmp_path):
-    values = np.array([[0, 128, 129, 65535, 25700]], np.uint16)
-    assert save(tmp_path, Image.fromarray(values))[0, :, 0].tolist() == [0, 0, 1, 255, 100]
-    assert save(tmp_path, Image.new("L", (2, 1), 77)).tolist() == [[[77] * 3] * 2]
-    assert save(tmp_path, Image.new("1", (1, 1), 1)).tolist() == [[[255] * 3]]
-    cmyk = save(tmp_path, Image.new("CMYK", (8, 16), (0, 255, 255, 0)), "a.jpg", quality=100)
-    assert cmyk.shape == (16, 8, 3)
-    assert np.abs(cmyk - np.array([255, 0, 0])).max() <= 3
-
-
-def test_exif_orientation_is_applied(tmp_path):
-    image = noise(9, 3, 5, 3)
-    exif = Image.Exif()
-    exif[0x0112] = 6  # to be turned clockwise
-    upright = save(tmp_path, Image.fromarray(image), exif=exif)
-    assert np.array_equal(upright, np.rot90(image, -1))
-
-
-@pytest.mark.parametrize("data", [b"", b"text", b"GIF89a", b"\xff\xd8\xff\xe0", bomb_png(),
+@pytest.mark.parametrize("data", [b"", b"text", b"GIF89a", b"II*\0\x08\0\0\0\xff\xff", b"\xff\xd8\xff\xe0", bomb_png(),
                                   bomb_png(10_000), bomb_png(3), b"\x89PNG\r\n\x1a\n" + b"x" * 50])
 def test_unreadable_files_are_reported(tmp_path, data):
     (tmp_path / "a.png").write_bytes(data)

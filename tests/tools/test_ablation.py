@@ -19,7 +19,8 @@ from tools import ablation
 from tools.lib.checkpoints import open_checkpoint
 from tools.lib.cli import Options, with_options
 from tools.lib.files import write_json
-from tools.lib.images import find_images, read_image
+from tools.lib.image_files import find_images
+from tools.lib.images import read_image
 from tools.lib.metrics import METRICS, write_metrics
 
 ALL = ["l1", "gan_unconditional", "gan", "l1_gan_unconditional", "l1_gan", "encoder_decoder_l1",

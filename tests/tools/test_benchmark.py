@@ -14,7 +14,7 @@ from tools import benchmark
 from tools.lib import fast_conv
 from tools.lib.cli import UserError, with_options
 from tools.lib.fast_conv import conv2d, conv2d_transpose, winograd_conv2d
-from tools.lib.images import find_images
+from tools.lib.image_files import find_images
 from tools.lib.tf1 import fast_precision, tf
 
 # ---- what is counted in a graph

@@ -17,19 +17,27 @@ import numpy as np
 
 from tools.lib.cli import (RunError, UserError, check_combinations, create_progress_bar,
                            describe_error, number_type, printable, quiet_stderr, say, warn)
-from tools.lib.files import sorted_by_name, write_atomic
-from tools.lib.images import FORMAT_NAMES, RGB, choose_pair, create_decoder, format_of, is_candidate
+from tools.lib.files import write_atomic
+from tools.lib.image_files import (FORMAT_NAMES, describe_no_images, format_of, list_folder,
+                                    report_others)
+from tools.lib.images import RGB, choose_pair, create_decoder, report_deep
 from tools.lib.tf1 import tf
 
 MAX_BYTES = 2**30  # of a file
 MAX_BAD_SHARE = 0.1  # of the images, with --on_bad_image skip
 CHECK_SECONDS = 10  # spent on checking before the first step
+CHECKS_VERSION = 2  # of what is remembered: what an older version found is not used
+SAME_SHAPE = 0.02  # relative difference of width / height up to which images are of one shape
+OTHER_SHAPE = 0.05  # from which one image among many of one shape is of another
+PAIR_RATIO = 1.9  # least width / height of a pair: photos have up to 16:9, two squares have 2
 
 
 def add_options(add):
     """Which files are examples, and how they are read."""
     add("--no_targets", action="store_true",
         help="test: images are inputs without targets, not pairs")
+    add("--layout", choices=["pairs", "single"],
+        help="what images are where their shape leaves doubt: pairs side by side, or single ones")
     add("--on_bad_image", default="fail", choices=["fail", "skip"],
         help="what to do with an image that cannot be read: end the run, or warn and leave it out")
     add("--cache", type=number_type(int, 0), default=0,
@@ -43,7 +51,19 @@ def check(options, _explicit):
          f"--cache {options.cache} is for --mode train, other modes read each image once: "
          "remove it"),
         (options.no_targets and options.mode != "test",
-         "--no_targets is for --mode test: training needs pairs")])
+         "--no_targets is for --mode test: training needs pairs"),
+        (options.layout == "pairs" and options.mode != "export" and not takes_pairs(options),
+         "--layout pairs contradicts --lab_colorization and --no_targets, which take single "
+         "images: remove one"),
+        (options.layout == "single" and options.mode != "export" and takes_pairs(options),
+         "--layout single needs --lab_colorization, or --no_targets in test: images are pairs "
+         "otherwise")])
+
+
+def takes_pairs(options):
+    """Whether an image file holds two images side by side."""
+    pair = choose_pair(options.lab_colorization, options.which_direction)
+    return pair.side_by_side and not options.no_targets
 
 
 # --------------------------------------------------------------------------------------------------
@@ -56,9 +76,15 @@ class ImageCheck(NamedTuple):
 
     size: int = 0  # bytes
     changed: int = 0  # time of modification, ns
-    width: int = 0
+    width: int = 0  # upright
     height: int = 0
     reason: str = ""  # why it cannot be used, "" where it can
+    deep_range: list | None = None  # lowest and highest value of 16 bits; None for 8 or less
+
+    @property
+    def ratio(self):
+        """Width / height."""
+        return self.width / self.height
 
 
 UNCHECKED = ImageCheck()
@@ -84,8 +110,9 @@ def check_file(path, decode):
         contents = path.read_bytes()
         if format_of(contents) is None:
             return ImageCheck(reason=f"not a {FORMAT_NAMES} file" if contents else "empty")
-        height, width = decode(contents)
-        return ImageCheck(state.st_size, state.st_mtime_ns, int(width), int(height))
+        height, width, deep_range = decode(contents)
+        return ImageCheck(state.st_size, state.st_mtime_ns, int(width), int(height),
+                          deep_range=deep_range)
     except OSError as error:
         reason = "a broken link" if path.is_symlink() and not path.exists() else error.strerror
         return ImageCheck(reason=reason)
@@ -96,7 +123,8 @@ def check_file(path, decode):
 def checks_path(folder):
     """Where the checks of a folder are remembered: in the user's cache."""
     cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    name = hashlib.sha256(os.fsencode(os.path.abspath(folder))).hexdigest()[:16]
+    key = b"%d:%b" % (CHECKS_VERSION, os.fsencode(os.path.abspath(folder)))
+    name = hashlib.sha256(key).hexdigest()[:16]
     return Path(cache, "pix2pix", f"{name}.json")
 
 
@@ -124,19 +152,15 @@ def check_files(paths):
     return checks
 
 
-def check_folder(folder):
-    """Path -> ImageCheck of what is or should be an image in a folder, ordered by name.
+def check_folder(folder, paths):
+    """Path -> ImageCheck of these images of a folder.
 
     A usable file whose size and time have not changed is not read again; of the others as many are
     checked as time allows, and the next start continues from there. The rest are UNCHECKED.
     """
-    known, checks = read_checks(folder), {}
-    for path in Path(folder).iterdir():
-        if path.name in known and read_stamp(path) == known[path.name][:2]:
-            checks[path] = known[path.name]
-        elif is_candidate(path):
-            checks[path] = UNCHECKED
-    checks = {path: checks[path] for path in sorted_by_name(checks)}
+    known = read_checks(folder)
+    checks = {path: known[path.name] if path.name in known
+              and read_stamp(path) == known[path.name][:2] else UNCHECKED for path in paths}
     new = [path for path, check in checks.items() if check is UNCHECKED]
     if new:
         checks.update(check_files(new))
@@ -148,26 +172,111 @@ def check_folder(folder):
     return checks
 
 
-def check_shapes(checks, options):
+# --------------------------------------------------------------------------------------------------
+# Shapes: pairs or single images. Judged by width / height alone
+# --------------------------------------------------------------------------------------------------
+
+
+def is_alike(ratio, other):
+    """Whether two values of width / height are those of one shape."""
+    return abs(ratio / other - 1) < SAME_SHAPE
+
+
+def trained_ratio(options):
+    """Width / height of the images that the model was trained on; None where it is not known."""
+    return options.trained_ratio if options.mode == "test" or options.resume else None
+
+
+def is_pair(ratio, options):
+    """Whether an image of this width / height is a pair rather than a single image."""
+    trained = trained_ratio(options)
+    if trained and is_alike(ratio, 2 * trained):
+        return True
+    return ratio >= PAIR_RATIO and not (trained and is_alike(ratio, trained))
+
+
+def is_pair_of_usual(ratio, options):
+    """Whether an image of this width / height is two of the model's, side by side, rather than one:
+    of squares where the model's are not known."""
+    trained = trained_ratio(options)
+    return is_alike(ratio, 2 * (trained or 1)) and not (trained and is_alike(ratio, trained))
+
+
+def usable_ratios(checks):
+    """Path -> width / height of the images that have been checked and can be used."""
+    return {path: check.ratio for path, check in checks.items()
+            if check is not UNCHECKED and not check.reason}
+
+
+def refuse_layout(checks, options):
+    """Raises UserError where images look like single ones but are to be split into pairs, or like
+    pairs but are to be taken whole."""
+    ratios = usable_ratios(checks)
+    if options.layout or not ratios:
+        return
+    usual = float(np.median([*ratios.values()]))
+    check = checks[min(ratios, key=lambda path: abs(ratios[path] - usual))]
+    size, halves = f"{check.width}x{check.height}", f"{check.width // 2}x{check.height}"
+    if takes_pairs(options) and not is_pair(usual, options):
+        single = "give --no_targets" if options.mode == "test" \
+            else "combine them into pairs (docs/data.md) or give --lab_colorization"
+        stacked = "; if they are pairs one above the other, put them side by side" \
+            if is_alike(usual, 0.5) else ""
+        raise UserError(f"--input_dir {options.input_dir}: images of {size} pixels look single, as "
+                        f"pairs their halves would be {halves}: if they are pairs, give --layout "
+                        f"pairs; if they are single, {single}{stacked}")
+    if not takes_pairs(options) and is_pair_of_usual(usual, options):
+        text = f"--input_dir {options.input_dir}: images of {size} pixels look like pairs of {halves}"
+        if options.mode == "test" and not options.no_targets and not trained_ratio(options):
+            warn(printable(f"{text}, but are taken whole: the model learnt from single images"))
+            return
+        flag = "--no_targets" if options.no_targets else "--lab_colorization"
+        raise UserError(f"{text}: if they are pairs, remove {flag}; if they are single, give "
+                        "--layout single")
+
+
+def refuse_other_shapes(checks, options):
     """The checks, with those images refused that cannot be split into a pair: narrower than two
-    pixels, or of another shape than nine tenths of all, as a single image among pairs is."""
-    pair = choose_pair(options.lab_colorization, options.which_direction)
-    if options.no_targets or not pair.side_by_side:
+    pixels, of a single image's shape, or of another shape than nine tenths of all."""
+    if not takes_pairs(options):
         return checks
-    ratios = {path: check.width / check.height for path, check in checks.items()
-              if check is not UNCHECKED and not check.reason}
+    ratios, checked = usable_ratios(checks), dict(checks)
     usual = float(np.median([*ratios.values()])) if ratios else 1.0
-    alike = sum(abs(ratio / usual - 1) < 0.01 for ratio in ratios.values())
-    checked = dict(checks)
+    alike = sum(is_alike(ratio, usual) for ratio in ratios.values()) >= 0.9 * len(ratios)
     for path, ratio in ratios.items():
-        check = checks[path]
+        check, reason = checks[path], ""
         if check.width < 2:
-            checked[path] = check._replace(reason="1 pixel wide: cannot be split into a pair")
-        elif alike >= 0.9 * len(ratios) and not 1 / 1.5 < ratio / usual < 1.5:
-            checked[path] = check._replace(
-                reason=f"{check.width}x{check.height} pixels, but nearly all others are "
-                       f"{usual:.3g} times as wide as high: cannot be split into a pair")
+            reason = "1 pixel wide"
+        elif options.layout:
+            continue
+        elif alike and abs(ratio / usual - 1) > OTHER_SHAPE:
+            reason = f"{check.width}x{check.height} pixels, but nearly all others are " \
+                     f"{usual:.3g} times as wide as high"
+        elif not is_pair(ratio, options):
+            reason = f"{check.width}x{check.height} pixels look like a single image"
+        if reason:
+            checked[path] = check._replace(reason=f"{reason}: cannot be split into a pair")
     return checked
+
+
+def image_ratio(checks, options):
+    """Width / height of the usual image, of one half where files are pairs; None where none was
+    checked."""
+    ratios = [*usable_ratios(checks).values()]
+    return round(float(np.median(ratios)) / (2 if takes_pairs(options) else 1), 4) if ratios \
+        else None
+
+
+# --------------------------------------------------------------------------------------------------
+# The images of --input_dir
+# --------------------------------------------------------------------------------------------------
+
+
+class ImageList(NamedTuple):
+    """The images that a mode uses."""
+
+    paths: list  # ordered by name
+    ratio: float | None  # width / height of the usual one, of one half where files are pairs
 
 
 def refuse_unusable(num_bad, num_all, options):
@@ -189,12 +298,15 @@ def count_cached(checks, options):
 
 
 def list_images(options):
-    """The usable images of --input_dir; warns of the others. Raises UserError where these are too
-    many or all."""
-    checks = check_shapes(check_folder(options.input_dir), options)
-    if not checks:
-        raise UserError(f"--input_dir {options.input_dir} contains no {FORMAT_NAMES} images: "
-                        "check the path")
+    """The ImageList of --input_dir; warns of what is not used. Raises UserError where too many or
+    all of them cannot be used, or are not what the mode takes."""
+    contents = list_folder(options.input_dir)
+    if not contents.images:
+        raise UserError(f"--input_dir {describe_no_images(options.input_dir, contents)}")
+    report_others(options.input_dir, contents)
+    checks = check_folder(options.input_dir, contents.images)
+    refuse_layout(checks, options)
+    checks = refuse_other_shapes(checks, options)
     bad = {path: check.reason for path, check in checks.items() if check.reason}
     for path, reason in bad.items():
         warn(f"{printable(path)} cannot be used: {reason}")
@@ -203,13 +315,14 @@ def list_images(options):
     if num_checked < len(checks):
         say(f"checked {num_checked} of {len(checks)} images; the others are checked when they are "
             "read")
+    report_deep([check.deep_range for check in checks.values()])
     usable = {path: check for path, check in checks.items() if path not in bad}
     if options.cache:
         num_cached = count_cached([*usable.values()], options)
         if num_cached < len(usable):
             say(f"--cache {options.cache} has room for about {num_cached} of {len(usable)} images; "
                 "the others are decoded every time")
-    return [*usable]
+    return ImageList([*usable], image_ratio(usable, options))
 
 
 def reading_errors():
@@ -238,7 +351,8 @@ class UnreadableImages:
                             f"({reason.strerror}): restore it") from None
         suspects, decode = [self.paths[index] for index in indices], create_decoder()
         # decoded again whatever size and time are: the medium may have changed
-        checks = check_shapes({path: check_file(path, decode) for path in suspects}, self.options)
+        checks = refuse_other_shapes({path: check_file(path, decode) for path in suspects},
+                                     self.options)
         bad = {path: check.reason for path, check in checks.items() if check.reason}
         if not bad:
             raise RunError(describe_error(error))

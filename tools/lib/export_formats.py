@@ -20,7 +20,8 @@ import numpy as np
 from tools.lib.checkpoints import encode_pict, infer_options, load_variables
 from tools.lib.cli import RunError, UserError, check_combinations, describe_error, quiet_stderr, say
 from tools.lib.files import remove, write_atomic
-from tools.lib.images import decode_image, encode_image, format_of, scale_back, to_bytes
+from tools.lib.image_files import format_of
+from tools.lib.images import decode_image, encode_image, scale_back, to_bytes
 from tools.lib.options import MODEL_OPTIONS
 from tools.lib.run_folder import remove_results, write_options
 from tools.lib.tf1 import session_config, tf

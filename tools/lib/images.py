@@ -1,98 +1,33 @@
-"""Images: file formats, what a pair's images are to the network, decoding, encoding, resizing.
+"""Images: what a pair's images are to the network; reading, writing, resizing.
 
-A file's format is told by its content. An ImageType says what the images on one side of a pair are,
-from the file to the network's end, and a PairType how a file holds the two: decoding, checking,
-caching, both ends of the network, export and the tools ask these.
+One rule for reading, in the graph and in arrays: a file's format is told by its content; EXIF turns
+the image upright; transparent parts lie on white; grey, palette and CMYK become RGB; of 16 bits the
+upper 8 count; of several frames or pages the first is read. An ImageType says what the images on
+one side of a pair are, from the file to the network's end, and a PairType how a file holds the two:
+decoding, checking, caching, both ends of the network, export and the tools ask these.
 """
 
 from __future__ import annotations
 
 import errno
 import io
-import struct
 import warnings
-import zlib
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from tools.lib.cli import RunError, UserError, describe_error
+from tools.lib import exif
+from tools.lib.cli import RunError, describe_error, warn
 from tools.lib.colour import join_lab, split_lab
-from tools.lib.files import sorted_by_name, write_atomic
+from tools.lib.files import write_atomic
+from tools.lib.image_files import FORMAT_NAMES, format_of
 from tools.lib.tf1 import session_config, tf
 
 MAX_PIXELS = 89_478_485  # of an image: a quarter of a gigabyte in RGB, which is Pillow's limit too
+BITS_PER_SAMPLE = 258  # tag of TIFF
+PNG_HEADER_SIZE = 26  # bytes, up to the colour type
 PNG_LEVEL = 1  # of zlib: a quarter of 6's time for files a tenth larger (docs/benchmarks.md)
-
-# --------------------------------------------------------------------------------------------------
-# Files
-# --------------------------------------------------------------------------------------------------
-
-
-class ImageFormat(NamedTuple):
-    """A format of image files."""
-
-    signature: bytes  # what a file begins with
-    extensions: tuple  # of file names; the first is the one we write
-    read_shape: Any  # function of a file's bytes [], a tensor -> height and width [2] by its header
-    header_size: int = 0  # bytes that read_shape needs
-
-
-def png_shape(contents):
-    """Height and width [2] of a PNG file by its header (RFC 2083, 4.1.1)."""
-    return tf.io.decode_raw(tf.strings.substr(contents, 16, 8), tf.int32, little_endian=False)[::-1]
-
-
-FORMATS = {
-    "jpeg": ImageFormat(b"\xff\xd8\xff", (".jpg", ".jpeg"),
-                        lambda contents: tf.image.extract_jpeg_shape(contents)[:2]),
-    "png": ImageFormat(b"\x89PNG\r\n\x1a\n", (".png",), png_shape, header_size=24),
-}
-EXTENSIONS = tuple(extension for row in FORMATS.values() for extension in row.extensions)
-FORMAT_NAMES = " or ".join(name.upper() for name in FORMATS)
-
-
-def format_of(contents):
-    """Format of a file's bytes, such as "jpeg", by its first ones; None for no image."""
-    return next((name for name, row in FORMATS.items() if contents.startswith(row.signature)), None)
-
-
-def image_format(path):
-    """Format of a file by its first bytes, whatever its extension says; None for no image."""
-    with open(path, "rb") as file:
-        return format_of(file.read(max(len(row.signature) for row in FORMATS.values())))
-
-
-def is_candidate(path):
-    """Whether a path should be an image: its extension or its first bytes say so. Hidden files
-    are another program's, or half written."""
-    if path.name.startswith("."):
-        return False
-    try:
-        if path.suffix.lower() in EXTENSIONS:
-            return True
-        return path.is_file() and image_format(path) is not None
-    except OSError:
-        return False
-
-
-def find_images(folder):
-    """The image files directly in a folder, found by content, sorted by name, without hidden ones.
-    """
-    return sorted_by_name(path for path in Path(folder).iterdir()
-                          if path.name[0] != "." and path.is_file() and image_format(path))
-
-
-def require_images(folder, flag):
-    """`find_images` of what a flag names. Raises UserError where there are none."""
-    if not Path(folder).is_dir():
-        raise UserError(f"{flag} {folder} is not a folder: check the path")
-    paths = find_images(folder)
-    if not paths:
-        raise UserError(f"{flag} {folder} contains no {FORMAT_NAMES} images: check the path")
-    return paths
-
 
 # --------------------------------------------------------------------------------------------------
 # What images are to the network
@@ -183,17 +118,83 @@ def infer_pair(input_channels, target_channels):
 # --------------------------------------------------------------------------------------------------
 
 
-def decode_pixels(contents, image_type=RGB):
-    """Bytes of an image file, told by content -> sRGB [height, width, file_channels]."""
-    pixels = tf.image.decode_image(contents, channels=image_type.file_channels,
-                                   dtype=tf.as_dtype(image_type.dtype), expand_animations=False)
+def png_shape(contents):
+    """Height and width [2] of a PNG file by its header (PNG 3rd edition, 11.2.1)."""
+    return tf.io.decode_raw(tf.strings.substr(contents, 16, 8), tf.int32, little_endian=False)[::-1]
+
+
+def jpeg_shape(contents):
+    """Height and width [2] of a JPEG file by its header."""
+    return tf.image.extract_jpeg_shape(contents)[:2]
+
+
+def over_white(rgba):
+    """uint8 [height, width, 4] -> [height, width, 3], composited on white and rounded."""
+    colour, alpha = tf.split(tf.cast(rgba, tf.int32), [3, 1], axis=2)
+    return tf.cast((colour * alpha + 255 * (255 - alpha) + 127) // 255, tf.uint8)
+
+
+def decode_jpeg(contents, image_type):
+    """Bytes of a JPEG file -> [height, width, file_channels], upright, as Pillow and browsers
+    decode it: TensorFlow's faster cosine transform is up to 20 levels off."""
+    pixels = tf.image.decode_jpeg(contents, channels=image_type.file_channels,
+                                  dct_method="INTEGER_ACCURATE")
+    pixels = tf.image.convert_image_dtype(pixels, tf.as_dtype(image_type.dtype))
+    return exif.turn_jpeg(pixels, contents)
+
+
+def decode_png(contents, image_type):
+    """Bytes of a PNG file -> [height, width, file_channels], upright."""
+    block, has_key = exif.scan_png(contents)
+    colour_type = tf.strings.substr(contents, 25, 1)  # PNG 3rd edition, 11.2.1
+    has_alpha = has_key | tf.equal(colour_type, b"\4") | tf.equal(colour_type, b"\6")
+    if (image_type.file_channels, image_type.dtype) == (3, "uint8"):
+        pixels = tf.cond(has_alpha, lambda: over_white(tf.image.decode_png(contents, channels=4)),
+                         lambda: tf.image.decode_png(contents, channels=3))
+    else:
+        pixels = tf.image.decode_png(contents, channels=image_type.file_channels,
+                                     dtype=tf.as_dtype(image_type.dtype))
+    return exif.turn(pixels, block)
+
+
+def decode_by_pillow(contents, image_type):
+    """Bytes of another file -> [height, width, file_channels], upright."""
+    def decode(file_bytes):
+        """Through Python."""
+        return decode_bytes(file_bytes).pixels
+    pixels = tf.numpy_function(decode, [contents], tf.uint8)
+    pixels.set_shape([None, None, 3])
+    if image_type.file_channels == 1:
+        pixels = tf.image.rgb_to_grayscale(pixels)
+    return tf.image.convert_image_dtype(pixels, tf.as_dtype(image_type.dtype))
+
+
+def refuse(_contents, image_type):
+    """Stops with an error: what `decode_by_pillow` does needs Python."""
+    stop = tf.debugging.Assert(False, ["not a JPEG or PNG file: convert it to one of these"])
+    with tf.control_dependencies([stop]):
+        empty = tf.zeros([0, 0, image_type.file_channels], tf.as_dtype(image_type.dtype))
+        return tf.identity(empty)
+
+
+def decode_pixels(contents, image_type=RGB, decode_other=decode_by_pillow):
+    """Bytes of an image file, told by content -> sRGB [height, width, file_channels], upright.
+
+    decode_other: of what is neither JPEG nor PNG.
+    """
+    start = tf.strings.substr(contents, 0, 3)
+    pixels = tf.cond(tf.equal(start, b"\xff\xd8\xff"), lambda: decode_jpeg(contents, image_type),
+                     lambda: tf.cond(tf.equal(start, b"\x89PN"),
+                                     lambda: decode_png(contents, image_type),
+                                     lambda: decode_other(contents, image_type)))
     pixels.set_shape([None, None, image_type.file_channels])
     return pixels
 
 
 def decode_image(contents):
-    """Bytes of an image file, told by content -> sRGB 0..1 [height, width, 3]."""
-    return tf.image.convert_image_dtype(decode_pixels(contents), tf.float32)
+    """Bytes of a JPEG or PNG file -> sRGB 0..1 [height, width, 3], upright; for graphs that leave
+    Python. Other files stop it with an error."""
+    return tf.image.convert_image_dtype(decode_pixels(contents, decode_other=refuse), tf.float32)
 
 
 def encode_image(image, filetype):
@@ -214,30 +215,42 @@ def scale_back(images, size):
     return tf.compat.v2.image.resize(images, size, method="bicubic", antialias=True)
 
 
+def check_size(width, height):
+    """Raises ValueError for more pixels than MAX_PIXELS."""
+    if not 0 <= width * height <= MAX_PIXELS:
+        raise ValueError(f"{width}x{height} pixels are more than {MAX_PIXELS}")
+
+
 def create_decoder():
-    """A function from an image file's bytes to height and width, after decoding all of it as
-    training does. It raises ValueError with the reason where that fails."""
+    """A function from an image file's bytes to height, width and `deep_range`, after decoding all
+    of it as training does. It raises ValueError with the reason where that fails."""
     with tf.Graph().as_default() as graph:
         contents = tf.placeholder(tf.string, [])
-        shapes = {name: row.read_shape(contents) for name, row in FORMATS.items()}
-        decoded_shape = tf.shape(decode_pixels(contents))[:2]
+        deep = tf.image.decode_png(contents, channels=3, dtype=tf.uint16)
         sess = tf.Session(graph=graph, config=session_config())
-        read_shape = {name: sess.make_callable(shape, [contents])
-                      for name, shape in shapes.items()}
-        decode = sess.make_callable(decoded_shape, [contents])
+        read_shape = {"jpeg": sess.make_callable(jpeg_shape(contents), [contents]),
+                      "png": sess.make_callable(png_shape(contents), [contents])}
+        decode = sess.make_callable(tf.shape(decode_pixels(contents))[:2], [contents])
+        find_range = sess.make_callable([tf.reduce_min(deep), tf.reduce_max(deep)], [contents])
 
-    def run(file_bytes):
+    def run_graph(file_bytes, name):
         """The header first: a small file can hold an image larger than memory."""
-        name = format_of(file_bytes)
-        if len(file_bytes) < FORMATS[name].header_size:
+        if name == "png" and len(file_bytes) < PNG_HEADER_SIZE:
             raise ValueError("truncated in its header")
         try:
-            height, width = read_shape[name](file_bytes)
-            if not 0 <= int(height) * int(width) <= MAX_PIXELS:
-                raise ValueError(f"{width}x{height} pixels are more than {MAX_PIXELS}")
-            return decode(file_bytes)
+            check_size(*map(int, read_shape[name](file_bytes)[::-1]))
+            return (*map(int, decode(file_bytes)), [*map(int, find_range(file_bytes))]
+                    if is_deep_png(file_bytes) else None)
         except tf.errors.OpError as error:
             raise ValueError(f"cannot be decoded: {describe_error(error)}") from None
+
+    def run(file_bytes):
+        """One file."""
+        name = format_of(file_bytes)
+        if name in read_shape:
+            return run_graph(file_bytes, name)
+        decoded = decode_bytes(file_bytes)
+        return (*decoded.pixels.shape[:2], decoded.deep_range)
     return run
 
 
@@ -252,38 +265,98 @@ class ImageError(RunError):
     """One image fails; a command that has others to do prints the text and continues."""
 
 
+class Decoded(NamedTuple):
+    """An image file, decoded."""
+
+    pixels: Any  # uint8 [height, width, 3], upright
+    deep_range: Any = None  # lowest and highest value of a file of 16 bits; None for other files
+
+
+def is_deep_png(contents):
+    """Whether a file's bytes are a PNG file of 16 bits."""
+    return format_of(contents) == "png" and contents[24:25] == b"\x10"
+
+
+def report_deep(deep_ranges):
+    """Warns of images of 16 bits, of which the upper 8 are read. deep_ranges: of all images."""
+    ranges = [deep_range for deep_range in deep_ranges if deep_range]
+    if ranges:
+        low, high = min(low for low, _ in ranges), max(high for _, high in ranges)
+        advice = "" if (high >> 8) - (low >> 8) > 127 else \
+            ": scale the values to 0..65535 first, or most of what differs is lost"
+        warn(f"{len(ranges)} of {len(deep_ranges)} images have 16 bits and are read as 8; their "
+             f"values {low} to {high} become {low >> 8} to {high >> 8}{advice}")
+
+
+def blend_on_white(rgba):
+    """`over_white` of uint8 [height, width, 4]."""
+    colour, alpha = rgba[..., :3].astype(np.uint16), rgba[..., 3:].astype(np.uint16)
+    return ((colour * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)
+
+
+def flatten_deep(image):
+    """A Pillow image of whole numbers of 16 bits, or of 32 -> Decoded. Raises ValueError."""
+    values = np.asarray(image).astype(np.int64)
+    low, high = int(values.min()), int(values.max())
+    if low < 0 or high > 65535:
+        raise ValueError(f"its values {low} to {high} do not fit in 16 bits: convert it")
+    grey = (values >> 8).astype(np.uint8)
+    grey[values == image.info.get("transparency")] = 255
+    return Decoded(np.repeat(grey[..., np.newaxis], 3, axis=2), [low, high])
+
+
 def flatten(image):
-    """A Pillow image of any mode -> uint8 [height, width, 3]; transparent parts become white."""
-    from PIL import Image
-    if image.mode.startswith("I"):  # 16 bits, 0..65535, also where Pillow calls it "I"
-        grey = np.asarray(image).astype(np.int64).clip(0, 65535)
-        image = Image.fromarray(((grey + 128) // 257).astype(np.uint8))
-    if image.mode in ("LA", "PA", "RGBA") or "transparency" in image.info:
-        image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
+    """A Pillow image of any mode -> Decoded, as stored. Raises ValueError."""
+    if image.mode.startswith("I"):
+        return flatten_deep(image)
+    if image.mode == "F":
+        raise ValueError("its values are floating-point: convert it to 8 or 16 bits")
+    if image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info:
+        return Decoded(blend_on_white(np.asarray(image.convert("RGBA"))))
+    return Decoded(np.asarray(image if image.mode == "RGB" else image.convert("RGB")))
 
 
-def read_image(path):
-    """An image file, upright -> uint8 [height, width, 3]. Raises ImageError."""
-    from PIL import Image, ImageOps
+def decode_bytes(contents):
+    """Bytes of an image file of any of FORMATS, told by content -> Decoded, by Pillow. Raises
+    ValueError with the reason, whatever is wrong with the file."""
+    name = format_of(contents)
+    if name is None:
+        raise ValueError(f"not a {FORMAT_NAMES} file" if contents else "empty")
+    try:
+        from PIL import Image
+        contents, orientation = exif.separate_metadata(contents, name)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of metadata; the size is checked here
+            with Image.open(io.BytesIO(contents), formats=[name.upper()]) as image:
+                check_size(*image.size)
+                decoded = flatten(image)
+                bits = getattr(image, "tag_v2", {}).get(BITS_PER_SAMPLE, ())
+        if not decoded.deep_range and (is_deep_png(contents) or 16 in bits):  # the upper 8 are read
+            low, high = int(decoded.pixels.min()), int(decoded.pixels.max())
+            decoded = decoded._replace(deep_range=[256 * low, 256 * high + 255])
+        return decoded._replace(pixels=exif.turn_array(decoded.pixels, orientation))
+    except Exception as error:  # Pillow raises nearly everything on broken files
+        reason = str(error) or type(error).__name__
+        if type(error).__name__ == "UnidentifiedImageError":  # its text is of the object in memory
+            reason = f"damaged in its header, or a kind of {name.upper()} that is not supported"
+        raise ValueError(reason) from error
+
+
+def read_decoded(path):
+    """An image file -> Decoded. Raises ImageError."""
     path = Path(path)
     try:
         if path.exists() and not path.is_file():
             raise ValueError("not a file")  # opening a FIFO would wait
-        if image_format(path) is None:
-            raise ValueError(f"not a {FORMAT_NAMES} file")
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path, formats=[name.upper() for name in FORMATS]) as image:
-                ImageOps.exif_transpose(image, in_place=True)
-                return flatten(image)
-    # what Pillow raises on broken files
-    except (OSError, SyntaxError, ValueError, EOFError, LookupError, OverflowError, TypeError,
-            MemoryError, struct.error, zlib.error, Image.DecompressionBombError,
-            Image.DecompressionBombWarning) as error:
-        reason = str(error) or type(error).__name__
+        return decode_bytes(path.read_bytes())
+    except (OSError, ValueError, MemoryError) as error:
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         raise ImageError(f"{path} cannot be read ({reason}): repair or remove it") from error
+
+
+def read_image(path):
+    """An image file, upright -> uint8 [height, width, 3]. Raises ImageError."""
+    return read_decoded(path).pixels
 
 
 def to_bytes(image, filetype="PNG", **settings):

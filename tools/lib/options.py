@@ -18,7 +18,7 @@ DISCRIMINATOR_OPTIONS = ("ndf", "patch_size", "unconditional")  # of these
 TRAINING_OPTIONS = (  # how the network is trained and used
     "no_dropout", "test_dropout", "gan_loss", "gan_weight", "l1_weight", "feature_weight",
     "discrim_weight", "label_smoothing", "lr_decay", "grad_accumulation", "ema_generator",
-    "augment", "diffaugment")
+    "augment", "diffaugment", "trained_ratio")
 
 
 def is_valid(action, value):
@@ -52,12 +52,14 @@ def read_options(checkpoint, parser):
         stored = dict(json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError, RecursionError):
         raise UserError(f"{path} is not readable JSON: restore it or train again") from None
+    ratio = stored.get("trained_ratio")
     stored = {name: value for name, value in stored.items() if name in actions}
     for name, value in stored.items():
         if not is_valid(actions[name], value):
             raise UserError(f"{path} has {name}: {value}, which --{name} does not accept: restore "
                             "it or train again")
-    return {**MODEL_OPTIONS, **stored}
+    known = isinstance(ratio, (int, float)) and ratio > 0
+    return {**MODEL_OPTIONS, **stored, **({"trained_ratio": ratio} if known else {})}
 
 
 def options_of_variables(checkpoint):

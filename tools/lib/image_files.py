@@ -1,0 +1,159 @@
+"""Which files are images: formats by content, and what else a folder holds."""
+
+from __future__ import annotations
+
+import collections
+import itertools
+import os
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+from tools.lib.cli import UserError, printable, warn
+from tools.lib.files import sorted_by_name
+
+# --------------------------------------------------------------------------------------------------
+# Formats
+# --------------------------------------------------------------------------------------------------
+
+
+class ImageFormat(NamedTuple):
+    """A format of image files, under Pillow's name for it in lower case."""
+
+    signature: bytes  # regular expression of what a file begins with
+    extensions: tuple  # of file names; the first is the one we write
+
+
+FORMATS = {
+    "jpeg": ImageFormat(rb"\xff\xd8\xff", (".jpg", ".jpeg", ".jpe", ".jfif", ".mpo")),
+    "png": ImageFormat(rb"\x89PNG\r\n\x1a\n", (".png", ".apng")),
+    "bmp": ImageFormat(rb"BM.{4}\0{4}", (".bmp", ".dib")),
+    "gif": ImageFormat(rb"GIF8[79]a", (".gif",)),
+    "tiff": ImageFormat(rb"II\*\0|MM\0\*", (".tif", ".tiff")),
+    "webp": ImageFormat(rb"RIFF.{4}WEBP", (".webp",))}
+GRAPH_FORMATS = ("jpeg", "png")  # that TensorFlow decodes, and exported models; Pillow the others
+SIGNATURE_SIZE = 12  # bytes; no signature is longer
+EXTENSIONS = tuple(extension for row in FORMATS.values() for extension in row.extensions)
+FORMAT_NAMES = "JPEG, PNG, BMP, GIF, TIFF or WebP"
+
+
+def format_of(contents):
+    """Format of a file's bytes, such as "jpeg", by its first ones; None for no image."""
+    return next((name for name, row in FORMATS.items()
+                 if re.match(row.signature, contents, re.DOTALL)), None)
+
+
+def image_format(path):
+    """Format of a file by its first bytes, whatever its extension says; None for no image."""
+    with open(path, "rb") as file:
+        return format_of(file.read(SIGNATURE_SIZE))
+
+
+def is_candidate(path):
+    """Whether a file should be an image: its extension or its first bytes say so. TIFF files need
+    the extension: raw photos, which are not read, begin with the same bytes."""
+    if path.suffix.lower() in EXTENSIONS:
+        return True
+    try:
+        return path.is_file() and image_format(path) not in (None, "tiff")
+    except OSError:
+        return False
+
+
+# --------------------------------------------------------------------------------------------------
+# Folders
+# --------------------------------------------------------------------------------------------------
+
+COPIES = "copies or thumbnails"
+IS_COPY = re.compile(  # what editors, exiftool, browsers and cameras leave beside an image
+    r".+(~|_original|\.(bak|backup|orig|old|tmp|part|crdownload|thm))", re.IGNORECASE | re.DOTALL)
+HIDDEN = ("thumbs.db", "desktop.ini", "@eadir", "__macosx")  # without a dot; in lower case
+MAX_COUNTED = 100_000  # files in subfolders
+
+
+def is_hidden(name):
+    """Whether a file is another program's, or half written, and not spoken of."""
+    return name.startswith(".") or name.lower() in HIDDEN
+
+
+class FolderContents(NamedTuple):
+    """What a folder holds, hidden files aside."""
+
+    images: list  # paths of what is or should be an image, ordered by name
+    others: dict  # kind, such as ".mp4" -> number of files
+    folders: list  # paths, ordered by name
+
+
+def list_folder(folder):
+    """The FolderContents of a folder."""
+    images, others, folders = [], collections.Counter(), []
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if is_hidden(entry.name):
+                continue
+            path = Path(folder, entry.name)
+            if entry.is_dir():
+                folders.append(path)
+            elif IS_COPY.fullmatch(path.name):
+                others[COPIES] += 1
+            elif is_candidate(path):
+                images.append(path)
+            else:
+                others[path.suffix.lower() or "without an extension"] += 1
+    return FolderContents(sorted_by_name(images), dict(others), sorted_by_name(folders))
+
+
+def describe_others(contents, own_folders=()):
+    """What is not used of FolderContents, counted by kind, such as "3 .mp4, 12 in folder old"; ""
+    where all is. own_folders: names of folders that need no mention."""
+    parts = [f"{count} {kind}" for kind, count in
+             sorted(contents.others.items(), key=lambda item: (-item[1], item[0]))]
+    folders = [path for path in contents.folders if path.name not in own_folders]
+    files = (name for path in folders for _, _, names in os.walk(path) for name in names
+             if not is_hidden(name))
+    count = sum(1 for _ in itertools.islice(files, MAX_COUNTED))
+    if count:
+        names = [path.name for path in folders[:3]] + ["..."] * (len(folders) > 3)
+        parts.append(f"{count}{' or more' * (count == MAX_COUNTED)} in "
+                     f"folder{'s' * (len(folders) > 1)} {', '.join(names)}")
+    return ", ".join(parts)
+
+
+def describe_no_images(folder, contents):
+    """The end of an error about a folder without images: what it holds instead, and what may have
+    been meant."""
+    inside = [path for path in contents.folders if os.access(path, os.R_OK | os.X_OK)
+              and list_folder(path).images]
+    inside.sort(key=lambda path: path.name != "train")
+    others = describe_others(contents)
+    found = f"contains no {FORMAT_NAMES} images" + (f", only {others}" if others else "")
+    advice = f"did you mean {inside[0]}?" if inside else "check the path"
+    return f"{folder} {found}: {advice}"
+
+
+def report_others(folder, contents, own_folders=()):
+    """Warns of what is not used."""
+    others = describe_others(contents, own_folders)
+    if others:
+        warn(printable(f"not used in {folder}: {others}"))
+
+
+def find_images(folder):
+    """The images directly in a folder, by name: what is or should be an image."""
+    return list_folder(folder).images
+
+
+def require_images(folder, flag, own_folders=()):
+    """`find_images` of what a flag names; warns of what else is there. own_folders: as in
+    `describe_others`. Raises UserError where there are no images."""
+    if not Path(folder).is_dir():
+        raise UserError(f"{flag} {folder} is not a folder: check the path")
+    try:
+        contents = list_folder(folder)
+    except OSError as error:
+        raise UserError(f"{flag} {folder} cannot be read ({error.strerror}): choose another") \
+            from error
+    if not contents.images:
+        raise UserError(f"{flag} {describe_no_images(folder, contents)}")
+    report_others(folder, contents, own_folders)
+    return contents.images
