@@ -226,7 +226,8 @@ def refuse_layout(checks, options):
                         f"pairs their halves would be {halves}: if they are pairs, give --layout "
                         f"pairs; if they are single, {single}{stacked}")
     if not takes_pairs(options) and is_pair_of_usual(usual, options):
-        text = f"--input_dir {options.input_dir}: images of {size} pixels look like pairs of {halves}"
+        text = f"--input_dir {options.input_dir}: images of {size} pixels look like pairs of " \
+               f"{halves}"
         if options.mode == "test" and not options.no_targets and not trained_ratio(options):
             warn(printable(f"{text}, but are taken whole: the model learnt from single images"))
             return
