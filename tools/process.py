@@ -32,7 +32,8 @@ from PIL import Image
 
 from tools.lib import workers
 from tools.lib.cli import Options, UserError, number_type, printable
-from tools.lib.files import share_folder, sorted_by_name
+from tools.lib.files import (describe_lonely, match_names, share_folder, sorted_by_name,
+                             unique_names)
 from tools.lib.images import FORMAT_NAMES, ImageError, is_candidate, read_image, write_image
 
 OPERATIONS = ["resize", "grayscale", "blank", "combine", "edges"]
@@ -187,7 +188,7 @@ def try_file(job, options):
 
 
 def list_images(folder, flag):
-    """Stem -> path of a folder's images in the order of their names. Raises UserError."""
+    """The paths of a folder's images in the order of their names. Raises UserError."""
     if not folder.is_dir():
         raise UserError(f"{flag} {folder} is not a folder: check the path")
     try:
@@ -196,31 +197,26 @@ def list_images(folder, flag):
     except OSError as error:
         raise UserError(f"{flag} {folder} cannot be read ({error.strerror}): choose another") \
             from error
-    images = {}
-    for path in paths:
-        if path.stem in images:
-            raise UserError(f"{flag} {folder} has both {images[path.stem].name} and {path.name}, "
-                            "which would share one result: rename one")
-        images[path.stem] = path
-    if not images:
+    if not paths:
         raise UserError(f"{flag} {folder} contains no {FORMAT_NAMES} images: check the path")
-    return images
+    return paths
 
 
 def list_jobs(options):
     """All jobs in order, and a line for each image without a partner. Raises UserError."""
-    images = list_images(options.input_dir, "--input_dir")
-    results = {stem: options.output_dir / f"{stem}.png" for stem in images}
+    paths = list_images(options.input_dir, "--input_dir")
+    results = {path: options.output_dir / f"{name}.png"
+               for path, name in zip(paths, unique_names(paths), strict=True)}
     if options.operation != "combine":
-        return [Job(path, None, results[stem]) for stem, path in images.items()], []
-    partners = list_images(options.b_dir, "--b_dir")
-    jobs = [Job(path, partners[stem], results[stem])
-            for stem, path in images.items() if stem in partners]
-    lines = [f"{path} has no partner in {folder}: add it or remove the image"
-             for these, those, folder in ((images, partners, options.b_dir),
-                                          (partners, images, options.input_dir))
-             for stem, path in these.items() if stem not in those]
-    return jobs, lines
+        return [Job(path, None, result) for path, result in results.items()], []
+    b_paths = list_images(options.b_dir, "--b_dir")
+    partners = match_names(paths, b_paths)
+    jobs = [Job(path, partners[path], results[path]) for path in paths if path in partners]
+    taken = {*partners.values()}
+    lonely = [path for path in paths if path not in partners]
+    lonely_b = [path for path in b_paths if path not in taken]
+    return jobs, [*describe_lonely(lonely, lonely_b, options.b_dir),
+                  *describe_lonely(lonely_b, lonely, options.input_dir)]
 
 
 def process_folder(options):

@@ -1,4 +1,5 @@
-"""Files and folders: order, names, atomic writes, locks, and what killed runs leave behind."""
+"""Files and folders: order, names, partners by name, atomic writes, locks, and what killed runs
+leave behind."""
 
 from __future__ import annotations
 
@@ -9,6 +10,7 @@ import json
 import os
 import re
 import shutil
+import unicodedata
 from pathlib import Path
 
 from tools.lib.cli import RunError, UserError
@@ -29,21 +31,80 @@ def sorted_by_name(paths):
     return sorted(paths, key=lambda path: path.name)
 
 
+def normal_name(name):
+    """A name with its accents composed (Unicode's NFC). Files that come from macOS often have them
+    decomposed, as a letter and an accent, which look the same and are other bytes."""
+    return unicodedata.normalize("NFC", name)
+
+
+def fold_name(name):
+    """What names have in common that some file system takes for one: in any case, accents composed
+    or not."""
+    return normal_name(name).casefold()
+
+
 def unique_names(paths):
-    """A name per file for its results: the stem, the whole name where stems are shared (in any
-    case, as some file systems compare), a number where that is taken; at most 200 bytes long."""
-    counts = collections.Counter(path.stem.casefold() for path in paths)
+    """A name per file for its results: the stem, the whole name where stems are shared (by
+    `fold_name`), a number where that is taken; at most 200 bytes long."""
+    counts = collections.Counter(fold_name(path.stem) for path in paths)
     names, taken = [], set()
     for path in paths:
-        full = path.stem if counts[path.stem.casefold()] == 1 else path.name
+        full = path.stem if counts[fold_name(path.stem)] == 1 else path.name
         while len(os.fsencode(full)) > 200:  # of 255; results add to a name
             full = full[:-1]
         name, number = full, 2
-        while name.casefold() in taken:
+        while fold_name(name) in taken:
             name, number = f"{full}-{number}", number + 1
-        taken.add(name.casefold())
+        taken.add(fold_name(name))
         names.append(name)
     return names
+
+
+# --------------------------------------------------------------------------------------------------
+# Partners: files of two folders that make a pair
+# --------------------------------------------------------------------------------------------------
+
+
+def partner_keys(paths):
+    """By what each file of a folder finds its partner in another: its stem, its whole name where
+    others have that stem."""
+    counts = collections.Counter(normal_name(path.stem) for path in paths)
+    return [normal_name(path.stem if counts[normal_name(path.stem)] == 1 else path.name)
+            for path in paths]
+
+
+def match_names(paths, others):
+    """The partners of one folder's files in another: path -> other path, where there is one.
+
+    Names match whole, else by `partner_keys`, so extensions may differ. Composed and decomposed
+    accents match; upper and lower case do not.
+    """
+    partners, left = {}, dict.fromkeys(others)
+    for keys_of in (lambda files: [path.name for path in files],
+                    lambda files: [normal_name(path.name) for path in files], partner_keys):
+        by_key = {key: other for key, other in zip(keys_of(others), others, strict=True)
+                  if other in left}
+        for key, path in zip(keys_of(paths), paths, strict=True):
+            if path not in partners and by_key.get(key) in left:
+                partners[path] = by_key[key]
+                del left[by_key[key]]
+    return partners
+
+
+def describe_lonely(paths, others, folder):
+    """A line for each file without a partner in a folder. others: the files there without one."""
+    near = {fold_name(other.stem): other for other in others}
+    lines = []
+    for path in paths:
+        other = near.get(fold_name(path.stem))
+        if other is None:
+            advice = "add it or remove the image"
+        elif normal_name(other.stem) == normal_name(path.stem):
+            advice = f"{other.name} is not the only one with this stem, give both the same name"
+        else:
+            advice = f"{other.name} differs only in case, rename one"
+        lines.append(f"{path} has no partner in {folder}: {advice}")
+    return lines
 
 
 # --------------------------------------------------------------------------------------------------
