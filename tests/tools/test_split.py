@@ -3,10 +3,13 @@
 import errno
 import importlib
 import os
+import random
 import signal
 import subprocess
 import sys
 import threading
+import unicodedata
+from pathlib import Path
 
 import killing
 import pytest
@@ -141,13 +144,145 @@ def test_a_target_that_appears_meanwhile_is_not_overwritten(tmp_path):
     assert tree(tmp_path) == {"a": b"a", "b": b"b"}
 
 
-def test_another_split_is_refused(tmp_path, capsys):
+@pytest.mark.parametrize("flags, words", [
+    (["--seed", 1], "nothing to move: images"), (["--sort"], "nothing to move: images"),
+    (["--train_frac", 0.4, "--test_frac", 0.2],
+     "--train_frac 0.4 and --test_frac 0.2 ask for train 10, val 10, test 5, but images")])
+def test_what_is_placed_stays_and_that_is_said(tmp_path, capsys, flags, words):
     fill(tmp_path / "d", NAMES)
     assert run(tmp_path / "d") == 0
+    assert capsys.readouterr() == ("train 20, val 5, test 0 (moved 25)\n", "")
     before = tree(tmp_path)
-    assert run(tmp_path / "d", "--seed", 1) == 2
-    assert "is from another split" in capsys.readouterr().err
+    assert run(tmp_path / "d", *flags) == 0
+    streams = capsys.readouterr()
+    assert streams.out == "train 20, val 5, test 0 (moved 0)\n"
+    assert streams.err == (f"split.py: {words} that are placed stay; to split them again, move "
+                           f"them back to {tmp_path / 'd'}\n")
     assert tree(tmp_path) == before
+
+
+# ---- a set that grows
+
+
+def choose_set(rng):
+    """Names, and the parts of some of them as any earlier splits may have placed them."""
+    names = [f"{rng.randrange(40)}.{rng.choice(['png', 'jpg', '0001'])}"
+             for _ in range(rng.randrange(1, 60))]
+    return {*names}, {name: rng.choice(split.PARTS) for name in {*names} if rng.random() < 0.5}
+
+
+def test_whatever_is_placed_the_rest_is_assigned_as_before():
+    """A run that grows a set may be interrupted anywhere, in any order of moves."""
+    rng = random.Random(1)
+    for _ in range(300):
+        names, placed = choose_set(rng)
+        train_frac = rng.random()
+        flags = train_frac, (1 - train_frac) * rng.random(), rng.choice([None, 0, 7])
+        assignment = split.assign_names(names, *flags, placed)
+        assert placed.items() <= assignment.items() and {*assignment} == names
+        done = {**placed, **{name: part for name, part in assignment.items() if rng.random() < 0.5}}
+        assert split.assign_names(names, *flags, done) == assignment
+
+
+def test_new_images_bring_the_parts_as_near_to_the_fractions_as_possible():
+    rng = random.Random(2)
+    for _ in range(300):
+        counts = {part: rng.randrange(40) for part in split.PARTS}
+        train_frac = rng.random()
+        wanted = split.count_parts(sum(counts.values()) + rng.randrange(40), train_frac,
+                                   (1 - train_frac) * rng.random())
+        full = split.fill_parts(counts, wanted)
+        assert sum(full.values()) == sum(wanted.values())
+        for part in split.PARTS:  # none has more than it must, so the sum of what lacks is least
+            assert counts[part] <= full[part] <= max(counts[part], wanted[part])
+        lacking = {part: full[part] / wanted[part] for part in split.PARTS
+                   if counts[part] < full[part] < wanted[part]}
+        for part, share in lacking.items():  # they lack alike, to one image
+            assert share - 1 / wanted[part] <= min(lacking.values()) + 1e-9
+
+
+@pytest.mark.parametrize("flags, counts", [
+    ([], "train 20, val 5, test 0 (moved 15)"),
+    (["--sort"], "train 20, val 5, test 0 (moved 15)"),
+    (["--test_frac", 0.2], "train 18, val 2, test 5 (moved 15)")])  # of 20, 0, 5: 0.9 and 1
+def test_new_images_are_added_to_a_split(tmp_path, capsys, flags, counts):
+    """8 and 2 of 10 at first; an interrupted run continues as if it had not been."""
+    for name in ("clean", "broken"):
+        before = fill(tmp_path / name, NAMES[:10])
+        assert run(tmp_path / name) == 0
+        placed = tree(tmp_path / name)
+        fill(tmp_path / "more", NAMES[10:])
+        for path in (tmp_path / "more").iterdir():
+            before[path.name] = path.read_bytes()
+            path.rename(tmp_path / name / path.name)
+        (tmp_path / "more").rmdir()
+    assert run(tmp_path / "clean", *flags) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == counts
+    after = tree(tmp_path / "clean")
+    assert placed.items() <= after.items()
+    assert {path.split("/")[1]: data for path, data in after.items()} == before
+    moved = [path for path in after if path not in placed]
+    for path in moved[:4] + moved[9:12]:  # what an interrupted run may have moved, in any order
+        (tmp_path / "broken" / path).parent.mkdir(exist_ok=True)
+        (tmp_path / "broken" / Path(path).name).rename(tmp_path / "broken" / path)
+    assert run(tmp_path / "broken", *flags) == 0
+    assert tree(tmp_path / "broken") == after
+
+
+def test_one_name_in_two_parts_is_refused(tmp_path, capsys):
+    fill(tmp_path / "d", NAMES)
+    fill(tmp_path / "d" / "train", ["x.png"])
+    fill(tmp_path / "d" / "test", ["x.png"])
+    before = tree(tmp_path)
+    assert run(tmp_path / "d") == 2
+    folder = tmp_path / "d"
+    assert capsys.readouterr().err == (f"split.py: error: {folder / 'train/x.png'} and "
+                                       f"{folder / 'test/x.png'} have one name: rename or remove "
+                                       "one\n")
+    assert tree(tmp_path) == before
+
+
+# ---- names
+
+
+def test_versions_of_an_image_go_to_one_part(tmp_path, capsys):
+    """Also where some are placed and others added; frames numbered by extension are no versions."""
+    names = [f"{number}.{ending}" for number in range(20) for ending in ("png", "jpg", "JPEG")]
+    fill(tmp_path / "d", names[:50] + [f"shot.{number:04d}" for number in range(20)])
+    assert run(tmp_path / "d", "--train_frac", 0.5) == 0
+    fill(tmp_path / "more", names[50:])
+    for path in (tmp_path / "more").iterdir():
+        path.rename(tmp_path / "d" / path.name)
+    assert run(tmp_path / "d", "--train_frac", 0.5) == 0
+    assert capsys.readouterr().err == ""
+    parts = {}
+    for path in (tmp_path / "d").glob("*/*"):
+        parts.setdefault(path.stem if path.stem != "shot" else path.name, set()).add(
+            path.parent.name)
+    assert len(parts) == 40 and all(len(found) == 1 for found in parts.values())
+    assert sorted(map(sorted, parts.values())).count(["train"]) == 20
+
+
+def test_versions_that_are_in_two_parts_already_are_named(tmp_path, capsys):
+    fill(tmp_path / "d" / "train", ["1.png", "2.png"])
+    fill(tmp_path / "d" / "val", ["1.jpg"])
+    assert run(tmp_path / "d") == 0
+    assert (f"split.py: {tmp_path / 'd/train/1.png'} and {tmp_path / 'd/val/1.jpg'} may be "
+            "versions of one image in two parts (1 in all): move them together if they are\n"
+            ) in capsys.readouterr().err
+
+
+def test_accents_composed_or_not_give_the_same_split():
+    names = [f"{accented}{number}.png" for number in range(30) for accented in ("é", "z", "Å")]
+    forms = [{unicodedata.normalize("NFC", name): part for name, part in split.assign_names(
+        [unicodedata.normalize(form, name) for name in names], 0.5, 0.2, seed).items()}
+        for form in ("NFC", "NFD") for seed in (0,)]
+    assert forms[0] == forms[1]
+    together = split.assign_names(
+        [unicodedata.normalize(form, name) for name in names for form in ("NFC", "NFD")],
+        0.5, 0.2, 0)
+    assert {unicodedata.normalize("NFC", name): part for name, part in together.items()} \
+        == forms[0] and len(together) == 150
 
 
 def test_a_file_in_place_of_a_folder_is_refused(tmp_path, capsys):
@@ -222,7 +357,7 @@ def test_strange_names_move_and_what_is_not_a_file_stays(tmp_path):
     assert {os.fsencode(path.name) for path in tmp_path.glob("d/*/*")} == set(names)
     assert {path.name for path in tmp_path.glob("d/*")} == {
         "train", "val", "fifo.png", "broken.png", "endless.png", "folder.png"}
-    _, errors = killing.run(*command, "--seed", 5, codes=(2,), env=ascii_only)
+    _, errors = killing.run(*command, "--seed", 5, env=ascii_only)
     assert errors.count("\n") == 1
 
 
