@@ -18,6 +18,7 @@ import os
 import random
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
@@ -27,7 +28,8 @@ if __name__ == "__main__":
     cli.require("numpy")
 
 from tools.lib.cli import Options, UserError, number_type, with_options
-from tools.lib.files import lock_folder, normal_name, sorted_by_name
+from tools.lib.files import (identity, link_target, lock_folder, normal_name, replace_link,
+                             sorted_by_name)
 from tools.lib.images import EXTENSIONS, FORMAT_NAMES, find_images
 
 PARTS = ["train", "val", "test"]
@@ -111,23 +113,6 @@ def list_placed(folder):
     return placed
 
 
-def plan_moves(options):
-    """The parts by name of all images, those of the images placed already, and the names of the
-    others. Raises UserError."""
-    folder = options.dir
-    waiting, placed = list_images(folder), list_placed(folder)
-    if not waiting and not placed:
-        raise UserError(f"--dir {folder} contains no {FORMAT_NAMES} images: check the path")
-    for name in waiting:
-        for part in PARTS:
-            if os.path.lexists(folder / part / name):
-                raise UserError(f"{folder / part / name} exists, and so does {folder / name}: "
-                                "remove one")
-    assignment = assign_names([*waiting, *placed], options.train_frac, options.test_frac,
-                              options.seed, placed)
-    return assignment, placed, waiting
-
-
 def describe_placed(options, assignment, placed):
     """Lines on images that are placed in other ways than a new split would place them."""
     lines, groups = [], {}
@@ -152,8 +137,72 @@ def describe_placed(options, assignment, placed):
 
 
 # --------------------------------------------------------------------------------------------------
-# Moving
+# Moving. A link opens the same file afterwards, also where that moves too
 # --------------------------------------------------------------------------------------------------
+
+
+class Move(NamedTuple):
+    """An image that moves."""
+
+    source: Path
+    target: Path
+    text: str | None  # what a link must contain there; None for a file
+
+
+def new_place(link, new_paths):
+    """Where the file or link that a link names, or in the end opens, moves to; None where it stays.
+    new_paths: identity -> new path of what moves."""
+    for path in (link_target(link), Path(os.path.realpath(link))):
+        new_path = new_paths.get(identity(path))
+        if new_path not in (None, path):
+            return new_path
+    return None
+
+
+def new_text(link, new_dir, new_paths):
+    """What a link must contain in new_dir."""
+    text, new_path = os.readlink(link), new_place(link, new_paths)
+    if os.path.isabs(text):
+        return str(new_path or text)
+    return os.path.relpath(new_path or link_target(link), os.path.realpath(new_dir))
+
+
+def is_begun(move):
+    """Whether an interrupted run has made what is at a move's target."""
+    if move.text is None:
+        return identity(move.target) == identity(move.source)
+    return move.target.is_symlink() and os.readlink(move.target) == move.text
+
+
+def plan_moves(folder, parts):
+    """The moves of name -> part, and identity -> new path of what moves. Raises UserError where a
+    name is taken."""
+    new_paths = {identity(folder / name): Path(os.path.realpath(folder / part), name)
+                 for name, part in parts.items()}
+    moves = []
+    for name, part in parts.items():
+        source, target = folder / name, folder / part / name
+        text = new_text(source, target.parent, new_paths) if source.is_symlink() else None
+        moves.append(Move(source, target, text))
+        for path in (folder / other / name for other in PARTS):
+            if os.path.lexists(path) and not (path == target and is_begun(moves[-1])):
+                raise UserError(f"{path} exists, and so does {source}: remove one")
+    return moves, new_paths
+
+
+def find_links(folder):
+    """The symbolic links in a folder and its parts."""
+    folders = [folder, *filter(Path.is_dir, (folder / part for part in PARTS))]
+    return [Path(entry.path) for path in folders for entry in os.scandir(path)
+            if entry.is_symlink()]
+
+
+def count_links(path):
+    """How many links lead from a path to its file, one by way of the other."""
+    number = 0
+    while path.is_symlink():
+        path, number = link_target(path), number + 1
+    return number
 
 
 def move(source, target):
@@ -163,18 +212,50 @@ def move(source, target):
     os.rename(source, target)
 
 
+def move_images(moves, new_paths, links):
+    """Moves images. links: those that exist, whether they move or not.
+
+    A link, and what one opens, is in both places for a while: all open the same files whenever a
+    run is interrupted.
+    """
+    opened = {new_place(link, new_paths) for link in links}
+    twice, rest = [], []
+    for image in moves:
+        image.target.parent.mkdir(exist_ok=True)
+        in_both = image.text is not None or new_paths[identity(image.source)] in opened \
+            or os.path.lexists(image.target)
+        (twice if in_both else rest).append(image)
+    twice.sort(key=lambda image: count_links(image.source))  # each after what it opens
+    for image in twice:
+        if not is_begun(image):
+            if image.text is None:
+                os.link(image.source, image.target)
+            else:
+                os.symlink(image.text, image.target)
+    for link in {*links}.difference(image.source for image in moves):
+        if new_place(link, new_paths):
+            replace_link(link, new_text(link, link.parent, new_paths))
+    for image in reversed(twice):
+        os.unlink(image.source)
+    for image in rest:
+        move(image.source, image.target)
+
+
 def split_folder(options):
     """Moves the images; returns part -> number in it, how many moved, and lines on what stays.
     Raises UserError."""
-    if not options.dir.is_dir():
-        raise UserError(f"--dir {options.dir} is not a folder: check the path")
+    folder = options.dir
+    if not folder.is_dir():
+        raise UserError(f"--dir {folder} is not a folder: check the path")
     # what goes where depends on all names, which cannot be listed while another run moves them
-    with lock_folder(options.dir, wait=True):
-        assignment, placed, waiting = plan_moves(options)
-        for name in waiting:
-            target_dir = options.dir / assignment[name]
-            target_dir.mkdir(exist_ok=True)
-            move(options.dir / name, target_dir / name)
+    with lock_folder(folder, wait=True, parts=(".", *PARTS)):
+        waiting, placed = list_images(folder), list_placed(folder)
+        if not waiting and not placed:
+            raise UserError(f"--dir {folder} contains no {FORMAT_NAMES} images: check the path")
+        assignment = assign_names([*waiting, *placed], options.train_frac, options.test_frac,
+                                  options.seed, placed)
+        moves, new_paths = plan_moves(folder, {name: assignment[name] for name in waiting})
+        move_images(moves, new_paths, find_links(folder))
     parts = list(assignment.values())
     return {part: parts.count(part) for part in PARTS}, len(waiting), \
         describe_placed(options, assignment, placed)

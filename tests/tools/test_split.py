@@ -17,6 +17,7 @@ from helpers import ROOT
 from PIL import Image
 
 from tools import split
+from tools.lib.files import remove
 
 
 def fill(folder, names):
@@ -300,6 +301,119 @@ def test_affinelayers_command(tmp_path):
         0, "train 20, val 5, test 0 (moved 25)\n", "")
 
 
+# ---- links
+
+
+def add_links(root):
+    """Adds to the images 1.png to 6.png in root/d, and to others in root/store, links of all kinds.
+    """
+    fill(root / "store", ["a.png", "b.jpg"])
+    fill(root / "d", [f"{number}.png" for number in range(1, 7)])
+    (root / "d/val").mkdir()
+    (root / "alias").symlink_to("d")
+    links = {
+        "d/out.png": "../store/a.png", "d/absolute.jpg": root / "store/b.jpg",
+        "d/beside.png": "1.png", "d/dotted.png": "./../d/2.png", "d/absolute.png": root / "d/3.png",
+        "d/by_alias.png": "../alias/3.png", "d/to_link.png": "beside.png",
+        "d/to_link_to_link": "to_link.png", "d/to_out.png": "out.png",
+        "store/back.png": "../d/4.png", "d/there_and_back.png": "../store/back.png",
+        "d/.hidden": "5.png", "d/val/placed.png": "../5.png", "d/broken.png": "../nowhere.png"}
+    for path, target in links.items():
+        (root / path).symlink_to(target)
+    return root / "d"
+
+
+def open_all(folder):
+    """Name -> bytes of every file and link in a folder and its parts that opens."""
+    return {path.name: path.read_bytes() for path in (*folder.iterdir(), *folder.glob("*/*"))
+            if path.is_file()}
+
+
+def read_texts(folder):
+    """Path -> text of the links below a folder."""
+    return {path.relative_to(folder).as_posix(): os.readlink(path)
+            for path in folder.rglob("*") if path.is_symlink()}
+
+
+def test_every_link_opens_the_same_file_afterwards(tmp_path, capsys):
+    """Those that move, those whose file moves, and both."""
+    folder = add_links(tmp_path)
+    before, texts = open_all(folder), read_texts(folder)
+    assert len(before) == 6 + 12 and "broken.png" not in before
+    assert run(folder, "--train_frac", 0.5) == 0
+    assert capsys.readouterr() == ("train 8, val 9, test 0 (moved 16)\n", "")
+    assert open_all(folder) == before
+    after = {Path(path).name: text for path, text in read_texts(folder).items()}
+    assert after.keys() == {Path(path).name for path in texts}
+    assert after["out.png"] == "../../store/a.png"
+    assert after["absolute.jpg"] == texts["absolute.jpg"]
+    assert after["broken.png"] == texts["broken.png"]
+    place = {path.name: path.parent.name for path in folder.glob("*/*")}
+    assert after["beside.png"] == f"../{place['1.png']}/1.png" or \
+        (place["beside.png"], after["beside.png"]) == (place["1.png"], "1.png")
+    assert after["absolute.png"] == str(folder / place["3.png"] / "3.png")
+    assert Path(after["to_link.png"]).name == "beside.png"
+    assert after[".hidden"] == f"{place['5.png']}/5.png"
+
+
+def test_links_open_whenever_a_run_is_interrupted_and_it_continues(tmp_path, monkeypatch):
+    """Before each change of the disk."""
+    clean = add_links(tmp_path / "clean")
+    assert run(clean, "--train_frac", 0.5) == 0
+    before, number, code = open_all(clean), 0, None
+    real = {name: getattr(os, name) for name in ("link", "symlink", "rename", "replace", "unlink")}
+    count = 0
+
+    def interruptible(change):
+        """A function of os that a Ctrl-C may precede."""
+        def interrupted(*arguments):
+            nonlocal count
+            count += 1
+            if count == number:
+                raise KeyboardInterrupt
+            return change(*arguments)
+        return interrupted
+    while code != 0:
+        folder, number, count = add_links(tmp_path / str(number)), number + 1, 0
+        with monkeypatch.context() as patch:
+            for name, change in real.items():
+                patch.setattr(os, name, interruptible(change))
+            code = run(folder, "--train_frac", 0.5)
+        assert open_all(folder) == before, number
+        assert run(folder, "--train_frac", 0.5) == 0
+        assert open_all(folder) == before
+        assert {path: os.path.relpath(text, folder) if os.path.isabs(text) else text
+                for path, text in read_texts(folder).items()} == {
+            path: os.path.relpath(text, clean) if os.path.isabs(text) else text
+            for path, text in read_texts(clean).items()}, number
+        assert names_below(folder) == names_below(clean), number
+    assert number > 30
+
+
+def names_below(folder):
+    """The paths below a folder, hidden ones and links too."""
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*")}
+
+
+def test_what_a_killed_run_left_of_a_link_is_removed(tmp_path):
+    fill(tmp_path / "d", NAMES)
+    (tmp_path / "d/train").mkdir()
+    (tmp_path / "d/train/.x.png.12.tmp").symlink_to("../1.png")
+    assert run(tmp_path / "d") == 0
+    assert not list(tmp_path.glob("d/train/.*"))
+
+
+def test_a_link_in_the_way_is_not_overwritten(tmp_path, capsys):
+    """A view of the images, as made by hand: links in the parts to what is in the folder."""
+    fill(tmp_path / "d", NAMES)
+    (tmp_path / "d/train").mkdir()
+    (tmp_path / "d/train/1.png").symlink_to("../1.png")
+    before = tree(tmp_path)
+    assert run(tmp_path / "d", "--train_frac", 1) == 2
+    assert "train/1.png exists, and so does" in capsys.readouterr().err
+    assert tree(tmp_path) == before
+
+
 # ---- interrupted, twice at once, strange files
 
 
@@ -383,6 +497,17 @@ def test_killed_at_every_step_it_ends_as_a_clean_run(tmp_path):
                                        tmp_path / "d")
     # a folder that must exist and a move, 7 times; before them the folder that is locked; the end
     assert len(list(steps)) == 16
+
+
+@pytest.mark.slow
+def test_killed_at_every_step_links_open(tmp_path):
+    def fill_again():
+        for path in ("store", "alias"):
+            remove(tmp_path / path)
+        add_links(tmp_path)
+    steps = killing.kill_at_every_step(["split.py", "--dir", tmp_path / "d", "--train_frac", 0.5],
+                                       fill_again, tmp_path / "d")
+    assert len(list(steps)) > 30
 
 
 @pytest.mark.slow

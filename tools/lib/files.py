@@ -136,12 +136,43 @@ def write_json(path, value):
     write_atomic(path, (json.dumps(value, sort_keys=True, indent=4) + "\n").encode())
 
 
+def replace_link(path, text):
+    """Replaces a symbolic link so that a reader finds the old one or the new one."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        os.symlink(text, temporary)
+        os.replace(temporary, path)
+    except BaseException:  # Ctrl-C too
+        temporary.unlink(missing_ok=True)
+        raise
+
+
 def remove(path):
     """Removes a file, a link or a folder with all that is in it."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
+
+
+# --------------------------------------------------------------------------------------------------
+# Links
+# --------------------------------------------------------------------------------------------------
+
+
+def identity(path):
+    """What tells a file or a link from all others, whatever its path; None where there is none."""
+    try:
+        state = os.lstat(path)
+    except OSError:
+        return None
+    return state.st_dev, state.st_ino
+
+
+def link_target(link):
+    """The path that a symbolic link names, by folders that are no links."""
+    named = link.parent / os.readlink(link)
+    return Path(os.path.realpath(named.parent), named.name)
 
 
 # --------------------------------------------------------------------------------------------------
@@ -173,11 +204,18 @@ def open_folder(folder):
         os.close(handle)
 
 
+def remove_leftovers(folder, parts):
+    """Removes what killed processes left half written in these parts of a folder."""
+    for part in filter(Path.is_dir, [Path(folder, part) for part in parts]):
+        for name in filter(LEFTOVER.fullmatch, os.listdir(part)):
+            os.unlink(part / name)
+
+
 @contextlib.contextmanager
-def lock_folder(folder, wait=False):
-    """Makes a folder and keeps other processes out of it inside. wait: for another process to
-    leave it, instead of raising UserError. Disks without locks (some network disks) and Windows do
-    without."""
+def lock_folder(folder, wait=False, parts=()):
+    """Makes a folder, keeps other processes out of it inside, and removes what killed ones left
+    half written in these parts of it. wait: for another process to leave it, instead of raising
+    UserError. Disks without locks (some network disks) and Windows do without."""
     with open_folder(folder) as (handle, fcntl):
         if fcntl:
             with contextlib.suppress(OSError):  # the disk has no locks
@@ -186,6 +224,7 @@ def lock_folder(folder, wait=False):
                 except BlockingIOError:
                     raise UserError(f"another process is using --output_dir {folder}: "
                                     "wait for it to end or choose another folder") from None
+                remove_leftovers(folder, parts)
         yield
 
 
@@ -197,9 +236,7 @@ def share_folder(folder, parts=(".",)):
         if fcntl:
             with contextlib.suppress(OSError):  # another process is at work, or there are no locks
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                for part in parts:
-                    for name in filter(LEFTOVER.fullmatch, os.listdir(Path(folder, part))):
-                        os.unlink(Path(folder, part, name))
+                remove_leftovers(folder, parts)
             with contextlib.suppress(OSError):
                 fcntl.flock(handle, fcntl.LOCK_SH)
         yield
