@@ -30,7 +30,7 @@ if __name__ == "__main__":
 import numpy as np
 from PIL import Image
 
-from tools.lib import workers
+from tools.lib import provenance, workers
 from tools.lib.cli import Options, UserError, number_type, printable
 from tools.lib.files import (describe_lonely, match_names, share_folder, sorted_by_name,
                              unique_names)
@@ -40,6 +40,7 @@ OPERATIONS = ["resize", "grayscale", "blank", "combine", "edges"]
 # Compression of PNG files, by time and size (docs/benchmarks.md). Runs of one byte are as small as
 # level 6 in a quarter of its time, but do not see that the two halves of a pair resemble each other
 RUNS, REPEATS = {"compress_type": zlib.Z_RLE}, {"compress_level": 1}
+USED_OPTIONS = {"resize": ("size", "pad"), "edges": ("edge_sigma", "edge_min_length")}
 EXAMPLES = """\
   python tools/process.py --input_dir photos --operation resize --output_dir a
   python tools/process.py --input_dir a --operation edges --output_dir b
@@ -52,6 +53,11 @@ class Job(NamedTuple):
     input_path: Path
     b_path: Path | None
     output_path: Path
+
+    @property
+    def inputs(self):
+        """The files it is made from."""
+        return [path for path in (self.input_path, self.b_path) if path is not None]
 
 
 # --------------------------------------------------------------------------------------------------
@@ -152,8 +158,24 @@ def find_edges(image, sigma, min_length):
 # --------------------------------------------------------------------------------------------------
 
 
+def recorded_options(options):
+    """The options that a result depends on, by name."""
+    names = ("operation", *USED_OPTIONS.get(options.operation, ()))
+    return {name: getattr(options, name) for name in names}
+
+
+def create_record(job, options):
+    """A PNG file's record of how a result was made. Raises ImageError."""
+    try:
+        return provenance.create_pnginfo(recorded_options(options), job.inputs)
+    except OSError as error:
+        raise ImageError(f"{error.filename} cannot be read ({error.strerror}): repair or remove "
+                         "it") from error
+
+
 def process_file(job, options):
-    """Makes one result. Raises ImageError, or OSError where the disk fails."""
+    """Makes one result, with a record of how. Raises ImageError, or OSError where the disk fails.
+    """
     image = read_image(job.input_path)
     if options.operation == "resize":
         result = resize(image, options.size, options.pad)
@@ -169,7 +191,8 @@ def process_file(job, options):
         except ValueError as error:
             raise ImageError(f"{job.input_path} and {job.b_path}: {error}: resize both") \
                 from error
-    write_image(job.output_path, result, sync=False, **(REPEATS if job.b_path else RUNS))
+    write_image(job.output_path, result, sync=False, pnginfo=create_record(job, options),
+                **(REPEATS if job.b_path else RUNS))
 
 
 def try_file(job, options):
@@ -225,7 +248,10 @@ def process_folder(options):
     Raises UserError, OSError where the disk fails.
     """
     all_jobs, lonely = list_jobs(options)
-    jobs = [job for job in all_jobs if options.force or not job.output_path.is_file()]
+    kept = {} if options.force else {
+        job.output_path: job.inputs for job in all_jobs if job.output_path.is_file()}
+    provenance.check_results(kept, recorded_options(options), "--output_dir", options.output_dir)
+    jobs = [job for job in all_jobs if job.output_path not in kept]
     try:
         options.output_dir.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -3,6 +3,7 @@
 import importlib
 import io
 import os
+import re
 import signal
 import struct
 import subprocess
@@ -214,6 +215,110 @@ def test_existing_results_are_skipped_unless_forced(tmp_path, capsys):
     assert mode == "L" and np.array_equal(pixels, process.grayscale(noise(1, 5, 7)))
     assert capsys.readouterr().out == "wrote 2, skipped 0, failed 0\n"
     assert set(contents(tmp_path / "out")) == {"a.png", "b.png"}
+
+
+@pytest.mark.parametrize("first, second, made, asked", [
+    (["resize", "--size", 6], ["resize", "--size", 5], "--operation resize --size 6",
+     "--operation resize --size 5"),
+    (["resize", "--size", 6], ["resize", "--size", 6, "--pad"], "--operation resize --size 6",
+     "--operation resize --size 6 --pad"),
+    (["blank"], ["grayscale"], "--operation blank", "--operation grayscale"),
+    (["edges"], ["edges", "--edge_sigma", 1], "--edge_sigma 2.0", "--edge_sigma 1.0"),
+    (["edges"], ["edges", "--edge_min_length", 9], "--edge_min_length 10", "--edge_min_length 9")])
+def test_results_of_other_options_are_not_skipped_in_silence(tmp_path, capsys, first, second, made,
+                                                             asked):
+    for seed in range(3):
+        write(tmp_path / "in" / f"{seed}.png", noise(seed, 8, 9))
+    assert run(tmp_path, *first) == 0
+    assert run(tmp_path, *first) == 0  # its own are
+    assert capsys.readouterr() == (
+        "wrote 3, skipped 0, failed 0\nwrote 0, skipped 3, failed 0\n", "")
+    write(tmp_path / "in" / "3.png", noise(3, 8, 9))
+    before = contents(tmp_path / "out")
+    assert run(tmp_path, *second) == 2
+    streams = capsys.readouterr()
+    assert streams.out == "" and contents(tmp_path / "out") == before
+    start, both, advice = re.fullmatch(
+        r"process\.py: error: (.*), were made with (.*): (give --force .*)\n", streams.err).groups()
+    assert start == f"3 of 3 results in --output_dir {tmp_path}/out, such as {tmp_path}/out/0.png"
+    assert advice == "give --force to make them again, or another --output_dir"
+    assert made in both.split(", this command has ")[0]
+    assert asked in both.split(", this command has ")[1]
+    assert run(tmp_path, *second, "--force") == 0
+    assert run(tmp_path, *second, output="clean") == 0
+    assert contents(tmp_path / "out") == contents(tmp_path / "clean")
+
+
+def test_results_of_an_interrupted_run_with_other_options_are_counted(tmp_path, capsys):
+    for seed in range(5):
+        write(tmp_path / "in" / f"{seed}.png", noise(seed, 8, 9))
+    assert run(tmp_path, "resize", "--size", 6) == 0
+    assert run(tmp_path, "resize", "--size", 5, output="new") == 0
+    for name in ("0.png", "1.png"):  # --force was interrupted
+        (tmp_path / "new" / name).replace(tmp_path / "out" / name)
+    capsys.readouterr()
+    assert run(tmp_path, "resize", "--size", 5) == 2
+    assert "3 of 5 results in " in capsys.readouterr().err
+    assert run(tmp_path, "resize", "--size", 6) == 2
+    assert f"2 of 5 results in --output_dir {tmp_path}/out, such as {tmp_path}/out/0.png, were " \
+        "made with --operation resize --size 5" in capsys.readouterr().err
+
+
+def set_time(path, seconds):
+    """Moves a file's time of modification away from now."""
+    stamp = time.time() + seconds
+    os.utime(path, (stamp, stamp))
+
+
+@pytest.mark.parametrize("image, seconds, is_refused", [
+    (noise(9, 5, 7) // 99, 10, True), (noise(9, 5, 7) // 99, -10, True),  # of other sizes in bytes
+    (255 - noise(1, 5, 7), 10, True), (noise(1, 5, 7), 10, False), (noise(1, 5, 7), -10, False)])
+@pytest.mark.parametrize("folder", ["in", "b"])
+def test_results_of_images_that_changed_are_not_skipped_in_silence(tmp_path, capsys, image, seconds,
+                                                                  is_refused, folder):
+    """A newer file of the same contents, as after a copy, is the same."""
+    for name in ("in", "b"):
+        write(tmp_path / name / "a.png", noise(1, 5, 7))
+        write(tmp_path / name / "c.png", noise(2, 5, 7))
+    flags = ["combine", "--b_dir", tmp_path / "b"]
+    assert run(tmp_path, *flags) == 0
+    size = (tmp_path / folder / "a.png").stat().st_size
+    changed = write(tmp_path / folder / "a.png", image)
+    assert (changed.stat().st_size == size) == (image.max() > 2)
+    set_time(changed, seconds)
+    capsys.readouterr()
+    assert run(tmp_path, *flags) == (2 if is_refused else 0)
+    assert capsys.readouterr().err == is_refused * (
+        f"process.py: error: 1 of 2 results in --output_dir {tmp_path}/out, such as "
+        f"{tmp_path}/out/a.png, were made of files that have changed: give --force to make them "
+        "again, or remove them\n")
+    (tmp_path / "out" / "a.png").unlink()
+    assert run(tmp_path, *flags) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == "wrote 1, skipped 1, failed 0"
+
+
+def test_results_of_older_versions_are_kept_and_that_is_said(tmp_path, capsys):
+    for name in ("a", "b"):
+        write(tmp_path / "in" / f"{name}.png", noise(1, 5, 7))
+    write(tmp_path / "out" / "a.png", noise(1, 256, 256))
+    before = (tmp_path / "out" / "a.png").read_bytes()
+    assert run(tmp_path, "resize") == 0
+    assert capsys.readouterr() == (
+        "wrote 1, skipped 1, failed 0\n",
+        f"process.py: 1 of 1 results in --output_dir {tmp_path}/out do not say how they were made "
+        "and are kept: if this command would make others, give --force\n")
+    assert (tmp_path / "out" / "a.png").read_bytes() == before
+
+
+def test_records_depend_on_options_and_contents_alone(tmp_path):
+    path = write(tmp_path / "in" / "a.png", noise(1, 5, 7))
+    assert run(tmp_path, "blank") == 0
+    set_time(path, -1000)
+    path.rename(tmp_path / "in" / "b.png")
+    (tmp_path / "in").rename(tmp_path / "other")
+    assert process.main(["--input_dir", str(tmp_path / "other"), "--output_dir",
+                         str(tmp_path / "again"), "--operation", "blank"]) == 0
+    assert (tmp_path / "out" / "a.png").read_bytes() == (tmp_path / "again" / "b.png").read_bytes()
 
 
 @pytest.mark.parametrize("workers", [1, 2])
