@@ -62,12 +62,12 @@ def add_record(contents, record):
 
 def read_record(path):
     """Options and inputs of a result's record, as a dict; None where it has none."""
-    with open(path, "rb") as file:
-        _, _, text = file.read(HEAD_SIZE).partition(KEYWORD)
     try:
+        with open(path, "rb") as file:
+            _, _, text = file.read(HEAD_SIZE).partition(KEYWORD)
         record, _ = json.JSONDecoder().raw_decode(text.decode("latin-1"))
         return {"options": dict(record["options"]), "inputs": list(record["inputs"])}
-    except (ValueError, TypeError, LookupError, RecursionError):
+    except (OSError, ValueError, TypeError, LookupError, RecursionError):
         return None
 
 
