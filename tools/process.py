@@ -32,7 +32,7 @@ from PIL import Image
 
 from tools.lib import provenance, workers
 from tools.lib.cli import Options, UserError, number_type, printable
-from tools.lib.files import (describe_lonely, match_names, share_folder, sorted_by_name,
+from tools.lib.files import (PARTS, describe_lonely, match_names, share_folder, sorted_by_name,
                              unique_names)
 from tools.lib.images import FORMAT_NAMES, ImageError, is_candidate, read_image, write_image
 
@@ -225,11 +225,28 @@ def list_images(folder, flag):
     return paths
 
 
+def list_parts(options):
+    """Names of the subfolders of --output_dir to which split.py may have moved results."""
+    read = [os.path.realpath(folder) for folder in (options.input_dir, options.b_dir) if folder]
+    return [part for part in PARTS if (options.output_dir / part).is_dir()
+            and os.path.realpath(options.output_dir / part) not in read]
+
+
+def choose_results(paths, options):
+    """Path -> path of its result: in --output_dir, or where split.py has moved it. Only a record
+    tells a result there from an image of another origin."""
+    folders, results = [options.output_dir / part for part in list_parts(options)], {}
+    for path, name in zip(paths, unique_names(paths), strict=True):
+        result = options.output_dir / f"{name}.png"
+        moved = [folder / result.name for folder in folders] if not result.is_file() else []
+        results[path] = next((place for place in moved if provenance.read_record(place)), result)
+    return results
+
+
 def list_jobs(options):
     """All jobs in order, and a line for each image without a partner. Raises UserError."""
     paths = list_images(options.input_dir, "--input_dir")
-    results = {path: options.output_dir / f"{name}.png"
-               for path, name in zip(paths, unique_names(paths), strict=True)}
+    results = choose_results(paths, options)
     if options.operation != "combine":
         return [Job(path, None, result) for path, result in results.items()], []
     b_paths = list_images(options.b_dir, "--b_dir")
@@ -261,7 +278,7 @@ def process_folder(options):
         cli.warn(printable(line))
     num_failed = 0
     work = functools.partial(try_file, options=options)
-    with share_folder(options.output_dir), \
+    with share_folder(options.output_dir, (".", *list_parts(options))), \
             cli.create_progress_bar(len(jobs), 0, "image") as bar:
         for line in workers.map_parallel(work, jobs, options.workers):
             if line is not None:

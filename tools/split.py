@@ -28,11 +28,10 @@ if __name__ == "__main__":
     cli.require("numpy")
 
 from tools.lib.cli import Options, UserError, number_type, with_options
-from tools.lib.files import (identity, link_target, lock_folder, normal_name, replace_link,
+from tools.lib.files import (PARTS, identity, link_target, lock_folder, normal_name, replace_link,
                              sorted_by_name)
 from tools.lib.images import EXTENSIONS, FORMAT_NAMES, find_images
 
-PARTS = ["train", "val", "test"]
 EXAMPLES = """\
   python tools/split.py --dir pairs
   python tools/split.py --dir pairs --train_frac 0.7 --test_frac 0.1"""

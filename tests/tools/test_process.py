@@ -17,7 +17,7 @@ import pytest
 from helpers import ROOT
 from PIL import Image
 
-from tools import process
+from tools import process, split
 
 
 def noise(seed, height, width):
@@ -319,6 +319,44 @@ def test_records_depend_on_options_and_contents_alone(tmp_path):
     assert process.main(["--input_dir", str(tmp_path / "other"), "--output_dir",
                          str(tmp_path / "again"), "--operation", "blank"]) == 0
     assert (tmp_path / "out" / "a.png").read_bytes() == (tmp_path / "again" / "b.png").read_bytes()
+
+
+def test_a_set_that_was_split_grows_through_the_same_commands(tmp_path, capsys):
+    """Results that split.py has moved are not made twice; new images join them."""
+    def make_pairs(*flags):
+        assert run(tmp_path, "blank", *flags, output="b") == 0
+        assert run(tmp_path, "combine", "--b_dir", tmp_path / "b", *flags) == 0
+        return capsys.readouterr().out.splitlines()[-1]
+    for number in range(1, 11):
+        write(tmp_path / "in" / f"{number}.png", noise(number, 5, 7))
+    assert make_pairs() == "wrote 10, skipped 0, failed 0"
+    assert split.main(["--dir", str(tmp_path / "out")]) == 0
+    before = {path: path.read_bytes() for path in tmp_path.glob("out/*/*")}
+    for number in range(11, 16):
+        write(tmp_path / "in" / f"{number}.png", noise(number, 5, 7))
+    assert make_pairs() == "wrote 5, skipped 10, failed 0"
+    assert split.main(["--dir", str(tmp_path / "out")]) == 0
+    assert capsys.readouterr() == ("train 12, val 3, test 0 (moved 5)\n", "")
+    after = {path: path.read_bytes() for path in tmp_path.glob("out/*/*")}
+    assert before.items() <= after.items() and len(after) == 15
+    assert make_pairs("--force") == "wrote 15, skipped 0, failed 0"  # each where it is
+    assert {path: path.read_bytes() for path in tmp_path.glob("out/*/*")} == after
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"train", "val"}
+
+
+def test_images_of_other_origin_in_the_parts_are_no_results(tmp_path, capsys):
+    """Also those that are read; --force replaces none of them."""
+    path = write(tmp_path / "in" / "1.png", noise(1, 5, 7))
+    (tmp_path / "out" / "train").mkdir(parents=True)
+    mine = write(tmp_path / "out" / "train" / "1.png", noise(2, 5, 7))
+    assert run(tmp_path, "blank", "--force") == 0
+    assert np.array_equal(load(mine)[0], noise(2, 5, 7))
+    path = (tmp_path / "out" / "1.png").replace(mine)  # with a record
+    before = path.read_bytes()
+    assert process.main(["--input_dir", str(mine.parent), "--output_dir", str(tmp_path / "out"),
+                         "--operation", "grayscale", "--force"]) == 0
+    assert path.read_bytes() == before
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"train", "1.png"}
 
 
 @pytest.mark.parametrize("workers", [1, 2])

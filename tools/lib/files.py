@@ -15,6 +15,7 @@ from pathlib import Path
 
 from tools.lib.cli import RunError, UserError
 
+PARTS = ("train", "val", "test")  # the folders of a dataset that is split
 LEFTOVER = re.compile(r"\..+\.\d+\.tmp", re.DOTALL)  # the temporary names of write_atomic
 
 # --------------------------------------------------------------------------------------------------
