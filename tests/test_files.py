@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from tools.lib.files import (describe_lonely, match_names, sorted_by_name, unique_names,
-                             write_atomic)
+from tools.lib.files import (describe_lonely, describe_missing, match_names, sorted_by_name,
+                             unique_names, write_atomic)
 from tools.lib.images import find_images, image_format
 
 
@@ -87,6 +87,20 @@ def test_a_near_miss_is_named():
         "a/x.jpg has no partner in b: x.tif is not the only one with this stem, give both the same "
         "name",
         "a/1.png has no partner in b: add it or remove the image"]
+
+
+@pytest.mark.parametrize("path, advice", [
+    ("Été/in", f"{unicodedata.normalize('NFD', 'Été')} differs only in how its accents are encoded"),
+    ("photos", "Photos differs only in case"), ("./photos/train", "Photos differs only in case"),
+    ("Photos/b", "Photos/B differs only in case"), ("other", None), ("Photos/c", None),
+    ("other/photos", None), ("Photos/file", None), ("/nowhere/photos", None)])
+def test_a_folder_of_nearly_the_same_name_is_named(tmp_path, monkeypatch, path, advice):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / unicodedata.normalize("NFD", "Été") / "in").mkdir(parents=True)
+    (tmp_path / "Photos" / "B").mkdir(parents=True)
+    (tmp_path / "Photos" / "file").write_bytes(b"")
+    expected = f"{advice}, give that" if advice else "check the path"
+    assert describe_missing(unicodedata.normalize("NFC", path)) == expected
 
 
 def test_a_failed_write_keeps_the_old_file(tmp_path, monkeypatch):

@@ -32,8 +32,8 @@ from PIL import Image
 
 from tools.lib import provenance, workers
 from tools.lib.cli import Options, UserError, number_type, printable
-from tools.lib.files import (PARTS, describe_lonely, match_names, share_folder, sorted_by_name,
-                             unique_names)
+from tools.lib.files import (PARTS, describe_lonely, describe_missing, match_names, share_folder,
+                             sorted_by_name, unique_names)
 from tools.lib.images import FORMAT_NAMES, ImageError, is_candidate, read_image, write_image
 
 OPERATIONS = ["resize", "grayscale", "blank", "combine", "edges"]
@@ -213,7 +213,7 @@ def try_file(job, options):
 def list_images(folder, flag):
     """The paths of a folder's images in the order of their names. Raises UserError."""
     if not folder.is_dir():
-        raise UserError(f"{flag} {folder} is not a folder: check the path")
+        raise UserError(f"{flag} {folder} is not a folder: {describe_missing(folder)}")
     try:
         paths = sorted_by_name(path for path in folder.iterdir()
                                if is_candidate(path) and not path.is_dir())

@@ -28,8 +28,8 @@ if __name__ == "__main__":
     cli.require("numpy")
 
 from tools.lib.cli import Options, UserError, number_type, with_options
-from tools.lib.files import (PARTS, identity, link_target, lock_folder, normal_name, replace_link,
-                             sorted_by_name)
+from tools.lib.files import (PARTS, describe_missing, identity, link_target, lock_folder,
+                             normal_name, replace_link, sorted_by_name)
 from tools.lib.images import EXTENSIONS, FORMAT_NAMES, find_images
 
 EXAMPLES = """\
@@ -245,7 +245,7 @@ def split_folder(options):
     Raises UserError."""
     folder = options.dir
     if not folder.is_dir():
-        raise UserError(f"--dir {folder} is not a folder: check the path")
+        raise UserError(f"--dir {folder} is not a folder: {describe_missing(folder)}")
     # what goes where depends on all names, which cannot be listed while another run moves them
     with lock_folder(folder, wait=True, parts=(".", *PARTS)):
         waiting, placed = list_images(folder), list_placed(folder)

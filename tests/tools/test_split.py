@@ -112,7 +112,8 @@ def test_an_interrupted_run_continues(tmp_path, monkeypatch, capsys):
     (["--test_frac", "-0.1"], "--test_frac: -0.1"),
     (["--test_frac", "0.3"], "add up to 1.1"),
     (["--train_frac", "80%"], "80%: give a number"),
-    (["--dir", "nowhere"], "--dir nowhere is not a folder"),
+    (["--dir", "nowhere"], "--dir nowhere is not a folder: check the path"),
+    (["--dir", "D"], "--dir D is not a folder: d differs only in case, give that"),
     (["--dir", "."], "--dir . contains no JPEG or PNG images"),
     (["--seed", "x"], "--seed"),
 ])

@@ -44,6 +44,22 @@ def fold_name(name):
     return normal_name(name).casefold()
 
 
+def describe_missing(path):
+    """What to do about a path that is not there: "check the path", or a name that is nearly it."""
+    path = Path(path)
+    missing = next((part for part in (*reversed(path.parents), path) if not part.exists()), path)
+    try:
+        names = [] if missing.exists() else sorted(os.listdir(missing.parent))
+    except OSError:
+        names = []
+    for name in names:
+        if fold_name(name) == fold_name(missing.name):
+            alike = normal_name(name) == normal_name(missing.name)
+            how = "in how its accents are encoded" if alike else "in case"
+            return f"{missing.with_name(name)} differs only {how}, give that"
+    return "check the path"
+
+
 def unique_names(paths):
     """A name per file for its results: the stem, the whole name where stems are shared (by
     `fold_name`), a number where that is taken; at most 200 bytes long."""
