@@ -259,6 +259,14 @@ def list_jobs(options):
                   *describe_lonely(lonely_b, lonely, options.input_dir)]
 
 
+def find_outdated(jobs):
+    """Results that images had before they shared their stem with others."""
+    results = {job.output_path for job in jobs}
+    former = {job.output_path.with_name(f"{job.input_path.stem}.png") for job in jobs} - results
+    return [path for path in sorted_by_name(former) if path.is_file()
+            and provenance.read_record(path)]
+
+
 def process_folder(options):
     """Makes all results that are missing; returns the number of failures.
 
@@ -274,7 +282,9 @@ def process_folder(options):
     except OSError as error:
         raise UserError(f"--output_dir {options.output_dir} cannot be created ({error.strerror}): "
                         "choose another") from error
-    for line in lonely:
+    outdated = [f"{path} is of an image that shares its stem with others now, so its result has "
+                "another name: remove this one" for path in find_outdated(all_jobs)]
+    for line in lonely + outdated:
         cli.warn(printable(line))
     num_failed = 0
     work = functools.partial(try_file, options=options)

@@ -427,6 +427,19 @@ def test_stems_that_collide_keep_whole_names_through_all_operations(tmp_path, ca
         assert np.array_equal(pixels, process.combine(image, process.blank(image)))
 
 
+def test_a_result_from_before_a_stem_was_shared_is_named(tmp_path, capsys):
+    write(tmp_path / "in" / "a.png", noise(1, 5, 7))
+    assert run(tmp_path, "blank") == 0
+    write(tmp_path / "in" / "a.jpg", noise(2, 5, 7))
+    capsys.readouterr()
+    assert run(tmp_path, "blank") == 0
+    assert capsys.readouterr() == (
+        "wrote 2, skipped 0, failed 0\n",
+        f"process.py: {tmp_path}/out/a.png is of an image that shares its stem with others now, so "
+        "its result has another name: remove this one\n")
+    assert {*contents(tmp_path / "out")} == {"a.png", "a.png.png", "a.jpg.png"}
+
+
 @pytest.mark.parametrize("flags, words", [
     (["--operation", "turn"], "invalid choice: 'turn'"),
     (["--size", "0"], "--size: 0: give a whole number of at least 1"),
