@@ -39,6 +39,7 @@ from tools.lib.files import unique_names, write_atomic, write_json
 from tools.lib.image_files import find_images, require_images
 from tools.lib.images import read_image, to_bytes
 from tools.lib.options import read_options
+from tools.lib.provenance import describe_set
 
 EXAMPLES = """\
   python tools/ablation.py --input_dir facades/train --val_dir facades/val \\
@@ -86,6 +87,8 @@ class Record(NamedTuple):
     weights: int | None = None  # of both networks
     trained: bool = False
     tested: bool = False
+    train_images: str | None = None  # the set it was trained on; None in older versions
+    val_images: str | None = None  # the set it was tested on
 
 
 class Result(NamedTuple):
@@ -204,8 +207,9 @@ def read_results(output_dir):
             if is_complete(output_dir / variant.name)]
 
 
-def check_folder(options, variant):
-    """Raises UserError where a variant's folder contains results of another command."""
+def check_folder(options, variant, train_images, val_images):
+    """Raises UserError where a variant's folder contains results of another command, or of other
+    images than its folders have now (`describe_set`)."""
     folder = options.output_dir / variant.name
     if (folder / "train" / "options.json").exists():
         asked = vars(pix2pix.create_parser().parse_args(train_arguments(options, variant)))
@@ -214,13 +218,17 @@ def check_folder(options, variant):
             if stored.get(name) != asked[name]:
                 raise UserError(f"{folder / 'train'} is a run with --{name} {stored.get(name)}, "
                                 f"this command has {asked[name]}: choose another --output_dir")
+        if read_record(folder).train_images not in (None, train_images):
+            raise UserError(f"{folder / 'train'} was trained on other images than --input_dir "
+                            f"{options.input_dir} has now: choose another --output_dir")
     if is_complete(folder):
         test_dir = folder / "test"
         tested = Path(read_json(test_dir / "options.json").get("input_dir") or "")
         if tested != options.val_dir:
             raise UserError(f"{test_dir} is a test of --val_dir {tested}, this command has "
                             f"{options.val_dir}: choose another --output_dir")
-        if read_names(folder) != unique_names(find_images(options.val_dir)):
+        if read_names(folder) != unique_names(find_images(options.val_dir)) \
+                or read_record(folder).val_images not in (None, val_images):
             raise UserError(f"{test_dir} tested other images than --val_dir {tested} has now: "
                             "remove it, the same command tests again")
 
@@ -359,6 +367,8 @@ def train_variant(options, variant):
     record = read_record(folder) if flags == ["--resume"] else Record()
     if record.trained:
         return
+    images = record.train_images or describe_set(find_images(options.input_dir))
+    record = record._replace(train_images=images)
     write_record(folder, record)  # the test of an earlier run no longer counts
     say(f"{variant.name}: progress is in {printable(log_path)}", sys.stderr)
     start, trained = time.monotonic(), False
@@ -368,7 +378,8 @@ def train_variant(options, variant):
     finally:
         log = log_path.read_text(encoding="utf-8", errors="replace")
         seconds = record.seconds + time.monotonic() - start
-        write_record(folder, Record(seconds, read_weights(log), trained=trained))
+        write_record(folder, Record(seconds, read_weights(log), trained=trained,
+                                    train_images=images))
 
 
 def run_variant(options, variant):
@@ -376,8 +387,9 @@ def run_variant(options, variant):
     folder = options.output_dir / variant.name
     folder.mkdir(parents=True, exist_ok=True)
     train_variant(options, variant)
+    images = describe_set(find_images(options.val_dir))
     run_step(variant, test_arguments(options, variant), folder / "test.log")
-    write_record(folder, read_record(folder)._replace(tested=True))
+    write_record(folder, read_record(folder)._replace(tested=True, val_images=images))
 
 
 def write_results(options):
@@ -439,8 +451,9 @@ def check_options(options):
         raise UserError("--max_epochs or --max_steps is missing: give one")
     if options.output_dir.exists() and not options.output_dir.is_dir():
         raise UserError(f"--output_dir {options.output_dir} is a file: give a folder")
+    sets = []
     for flag, folder in (("--input_dir", options.input_dir), ("--val_dir", options.val_dir)):
-        require_images(folder, flag)
+        sets.append(describe_set(require_images(folder, flag)))
         if folder.resolve() == options.output_dir.resolve():
             raise UserError(f"--output_dir {options.output_dir} is {flag} too: choose another")
     # --overwrite: a run in the folder is no reason to refuse, check_folder looks at it
@@ -454,7 +467,7 @@ def check_options(options):
             raise UserError(f"{variant.name} cannot run, {reason}: give a larger --crop_size "
                             "or leave it out of --variants") from None
     for variant in VARIANTS:  # also those that only the table will show
-        check_folder(options, variant)
+        check_folder(options, variant, *sets)
 
 
 def parse_args(argv=None):

@@ -22,7 +22,9 @@ if __name__ == "__main__":
     cli.require("numpy", "tensorflow")
 
 from pix2pix import load_export
+from tools.lib import provenance
 from tools.lib.cli import Options, UserError, describe_error, printable, say
+from tools.lib.export_formats import EXPORT_FORMATS
 from tools.lib.files import unique_names, write_atomic
 from tools.lib.image_files import FORMATS, GRAPH_FORMATS, format_of, require_images
 from tools.lib.images import ImageError, is_deep_png, read_decoded, report_deep, to_bytes
@@ -43,6 +45,25 @@ def list_inputs(path):
     return require_images(path, "--input")
 
 
+def find_model_files(model):
+    """The files that hold an export, or the one file of it that is given; [] where there are none.
+    """
+    if model.is_dir():
+        files = [model / row.file for row in EXPORT_FORMATS.values()]
+        model = next(filter(Path.is_file, files), model)
+    files = [model]
+    if model.suffix == ".pb":
+        files += sorted(model.parent.glob("variables/*"))
+    elif model.suffix == ".meta":
+        files = sorted(path for path in model.parent.iterdir() if path.stem == model.stem)
+    return [*filter(Path.is_file, files)]
+
+
+def recorded_options(model):
+    """What a result depends on besides its image."""
+    return {"model": provenance.fingerprint(*find_model_files(model))}
+
+
 def read_for_export(path):
     """The bytes of an image file as exported models read them, JPEG or PNG, and its
     `Decoded.deep_range`. Raises ImageError."""
@@ -57,9 +78,9 @@ def read_for_export(path):
     return to_bytes(decoded.pixels), decoded.deep_range
 
 
-def apply_to_file(generate, input_path, output_dir, name):
-    """Translates one image into output_dir/NAME.png or .jpg; returns its `Decoded.deep_range`.
-    Raises ImageError naming it."""
+def apply_to_file(generate, input_path, output_dir, name, recorded):
+    """Translates one image into output_dir/NAME.png or .jpg, with a record of how; returns its
+    `Decoded.deep_range`. Raises ImageError naming it."""
     contents, deep_range = read_for_export(input_path)
     try:
         result = generate(contents)
@@ -67,7 +88,8 @@ def apply_to_file(generate, input_path, output_dir, name):
         raise ImageError(f"{input_path} cannot be read ({describe_error(error)}): repair or remove "
                          "it") from None
     extension = FORMATS[format_of(result)].extensions[0]
-    write_atomic(output_dir / f"{name}{extension}", result)
+    record = provenance.encode_record(recorded, [input_path])
+    write_atomic(output_dir / f"{name}{extension}", provenance.add_record(result, record))
     return deep_range
 
 
@@ -77,17 +99,24 @@ def apply_model(options):
     if options.output.resolve() == paths[0].resolve().parent:
         raise UserError(f"--output {options.output} is the folder of --input too: choose another")
     extensions = [row.extensions[0] for row in FORMATS.values()]
-    jobs = [(path, name) for path, name in zip(paths, unique_names(paths), strict=True)
-            if options.force or not any((options.output / f"{name}{extension}").exists()
-                                        for extension in extensions)]
+    jobs, kept = [], {}
+    for path, name in zip(paths, unique_names(paths), strict=True):
+        results = [options.output / f"{name}{extension}" for extension in extensions]
+        results = [result for result in results if result.exists() and not options.force]
+        kept.update(dict.fromkeys(results, [path]))
+        if not results:
+            jobs.append((path, name))
     if options.output.exists() and not options.output.is_dir():
         raise UserError(f"--output {options.output} is a file: give a folder")
     generate = load_export(options.model) if jobs else None
+    recorded = recorded_options(options.model)
+    provenance.check_results(kept, recorded, "--output", options.output,
+                             lambda _made, _asked: "by another model")
     options.output.mkdir(parents=True, exist_ok=True)
     num_failed, deep_ranges, start = 0, [], time.time()
     for number, (path, name) in enumerate(jobs, 1):
         try:
-            deep_ranges.append(apply_to_file(generate, path, options.output, name))
+            deep_ranges.append(apply_to_file(generate, path, options.output, name, recorded))
         except ImageError as error:
             num_failed += 1
             cli.warn(printable(error))

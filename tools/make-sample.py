@@ -25,7 +25,7 @@ if __name__ == "__main__":
 import numpy as np
 from PIL import Image, ImageDraw
 
-from tools.lib import workers
+from tools.lib import provenance, workers
 from tools.lib.cli import Options, UserError, number_type
 from tools.lib.files import share_folder
 from tools.lib.images import write_image
@@ -582,11 +582,17 @@ def draw_pair(seed, split, index, size):
     return np.concatenate([draw_photo(scene, size, rng), draw_labels(scene, size)], axis=1)
 
 
+def recorded_options(seed, size):
+    """What a file depends on besides its own path."""
+    return {"seed": seed, "size": size}
+
+
 def write_pair(task):
-    """Draws a pair and writes it as PNG. task: its path and the arguments of `draw_pair`. Raises
-    OSError, with the file's name."""
-    path, *arguments = task
-    write_image(path, draw_pair(*arguments), compress_level=4)
+    """Draws a pair and writes it as PNG, with a record of how. task: its path and the arguments of
+    `draw_pair`. Raises OSError, with the file's name."""
+    path, seed, split, index, size = task
+    write_image(path, draw_pair(seed, split, index, size), compress_level=4,
+                pnginfo=provenance.create_pnginfo(recorded_options(seed, size)))
 
 
 # --------------------------------------------------------------------------------------------------
@@ -620,16 +626,19 @@ def parse_args(argv=None):
 
 
 def list_tasks(options):
-    """Tasks of `write_pair` for the images to draw, and the number of those that exist."""
-    tasks, num_skipped = [], 0
+    """Tasks of `write_pair` for the images to draw, and the number of those that exist. Raises
+    UserError where those were drawn with other options."""
+    tasks, kept = [], []
     for split, number in zip(SPLITS, (options.num_train, options.num_val), strict=True):
         for index in range(1, number + 1):
             path = Path(options.output_dir) / split / f"{index:04d}.png"
             if path.is_file() and not options.force:
-                num_skipped += 1
+                kept.append(path)
             else:
                 tasks.append((path, options.seed, split, index, options.size))
-    return tasks, num_skipped
+    provenance.check_results(dict.fromkeys(kept, ()), recorded_options(options.seed, options.size),
+                             "--output_dir", options.output_dir)
+    return tasks, len(kept)
 
 
 def run(argv):

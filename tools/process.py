@@ -30,16 +30,18 @@ if __name__ == "__main__":
 import numpy as np
 from PIL import Image
 
-from tools.lib import workers
+from tools.lib import provenance, workers
 from tools.lib.cli import Options, UserError, number_type, printable
-from tools.lib.files import share_folder, sorted_by_name
-from tools.lib.image_files import FORMAT_NAMES, is_candidate
-from tools.lib.images import ImageError, read_image, write_image
+from tools.lib.files import (PARTS, describe_lonely, describe_missing, match_names, share_folder,
+                             sorted_by_name, unique_names)
+from tools.lib.image_files import require_images
+from tools.lib.images import ImageError, read_decoded, report_deep, write_image
 
 OPERATIONS = ["resize", "grayscale", "blank", "combine", "edges"]
 # Compression of PNG files, by time and size (docs/benchmarks.md). Runs of one byte are as small as
 # level 6 in a quarter of its time, but do not see that the two halves of a pair resemble each other
 RUNS, REPEATS = {"compress_type": zlib.Z_RLE}, {"compress_level": 1}
+USED_OPTIONS = {"resize": ("size", "pad"), "edges": ("edge_sigma", "edge_min_length")}
 EXAMPLES = """\
   python tools/process.py --input_dir photos --operation resize --output_dir a
   python tools/process.py --input_dir a --operation edges --output_dir b
@@ -52,6 +54,11 @@ class Job(NamedTuple):
     input_path: Path
     b_path: Path | None
     output_path: Path
+
+    @property
+    def inputs(self):
+        """The files it is made from."""
+        return [path for path in (self.input_path, self.b_path) if path is not None]
 
 
 # --------------------------------------------------------------------------------------------------
@@ -152,9 +159,26 @@ def find_edges(image, sigma, min_length):
 # --------------------------------------------------------------------------------------------------
 
 
+def recorded_options(options):
+    """The options that a result depends on, by name."""
+    names = ("operation", *USED_OPTIONS.get(options.operation, ()))
+    return {name: getattr(options, name) for name in names}
+
+
+def create_record(job, options):
+    """A PNG file's record of how a result was made. Raises ImageError."""
+    try:
+        return provenance.create_pnginfo(recorded_options(options), job.inputs)
+    except OSError as error:
+        raise ImageError(f"{error.filename} cannot be read ({error.strerror}): repair or remove "
+                         "it") from error
+
+
 def process_file(job, options):
-    """Makes one result. Raises ImageError, or OSError where the disk fails."""
-    image = read_image(job.input_path)
+    """Makes one result, with a record of how; returns `Decoded.deep_range` of each input. Raises
+    ImageError, or OSError where the disk fails."""
+    inputs = [read_decoded(path) for path in job.inputs]
+    image = inputs[0].pixels
     if options.operation == "resize":
         result = resize(image, options.size, options.pad)
     elif options.operation == "grayscale":
@@ -165,21 +189,23 @@ def process_file(job, options):
         result = find_edges(image, options.edge_sigma, options.edge_min_length)
     else:
         try:
-            result = combine(image, read_image(job.b_path))
+            result = combine(image, inputs[1].pixels)
         except ValueError as error:
             raise ImageError(f"{job.input_path} and {job.b_path}: {error}: resize both") \
                 from error
-    write_image(job.output_path, result, sync=False, **(REPEATS if job.b_path else RUNS))
+    write_image(job.output_path, result, sync=False, pnginfo=create_record(job, options),
+                **(REPEATS if job.b_path else RUNS))
+    return [decoded.deep_range for decoded in inputs]
 
 
 def try_file(job, options):
-    """Makes one result; returns None, or the line to show. Raises OSError."""
+    """`process_file`, and the line to show where it fails, or None. Raises OSError."""
     try:
-        return process_file(job, options)
+        return process_file(job, options), None
     except ImageError as error:
-        return str(error)
+        return [], str(error)
     except MemoryError:
-        return f"{job.input_path} needs more memory than there is: make it or --size smaller"
+        return [], f"{job.input_path} needs more memory than there is: make it or --size smaller"
 
 
 # --------------------------------------------------------------------------------------------------
@@ -187,41 +213,46 @@ def try_file(job, options):
 # --------------------------------------------------------------------------------------------------
 
 
-def list_images(folder, flag):
-    """Stem -> path of a folder's images in the order of their names. Raises UserError."""
-    if not folder.is_dir():
-        raise UserError(f"{flag} {folder} is not a folder: check the path")
-    try:
-        paths = sorted_by_name(path for path in folder.iterdir()
-                               if is_candidate(path) and not path.is_dir())
-    except OSError as error:
-        raise UserError(f"{flag} {folder} cannot be read ({error.strerror}): choose another") \
-            from error
-    images = {}
-    for path in paths:
-        if path.stem in images:
-            raise UserError(f"{flag} {folder} has both {images[path.stem].name} and {path.name}, "
-                            "which would share one result: rename one")
-        images[path.stem] = path
-    if not images:
-        raise UserError(f"{flag} {folder} contains no {FORMAT_NAMES} images: check the path")
-    return images
+def list_parts(options):
+    """Names of the subfolders of --output_dir to which split.py may have moved results."""
+    read = [os.path.realpath(folder) for folder in (options.input_dir, options.b_dir) if folder]
+    return [part for part in PARTS if (options.output_dir / part).is_dir()
+            and os.path.realpath(options.output_dir / part) not in read]
+
+
+def choose_results(paths, options):
+    """Path -> path of its result: in --output_dir, or where split.py has moved it. Only a record
+    tells a result there from an image of another origin."""
+    folders, results = [options.output_dir / part for part in list_parts(options)], {}
+    for path, name in zip(paths, unique_names(paths), strict=True):
+        result = options.output_dir / f"{name}.png"
+        moved = [folder / result.name for folder in folders] if not result.is_file() else []
+        results[path] = next((place for place in moved if provenance.read_record(place)), result)
+    return results
 
 
 def list_jobs(options):
     """All jobs in order, and a line for each image without a partner. Raises UserError."""
-    images = list_images(options.input_dir, "--input_dir")
-    results = {stem: options.output_dir / f"{stem}.png" for stem in images}
+    paths = require_images(options.input_dir, "--input_dir")
+    results = choose_results(paths, options)
     if options.operation != "combine":
-        return [Job(path, None, results[stem]) for stem, path in images.items()], []
-    partners = list_images(options.b_dir, "--b_dir")
-    jobs = [Job(path, partners[stem], results[stem])
-            for stem, path in images.items() if stem in partners]
-    lines = [f"{path} has no partner in {folder}: add it or remove the image"
-             for these, those, folder in ((images, partners, options.b_dir),
-                                          (partners, images, options.input_dir))
-             for stem, path in these.items() if stem not in those]
-    return jobs, lines
+        return [Job(path, None, result) for path, result in results.items()], []
+    b_paths = require_images(options.b_dir, "--b_dir")
+    partners = match_names(paths, b_paths)
+    jobs = [Job(path, partners[path], results[path]) for path in paths if path in partners]
+    taken = {*partners.values()}
+    lonely = [path for path in paths if path not in partners]
+    lonely_b = [path for path in b_paths if path not in taken]
+    return jobs, [*describe_lonely(lonely, lonely_b, options.b_dir),
+                  *describe_lonely(lonely_b, lonely, options.input_dir)]
+
+
+def find_outdated(jobs):
+    """Results that images had before they shared their stem with others."""
+    results = {job.output_path for job in jobs}
+    former = {job.output_path.with_name(f"{job.input_path.stem}.png") for job in jobs} - results
+    return [path for path in sorted_by_name(former) if path.is_file()
+            and provenance.read_record(path)]
 
 
 def process_folder(options):
@@ -230,24 +261,31 @@ def process_folder(options):
     Raises UserError, OSError where the disk fails.
     """
     all_jobs, lonely = list_jobs(options)
-    jobs = [job for job in all_jobs if options.force or not job.output_path.is_file()]
+    kept = {} if options.force else {
+        job.output_path: job.inputs for job in all_jobs if job.output_path.is_file()}
+    provenance.check_results(kept, recorded_options(options), "--output_dir", options.output_dir)
+    jobs = [job for job in all_jobs if job.output_path not in kept]
     try:
         options.output_dir.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"--output_dir {options.output_dir} cannot be created ({error.strerror}): "
                         "choose another") from error
-    for line in lonely:
+    outdated = [f"{path} is of an image that shares its stem with others now, so its result has "
+                "another name: remove this one" for path in find_outdated(all_jobs)]
+    for line in lonely + outdated:
         cli.warn(printable(line))
-    num_failed = 0
+    num_failed, deep_ranges = 0, []
     work = functools.partial(try_file, options=options)
-    with share_folder(options.output_dir), \
+    with share_folder(options.output_dir, (".", *list_parts(options))), \
             cli.create_progress_bar(len(jobs), 0, "image") as bar:
-        for line in workers.map_parallel(work, jobs, options.workers):
+        for ranges, line in workers.map_parallel(work, jobs, options.workers):
+            deep_ranges += ranges
             if line is not None:
                 num_failed += 1
                 bar.clear()
                 cli.warn(printable(line))
             bar.update()
+    report_deep(deep_ranges)
     cli.say(f"wrote {len(jobs) - num_failed}, skipped {len(all_jobs) - len(jobs)}, "
             f"failed {num_failed + len(lonely)}")
     return num_failed + len(lonely)
@@ -262,7 +300,7 @@ def create_parser():
     """The command line: affinelayer's flags with their meaning, and ours."""
     parser = cli.Parser("process.py", __doc__.split("\n\n", 1)[0], EXAMPLES)
     add = parser.add_argument
-    add("--input_dir", type=Path, required=True, help="folder of JPEG or PNG images")
+    add("--input_dir", type=Path, required=True, help="folder of images")
     add("--output_dir", type=Path, required=True, help="folder for the results, NAME.png")
     add("--operation", required=True, choices=OPERATIONS, help="what to do")
     workers.add_options(add)

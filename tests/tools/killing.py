@@ -22,8 +22,9 @@ import os, runpy, sys
 count, number = 0, int(sys.argv.pop(1))
 def hook(event, arguments):
     global count
-    if event in ("os.rename", "os.remove", "os.mkdir", "os.rmdir", "shutil.rmtree") or (
-            event == "open" and isinstance(arguments[1], str) and not arguments[1].startswith("r")):
+    if event in ("os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.link", "os.symlink",
+                 "shutil.rmtree") or (event == "open" and isinstance(arguments[1], str)
+                                      and not arguments[1].startswith("r")):
         count += 1
         if count == number:
             if event == "open":

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import shutil
 import signal
 import sys
 from pathlib import Path
@@ -289,6 +290,37 @@ def test_other_images_are_refused(stub, capsys):
     assert len(stub.commands) == 2
 
 
+@pytest.mark.parametrize("path, words", [
+    ("data/train/1.png", "out/l1/train was trained on other images than --input_dir data/train has "
+     "now: choose another --output_dir"),
+    ("data/train/new.png", "out/l1/train was trained on other images than"),
+    ("data/val/1.png", "out/l1/test tested other images than --val_dir data/val has now: remove it, "
+     "the same command tests again")])
+def test_images_that_were_replaced_or_added_are_refused(stub, capsys, path, words):
+    """Also where a variant is still in training, before anything is run."""
+    stub.codes = [0, 0, 130]
+    assert run("l1", "gan") == 130
+    save(path, INPUT)
+    before = contents("out")
+    capsys.readouterr()
+    assert run("gan") == 2
+    assert words in capsys.readouterr().err
+    assert len(stub.commands) == 3 and contents("out") == before
+    if "val" in path:
+        shutil.rmtree("out/l1/test")
+        assert run("l1", "gan") == 0
+
+
+def test_records_of_older_versions_are_accepted(stub):
+    assert run("l1") == 0
+    record = json.loads(Path("out/l1/record.json").read_text(encoding="utf-8"))
+    assert record.pop("train_images").startswith("3-") and record.pop("val_images")
+    Path("out/l1/record.json").write_text(json.dumps(record), encoding="utf-8")
+    save("data/train/new.png", INPUT)
+    assert run("l1") == 0
+    assert len(stub.commands) == 2
+
+
 def test_broken_record_is_reported(stub, capsys):
     """One line and what to do."""
     assert run("l1") == 0
@@ -469,8 +501,8 @@ def test_jpeg_fits():
 @pytest.mark.parametrize("flags, part", [
     (["--input_dir", "nowhere"], "--input_dir nowhere is not a folder"),
     (["--val_dir", "nowhere"], "--val_dir nowhere is not a folder"),
-    (["--val_dir", "empty"], "--val_dir empty contains no JPEG or PNG images"),
-    (["--input_dir", "empty"], "--input_dir empty contains no JPEG or PNG images"),
+    (["--val_dir", "empty"], "--val_dir empty contains no JPEG, PNG"),
+    (["--input_dir", "empty"], "--input_dir empty contains no JPEG, PNG"),
     (["--output_dir", "data/train"], "--output_dir data/train is --input_dir too"),
     (["--output_dir", "./data/val"], "--output_dir data/val is --val_dir too"),
     (["--output_dir", "data/val/1.png"], "is a file"),

@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -83,6 +84,30 @@ def test_a_broken_image_is_reported_and_the_others_are_done(export_dir, tmp_path
     assert printed.err.count("\n") == 1 and "frame_0002.jpg cannot be read" in printed.err
     assert "wrote 2, skipped 0, failed 1" in printed.out
     assert len(list((tmp_path / "out").iterdir())) == 2
+
+
+@pytest.mark.parametrize("file, changed", [
+    (".", "variables/variables.data-00000-of-00001"), ("saved_model.pb", "saved_model.pb"),
+    ("export.meta", "export.data-00000-of-00001"), ("model.tflite", "model.tflite")])
+def test_results_of_another_model_are_not_skipped_in_silence(export_dir, tmp_path, capsys, file,
+                                                             changed):
+    """Also of one that has replaced it in its folder; in another folder it is the same."""
+    frames, moved = save_frames(tmp_path / "frames"), tmp_path / "moved"
+    shutil.copytree(export_dir, tmp_path / "model")
+    command = ["--input", frames, "--output", tmp_path / "out", "--model"]
+    assert run(*command, tmp_path / "model" / file) == 0
+    (tmp_path / "model").rename(moved)
+    assert run(*command, moved / file) == 0
+    assert "wrote 0, skipped 3, " in capsys.readouterr().out
+    with open(moved / changed, "ab") as contents:
+        contents.write(b"another")
+    before = sorted(path.read_bytes() for path in (tmp_path / "out").iterdir())
+    assert run(*command, moved / file) == 2
+    assert capsys.readouterr().err == (
+        f"apply.py: error: 3 of 3 results in --output {tmp_path}/out, such as "
+        f"{tmp_path}/out/frame_0001.png, were made by another model: give --force to make them "
+        "again, or another --output\n")
+    assert sorted(path.read_bytes() for path in (tmp_path / "out").iterdir()) == before
 
 
 def test_strange_names_print_as_one_line(export_dir, tmp_path, capsys):

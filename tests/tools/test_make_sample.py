@@ -125,6 +125,20 @@ def test_what_exists_is_skipped_unless_forced(tmp_path, capsys):
     assert capsys.readouterr().out == "wrote 3, skipped 0\n"
 
 
+@pytest.mark.parametrize("flags, asked", [
+    (["--seed", "1"], "--seed 1 --size 40"), (["--size", "41"], "--seed 0 --size 41")])
+def test_what_was_drawn_with_other_options_is_not_skipped_in_silence(tmp_path, capsys, flags, asked):
+    drawn = draw(tmp_path, "--num_train", "2", "--num_val", "1")
+    capsys.readouterr()
+    assert tool.main(["--output_dir", str(tmp_path), "--size", "40", "--num_train", "4", "--num_val",
+                      "1", *flags]) == 2
+    assert capsys.readouterr() == ("", (
+        f"make-sample.py: error: 3 of 3 results in --output_dir {tmp_path}, such as "
+        f"{tmp_path}/train/0001.png, were made with --seed 0 --size 40, this command has {asked}: "
+        "give --force to make them again, or another --output_dir\n"))
+    assert read_folder(tmp_path) == drawn
+
+
 @pytest.mark.parametrize("flags, named", [
     (["--size", "31"], "--size: 31: give a whole number of at least 32 and at most 1024"),
     (["--size", "1025"], "--size: 1025"), (["--num_train", "-1"], "--num_train: -1"),

@@ -3,11 +3,13 @@
 import importlib
 import io
 import os
+import re
 import signal
 import struct
 import subprocess
 import sys
 import time
+import unicodedata
 
 import killing
 import numpy as np
@@ -15,7 +17,8 @@ import pytest
 from helpers import ROOT
 from PIL import Image
 
-from tools import process
+from tools import process, split
+from tools.lib import images
 
 
 def noise(seed, height, width):
@@ -215,6 +218,148 @@ def test_existing_results_are_skipped_unless_forced(tmp_path, capsys):
     assert set(contents(tmp_path / "out")) == {"a.png", "b.png"}
 
 
+@pytest.mark.parametrize("first, second, made, asked", [
+    (["resize", "--size", 6], ["resize", "--size", 5], "--operation resize --size 6",
+     "--operation resize --size 5"),
+    (["resize", "--size", 6], ["resize", "--size", 6, "--pad"], "--operation resize --size 6",
+     "--operation resize --size 6 --pad"),
+    (["blank"], ["grayscale"], "--operation blank", "--operation grayscale"),
+    (["edges"], ["edges", "--edge_sigma", 1], "--edge_sigma 2.0", "--edge_sigma 1.0"),
+    (["edges"], ["edges", "--edge_min_length", 9], "--edge_min_length 10", "--edge_min_length 9")])
+def test_results_of_other_options_are_not_skipped_in_silence(tmp_path, capsys, first, second, made,
+                                                             asked):
+    for seed in range(3):
+        write(tmp_path / "in" / f"{seed}.png", noise(seed, 8, 9))
+    assert run(tmp_path, *first) == 0
+    assert run(tmp_path, *first) == 0  # its own are
+    assert capsys.readouterr() == (
+        "wrote 3, skipped 0, failed 0\nwrote 0, skipped 3, failed 0\n", "")
+    write(tmp_path / "in" / "3.png", noise(3, 8, 9))
+    before = contents(tmp_path / "out")
+    assert run(tmp_path, *second) == 2
+    streams = capsys.readouterr()
+    assert streams.out == "" and contents(tmp_path / "out") == before
+    start, both, advice = re.fullmatch(
+        r"process\.py: error: (.*), were made with (.*): (give --force .*)\n", streams.err).groups()
+    assert start == f"3 of 3 results in --output_dir {tmp_path}/out, such as {tmp_path}/out/0.png"
+    assert advice == "give --force to make them again, or another --output_dir"
+    assert made in both.split(", this command has ")[0]
+    assert asked in both.split(", this command has ")[1]
+    assert run(tmp_path, *second, "--force") == 0
+    assert run(tmp_path, *second, output="clean") == 0
+    assert contents(tmp_path / "out") == contents(tmp_path / "clean")
+
+
+def test_results_of_an_interrupted_run_with_other_options_are_counted(tmp_path, capsys):
+    for seed in range(5):
+        write(tmp_path / "in" / f"{seed}.png", noise(seed, 8, 9))
+    assert run(tmp_path, "resize", "--size", 6) == 0
+    assert run(tmp_path, "resize", "--size", 5, output="new") == 0
+    for name in ("0.png", "1.png"):  # --force was interrupted
+        (tmp_path / "new" / name).replace(tmp_path / "out" / name)
+    capsys.readouterr()
+    assert run(tmp_path, "resize", "--size", 5) == 2
+    assert "3 of 5 results in " in capsys.readouterr().err
+    assert run(tmp_path, "resize", "--size", 6) == 2
+    assert f"2 of 5 results in --output_dir {tmp_path}/out, such as {tmp_path}/out/0.png, were " \
+        "made with --operation resize --size 5" in capsys.readouterr().err
+
+
+def set_time(path, seconds):
+    """Moves a file's time of modification away from now."""
+    stamp = time.time() + seconds
+    os.utime(path, (stamp, stamp))
+
+
+@pytest.mark.parametrize("image, seconds, is_refused", [
+    (noise(9, 5, 7) // 99, 10, True), (noise(9, 5, 7) // 99, -10, True),  # of other sizes in bytes
+    (255 - noise(1, 5, 7), 10, True), (noise(1, 5, 7), 10, False), (noise(1, 5, 7), -10, False)])
+@pytest.mark.parametrize("folder", ["in", "b"])
+def test_results_of_images_that_changed_are_not_skipped_in_silence(tmp_path, capsys, image, seconds,
+                                                                  is_refused, folder):
+    """A newer file of the same contents, as after a copy, is the same."""
+    for name in ("in", "b"):
+        write(tmp_path / name / "a.png", noise(1, 5, 7))
+        write(tmp_path / name / "c.png", noise(2, 5, 7))
+    flags = ["combine", "--b_dir", tmp_path / "b"]
+    assert run(tmp_path, *flags) == 0
+    size = (tmp_path / folder / "a.png").stat().st_size
+    changed = write(tmp_path / folder / "a.png", image)
+    assert (changed.stat().st_size == size) == (image.max() > 2)
+    set_time(changed, seconds)
+    capsys.readouterr()
+    assert run(tmp_path, *flags) == (2 if is_refused else 0)
+    assert capsys.readouterr().err == is_refused * (
+        f"process.py: error: 1 of 2 results in --output_dir {tmp_path}/out, such as "
+        f"{tmp_path}/out/a.png, were made of files that have changed: give --force to make them "
+        "again, or remove them\n")
+    (tmp_path / "out" / "a.png").unlink()
+    assert run(tmp_path, *flags) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == "wrote 1, skipped 1, failed 0"
+
+
+def test_results_of_older_versions_are_kept_and_that_is_said(tmp_path, capsys):
+    for name in ("a", "b"):
+        write(tmp_path / "in" / f"{name}.png", noise(1, 5, 7))
+    write(tmp_path / "out" / "a.png", noise(1, 256, 256))
+    before = (tmp_path / "out" / "a.png").read_bytes()
+    assert run(tmp_path, "resize") == 0
+    assert capsys.readouterr() == (
+        "wrote 1, skipped 1, failed 0\n",
+        f"process.py: 1 of 1 results in --output_dir {tmp_path}/out do not say how they were made "
+        "and are kept: if this command would make others, give --force\n")
+    assert (tmp_path / "out" / "a.png").read_bytes() == before
+
+
+def test_records_depend_on_options_and_contents_alone(tmp_path):
+    path = write(tmp_path / "in" / "a.png", noise(1, 5, 7))
+    assert run(tmp_path, "blank") == 0
+    set_time(path, -1000)
+    path.rename(tmp_path / "in" / "b.png")
+    (tmp_path / "in").rename(tmp_path / "other")
+    assert process.main(["--input_dir", str(tmp_path / "other"), "--output_dir",
+                         str(tmp_path / "again"), "--operation", "blank"]) == 0
+    assert (tmp_path / "out" / "a.png").read_bytes() == (tmp_path / "again" / "b.png").read_bytes()
+
+
+def test_a_set_that_was_split_grows_through_the_same_commands(tmp_path, capsys):
+    """Results that split.py has moved are not made twice; new images join them."""
+    def make_pairs(*flags):
+        assert run(tmp_path, "blank", *flags, output="b") == 0
+        assert run(tmp_path, "combine", "--b_dir", tmp_path / "b", *flags) == 0
+        return capsys.readouterr().out.splitlines()[-1]
+    for number in range(1, 11):
+        write(tmp_path / "in" / f"{number}.png", noise(number, 5, 7))
+    assert make_pairs() == "wrote 10, skipped 0, failed 0"
+    assert split.main(["--dir", str(tmp_path / "out")]) == 0
+    before = {path: path.read_bytes() for path in tmp_path.glob("out/*/*")}
+    for number in range(11, 16):
+        write(tmp_path / "in" / f"{number}.png", noise(number, 5, 7))
+    assert make_pairs() == "wrote 5, skipped 10, failed 0"
+    assert split.main(["--dir", str(tmp_path / "out")]) == 0
+    assert capsys.readouterr() == ("train 12, val 3, test 0 (moved 5)\n", "")
+    after = {path: path.read_bytes() for path in tmp_path.glob("out/*/*")}
+    assert before.items() <= after.items() and len(after) == 15
+    assert make_pairs("--force") == "wrote 15, skipped 0, failed 0"  # each where it is
+    assert {path: path.read_bytes() for path in tmp_path.glob("out/*/*")} == after
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"train", "val"}
+
+
+def test_images_of_other_origin_in_the_parts_are_no_results(tmp_path, capsys):
+    """Also those that are read; --force replaces none of them."""
+    path = write(tmp_path / "in" / "1.png", noise(1, 5, 7))
+    (tmp_path / "out" / "train").mkdir(parents=True)
+    mine = write(tmp_path / "out" / "train" / "1.png", noise(2, 5, 7))
+    assert run(tmp_path, "blank", "--force") == 0
+    assert np.array_equal(load(mine)[0], noise(2, 5, 7))
+    path = (tmp_path / "out" / "1.png").replace(mine)  # with a record
+    before = path.read_bytes()
+    assert process.main(["--input_dir", str(mine.parent), "--output_dir", str(tmp_path / "out"),
+                         "--operation", "grayscale", "--force"]) == 0
+    assert path.read_bytes() == before
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"train", "1.png"}
+
+
 @pytest.mark.parametrize("workers", [1, 2])
 def test_unreadable_files_are_reported_and_the_others_done(tmp_path, capsys, workers):
     write(tmp_path / "in" / "a.png", noise(1, 5, 7))
@@ -226,10 +371,44 @@ def test_unreadable_files_are_reported_and_the_others_done(tmp_path, capsys, wor
     assert run(tmp_path, "blank", workers=workers) == 1
     streams = capsys.readouterr()
     assert streams.out == "wrote 2, skipped 0, failed 2\n"
-    lines = streams.err.splitlines()
+    others, *lines = streams.err.splitlines()
+    assert others == f"process.py: not used in {tmp_path / 'in'}: 1 .txt"
     assert [line.split(" cannot be read ")[0] for line in lines] == [
         f"process.py: {tmp_path / 'in' / name}" for name in ("b.JPeG", "c.png")]
     assert set(contents(tmp_path / "out")) == {"a.png", "z.png"}
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_deep_images_are_reported_with_their_range(tmp_path, capsys, workers):
+    (tmp_path / "in").mkdir()
+    for number in range(4):
+        depth = (500 + 100 * number + np.mgrid[:5, :7][1]).astype(np.uint16)
+        Image.fromarray(depth).save(tmp_path / "in" / f"{number}.png")
+    write(tmp_path / "in" / "9.png", noise(1, 5, 7))
+    assert run(tmp_path, "grayscale", workers=workers) == 0
+    assert capsys.readouterr().err == (
+        "process.py: 4 of 5 images have 16 bits and are read as 8; their values 500 to 806 become "
+        "1 to 3: scale the values to 0..65535 first, or most of what differs is lost\n")
+
+
+def test_any_error_of_one_image_is_its_own(tmp_path, capsys, monkeypatch):
+    """Whatever a library raises while it reads one."""
+    for name in ("a", "b", "c"):
+        write(tmp_path / "in" / f"{name}.png", noise(1, 5, 7))
+    real, calls = images.flatten, []
+
+    def flatten(image):
+        """As Pillow's EXIF code did."""
+        calls.append(image)
+        if len(calls) == 2:
+            raise AttributeError("'tuple' object has no attribute 'denominator'")
+        return real(image)
+    monkeypatch.setattr(images, "flatten", flatten)
+    assert run(tmp_path, "blank", workers=1) == 1
+    streams = capsys.readouterr()
+    assert streams.out == "wrote 2, skipped 0, failed 1\n"
+    assert streams.err == (f"process.py: {tmp_path / 'in' / 'b.png'} cannot be read ('tuple' object "
+                           "has no attribute 'denominator'): repair or remove it\n")
 
 
 def test_combine_matches_stems_and_reports_the_rest(tmp_path, capsys):
@@ -252,6 +431,50 @@ def test_combine_matches_stems_and_reports_the_rest(tmp_path, capsys):
     assert np.array_equal(pixels, np.concatenate([a["2"], noise(12, 6, 9)], axis=1))
 
 
+def test_combine_matches_macos_names_and_names_a_near_miss(tmp_path, capsys):
+    for folder, form in (("in", "NFC"), ("b", "NFD")):
+        write(tmp_path / folder / (unicodedata.normalize(form, "Fotó") + ".png"), noise(1, 5, 7))
+    write(tmp_path / "in" / "A.png", noise(2, 5, 7))
+    write(tmp_path / "b" / "a.png", noise(3, 5, 7))
+    assert run(tmp_path, "combine", "--b_dir", tmp_path / "b") == 1
+    streams = capsys.readouterr()
+    assert streams.out == "wrote 1, skipped 0, failed 2\n"
+    assert streams.err == (
+        f"process.py: {tmp_path}/in/A.png has no partner in {tmp_path}/b: a.png differs only in "
+        "case, rename one\n"
+        f"process.py: {tmp_path}/b/a.png has no partner in {tmp_path}/in: A.png differs only in "
+        "case, rename one\n")
+    assert {*contents(tmp_path / "out")} == {unicodedata.normalize("NFC", "Fotó.png")}
+
+
+def test_stems_that_collide_keep_whole_names_through_all_operations(tmp_path, capsys):
+    names = ["shot.0000", "shot.0001", "a.png", "a.jpg", "b.jpg"]
+    for seed, name in enumerate(names):
+        write(tmp_path / "in" / name, noise(seed, 5, 7))
+    assert run(tmp_path, "blank", output="b") == 0
+    assert {*contents(tmp_path / "b")} == {"shot.0000.png", "shot.0001.png", "a.png.png",
+                                           "a.jpg.png", "b.png"}
+    assert run(tmp_path, "combine", "--b_dir", tmp_path / "b") == 0
+    assert capsys.readouterr().out == "wrote 5, skipped 0, failed 0\n" * 2
+    for seed, result in enumerate(["shot.0000", "shot.0001", "a.png", "a.jpg", "b"]):
+        pixels, _ = load(tmp_path / "out" / f"{result}.png")
+        image = noise(seed, 5, 7)
+        assert np.array_equal(pixels, process.combine(image, process.blank(image)))
+
+
+def test_a_result_from_before_a_stem_was_shared_is_named(tmp_path, capsys):
+    write(tmp_path / "in" / "a.png", noise(1, 5, 7))
+    assert run(tmp_path, "blank") == 0
+    write(tmp_path / "in" / "a.jpg", noise(2, 5, 7))
+    capsys.readouterr()
+    assert run(tmp_path, "blank") == 0
+    assert capsys.readouterr() == (
+        "wrote 2, skipped 0, failed 0\n",
+        f"process.py: {tmp_path}/out/a.png is of an image that shares its stem with others now, so "
+        "its result has another name: remove this one\n")
+    assert {*contents(tmp_path / "out")} == {"a.png", "a.png.png", "a.jpg.png"}
+
+
 @pytest.mark.parametrize("flags, words", [
     (["--operation", "turn"], "invalid choice: 'turn'"),
     (["--size", "0"], "--size: 0: give a whole number of at least 1"),
@@ -260,16 +483,15 @@ def test_combine_matches_stems_and_reports_the_rest(tmp_path, capsys):
     (["--edge_sigma", "nan"], "--edge_sigma: nan"),
     (["--operation", "combine"], "--b_dir is missing"),
     (["--operation", "combine", "--b_dir", "nowhere"], "--b_dir nowhere is not a folder"),
-    (["--input_dir", "nowhere"], "--input_dir nowhere is not a folder"),
-    (["--input_dir", "empty"], "--input_dir empty contains no JPEG or PNG"),
-    (["--input_dir", "twice"], "has both a.jpg and a.png"),
+    (["--input_dir", "nowhere"], "--input_dir nowhere is not a folder: check the path"),
+    (["--input_dir", "IN"], "--input_dir IN is not a folder: in differs only in case, give that"),
+    (["--input_dir", "empty"], "--input_dir empty contains no JPEG, PNG"),
     (["--output_dir", "in/../in"], "is --input_dir too"),
     (["--output_dir", "in/a.png"], "--output_dir in/a.png cannot be created"),
 ])
 def test_user_errors_are_one_line(tmp_path, monkeypatch, capsys, flags, words):
     monkeypatch.chdir(tmp_path)
-    for path in ("in/a.png", "twice/a.png", "twice/a.jpg"):
-        write(tmp_path / path, noise(1, 3, 5))
+    write(tmp_path / "in" / "a.png", noise(1, 3, 5))
     (tmp_path / "empty").mkdir()
     start = ["--input_dir", "in", "--output_dir", "out", "--operation", "resize"]
     assert process.main(start + flags) == 2
@@ -373,9 +595,10 @@ def test_a_name_that_cannot_be_written_fails_alone(tmp_path, capsys):
         write(tmp_path / "in" / name, noise(1, 5, 7))
     (tmp_path / "out" / "a.png").mkdir(parents=True)
     assert run(tmp_path, "resize") == 1
-    assert [path.name for path in (tmp_path / "out").iterdir() if path.is_file()] == ["b.png"]
+    assert {path.name for path in (tmp_path / "out").iterdir() if path.is_file()} == {
+        "b.png", "x" * 200 + ".png"}
     streams = capsys.readouterr()
-    assert streams.out == "wrote 1, skipped 0, failed 2\n" and streams.err.count("\n") == 2
+    assert streams.out == "wrote 2, skipped 0, failed 1\n" and streams.err.count("\n") == 1
 
 
 def test_strange_names_work_and_what_is_not_a_file_is_reported(tmp_path):
@@ -393,7 +616,8 @@ def test_strange_names_work_and_what_is_not_a_file_is_reported(tmp_path):
     output, errors = killing.run(*flags_of(tmp_path, "--workers", 1), codes=(1,),
                                  env={**os.environ, "PYTHONIOENCODING": "ascii"})
     assert output == "wrote 7, skipped 0, failed 5\n"
-    lines = errors.splitlines()
+    others, *lines = errors.splitlines()
+    assert others.endswith("/in: 1 without an extension")  # a FIFO
     assert [line.split(" cannot be read")[0].rpartition("/")[2] for line in lines] == [
         r"bad\n\udcff.png", "broken.png", "endless.png", "fifo.png", "loop.png"]
     assert {os.fsencode(path.name) for path in (tmp_path / "out").iterdir()} == {

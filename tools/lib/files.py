@@ -1,4 +1,5 @@
-"""Files and folders: order, names, atomic writes, locks, and what killed runs leave behind."""
+"""Files and folders: order, names, partners by name, atomic writes, locks, and what killed runs
+leave behind."""
 
 from __future__ import annotations
 
@@ -9,10 +10,12 @@ import json
 import os
 import re
 import shutil
+import unicodedata
 from pathlib import Path
 
 from tools.lib.cli import RunError, UserError
 
+PARTS = ("train", "val", "test")  # the folders of a dataset that is split
 LEFTOVER = re.compile(r"\..+\.\d+\.tmp", re.DOTALL)  # the temporary names of write_atomic
 
 # --------------------------------------------------------------------------------------------------
@@ -29,21 +32,96 @@ def sorted_by_name(paths):
     return sorted(paths, key=lambda path: path.name)
 
 
+def normal_name(name):
+    """A name with its accents composed (Unicode's NFC). Files that come from macOS often have them
+    decomposed, as a letter and an accent, which look the same and are other bytes."""
+    return unicodedata.normalize("NFC", name)
+
+
+def fold_name(name):
+    """What names have in common that some file system takes for one: in any case, accents composed
+    or not."""
+    return normal_name(name).casefold()
+
+
+def describe_missing(path):
+    """What to do about a path that is not there: "check the path", or a name that is nearly it."""
+    path = Path(path)
+    missing = next((part for part in (*reversed(path.parents), path) if not part.exists()), path)
+    try:
+        names = [] if missing.exists() else sorted(os.listdir(missing.parent))
+    except OSError:
+        names = []
+    for name in names:
+        if fold_name(name) == fold_name(missing.name):
+            alike = normal_name(name) == normal_name(missing.name)
+            how = "in how its accents are encoded" if alike else "in case"
+            return f"{missing.with_name(name)} differs only {how}, give that"
+    return "check the path"
+
+
 def unique_names(paths):
-    """A name per file for its results: the stem, the whole name where stems are shared (in any
-    case, as some file systems compare), a number where that is taken; at most 200 bytes long."""
-    counts = collections.Counter(path.stem.casefold() for path in paths)
+    """A name per file for its results: the stem, the whole name where stems are shared (by
+    `fold_name`), a number where that is taken; at most 200 bytes long."""
+    counts = collections.Counter(fold_name(path.stem) for path in paths)
     names, taken = [], set()
     for path in paths:
-        full = path.stem if counts[path.stem.casefold()] == 1 else path.name
+        full = path.stem if counts[fold_name(path.stem)] == 1 else path.name
         while len(os.fsencode(full)) > 200:  # of 255; results add to a name
             full = full[:-1]
         name, number = full, 2
-        while name.casefold() in taken:
+        while fold_name(name) in taken:
             name, number = f"{full}-{number}", number + 1
-        taken.add(name.casefold())
+        taken.add(fold_name(name))
         names.append(name)
     return names
+
+
+# --------------------------------------------------------------------------------------------------
+# Partners: files of two folders that make a pair
+# --------------------------------------------------------------------------------------------------
+
+
+def partner_keys(paths):
+    """By what each file of a folder finds its partner in another: its stem, its whole name where
+    others have that stem."""
+    counts = collections.Counter(normal_name(path.stem) for path in paths)
+    return [normal_name(path.stem if counts[normal_name(path.stem)] == 1 else path.name)
+            for path in paths]
+
+
+def match_names(paths, others):
+    """The partners of one folder's files in another: path -> other path, where there is one.
+
+    Names match whole, else by `partner_keys`, so extensions may differ. Composed and decomposed
+    accents match; upper and lower case do not.
+    """
+    partners, left = {}, dict.fromkeys(others)
+    for keys_of in (lambda files: [path.name for path in files],
+                    lambda files: [normal_name(path.name) for path in files], partner_keys):
+        by_key = {key: other for key, other in zip(keys_of(others), others, strict=True)
+                  if other in left}
+        for key, path in zip(keys_of(paths), paths, strict=True):
+            if path not in partners and by_key.get(key) in left:
+                partners[path] = by_key[key]
+                del left[by_key[key]]
+    return partners
+
+
+def describe_lonely(paths, others, folder):
+    """A line for each file without a partner in a folder. others: the files there without one."""
+    near = {fold_name(other.stem): other for other in others}
+    lines = []
+    for path in paths:
+        other = near.get(fold_name(path.stem))
+        if other is None:
+            advice = "add it or remove the image"
+        elif normal_name(other.stem) == normal_name(path.stem):
+            advice = f"{other.name} is not the only one with this stem, give both the same name"
+        else:
+            advice = f"{other.name} differs only in case, rename one"
+        lines.append(f"{path} has no partner in {folder}: {advice}")
+    return lines
 
 
 # --------------------------------------------------------------------------------------------------
@@ -75,12 +153,43 @@ def write_json(path, value):
     write_atomic(path, (json.dumps(value, sort_keys=True, indent=4) + "\n").encode())
 
 
+def replace_link(path, text):
+    """Replaces a symbolic link so that a reader finds the old one or the new one."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        os.symlink(text, temporary)
+        os.replace(temporary, path)
+    except BaseException:  # Ctrl-C too
+        temporary.unlink(missing_ok=True)
+        raise
+
+
 def remove(path):
     """Removes a file, a link or a folder with all that is in it."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
+
+
+# --------------------------------------------------------------------------------------------------
+# Links
+# --------------------------------------------------------------------------------------------------
+
+
+def identity(path):
+    """What tells a file or a link from all others, whatever its path; None where there is none."""
+    try:
+        state = os.lstat(path)
+    except OSError:
+        return None
+    return state.st_dev, state.st_ino
+
+
+def link_target(link):
+    """The path that a symbolic link names, by folders that are no links."""
+    named = link.parent / os.readlink(link)
+    return Path(os.path.realpath(named.parent), named.name)
 
 
 # --------------------------------------------------------------------------------------------------
@@ -112,11 +221,18 @@ def open_folder(folder):
         os.close(handle)
 
 
+def remove_leftovers(folder, parts):
+    """Removes what killed processes left half written in these parts of a folder."""
+    for part in filter(Path.is_dir, [Path(folder, part) for part in parts]):
+        for name in filter(LEFTOVER.fullmatch, os.listdir(part)):
+            os.unlink(part / name)
+
+
 @contextlib.contextmanager
-def lock_folder(folder, wait=False):
-    """Makes a folder and keeps other processes out of it inside. wait: for another process to
-    leave it, instead of raising UserError. Disks without locks (some network disks) and Windows do
-    without."""
+def lock_folder(folder, wait=False, parts=()):
+    """Makes a folder, keeps other processes out of it inside, and removes what killed ones left
+    half written in these parts of it. wait: for another process to leave it, instead of raising
+    UserError. Disks without locks (some network disks) and Windows do without."""
     with open_folder(folder) as (handle, fcntl):
         if fcntl:
             with contextlib.suppress(OSError):  # the disk has no locks
@@ -125,6 +241,7 @@ def lock_folder(folder, wait=False):
                 except BlockingIOError:
                     raise UserError(f"another process is using --output_dir {folder}: "
                                     "wait for it to end or choose another folder") from None
+                remove_leftovers(folder, parts)
         yield
 
 
@@ -136,9 +253,7 @@ def share_folder(folder, parts=(".",)):
         if fcntl:
             with contextlib.suppress(OSError):  # another process is at work, or there are no locks
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                for part in parts:
-                    for name in filter(LEFTOVER.fullmatch, os.listdir(Path(folder, part))):
-                        os.unlink(Path(folder, part, name))
+                remove_leftovers(folder, parts)
             with contextlib.suppress(OSError):
                 fcntl.flock(handle, fcntl.LOCK_SH)
         yield

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tools.lib.cli import UserError, printable, warn
-from tools.lib.files import sorted_by_name
+from tools.lib.files import describe_missing, sorted_by_name
 
 # --------------------------------------------------------------------------------------------------
 # Formats
@@ -49,15 +49,18 @@ def image_format(path):
         return format_of(file.read(SIGNATURE_SIZE))
 
 
+def is_image(path):
+    """Whether a path is a file that begins as an image does."""
+    try:
+        return path.is_file() and image_format(path) is not None
+    except OSError:
+        return False
+
+
 def is_candidate(path):
     """Whether a file should be an image: its extension or its first bytes say so. TIFF files need
     the extension: raw photos, which are not read, begin with the same bytes."""
-    if path.suffix.lower() in EXTENSIONS:
-        return True
-    try:
-        return path.is_file() and image_format(path) not in (None, "tiff")
-    except OSError:
-        return False
+    return path.suffix.lower() in EXTENSIONS or is_image(path) and image_format(path) != "tiff"
 
 
 # --------------------------------------------------------------------------------------------------
@@ -87,19 +90,17 @@ class FolderContents(NamedTuple):
 def list_folder(folder):
     """The FolderContents of a folder."""
     images, others, folders = [], collections.Counter(), []
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            if is_hidden(entry.name):
-                continue
-            path = Path(folder, entry.name)
-            if entry.is_dir():
-                folders.append(path)
-            elif IS_COPY.fullmatch(path.name):
-                others[COPIES] += 1
-            elif is_candidate(path):
-                images.append(path)
-            else:
-                others[path.suffix.lower() or "without an extension"] += 1
+    for path in Path(folder).iterdir():
+        if is_hidden(path.name):
+            continue
+        if path.is_dir():
+            folders.append(path)
+        elif IS_COPY.fullmatch(path.name):
+            others[COPIES] += 1
+        elif is_candidate(path):
+            images.append(path)
+        else:
+            others[path.suffix.lower() or "without an extension"] += 1
     return FolderContents(sorted_by_name(images), dict(others), sorted_by_name(folders))
 
 
@@ -147,7 +148,7 @@ def require_images(folder, flag, own_folders=()):
     """`find_images` of what a flag names; warns of what else is there. own_folders: as in
     `describe_others`. Raises UserError where there are no images."""
     if not Path(folder).is_dir():
-        raise UserError(f"{flag} {folder} is not a folder: check the path")
+        raise UserError(f"{flag} {folder} is not a folder: {describe_missing(folder)}")
     try:
         contents = list_folder(folder)
     except OSError as error:
