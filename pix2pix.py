@@ -13,7 +13,8 @@ This file is the method; read it from the top. Its services are in tools/lib, on
 purpose:
 
     section                  what                               served by tools/lib/
-    Options                  flags, and which contradict        cli, resume, options, run_folder
+    Options                  flags, and which contradict        cli, resume, options, run_folder,
+                                                                foreign_flags
     Input                    files -> augmented batches         dataset, images (with colour)
     Layers                   convolutions, norms, dropout       fast_conv
     Networks                 generators and discriminators      -
@@ -53,8 +54,8 @@ if __name__ == "__main__":
 
 import numpy as np
 
-from tools.lib import (checkpoints, dataset, diffaugment, export_formats, monitor, resume,
-                       run_folder, run_log, schedule, tf1)
+from tools.lib import (checkpoints, dataset, diffaugment, export_formats, foreign_flags, monitor,
+                       resume, run_folder, run_log, schedule, tf1)
 from tools.lib.cli import (Options, RunError, UserError, number_type, printable, say, warn,
                            with_options)
 from tools.lib.fast_conv import conv2d, conv2d_transpose, doubled_shape
@@ -156,7 +157,8 @@ def add_step_options(add):
 def create_parser():
     """The command line: affinelayer's flags with their defaults, and ours. A service declares and
     checks the flags that are its own."""
-    parser = cli.Parser("pix2pix.py", __doc__.split("\n\n", 1)[0], EXAMPLES)
+    parser = cli.Parser("pix2pix.py", __doc__.split("\n\n", 1)[0], EXAMPLES,
+                        foreign_flags.suggestions())
     parser.usage = "pix2pix.py --mode {train,test,export} --input_dir FOLDER [flags]"
     for title, *adders in (
             ("mode and folders", add_mode_options, run_folder.add_options),

@@ -253,7 +253,7 @@ def test_combine_matches_stems_and_reports_the_rest(tmp_path, capsys):
 
 
 @pytest.mark.parametrize("flags, words", [
-    (["--operation", "turn"], "invalid choice: 'turn'"),
+    (["--operation", "turn"], "--operation: turn: give "),
     (["--size", "0"], "--size: 0: give a whole number of at least 1"),
     (["--size", "2.5"], "2.5: give a whole number"),
     (["--workers", "0"], "--workers: 0"),
