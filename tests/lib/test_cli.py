@@ -33,6 +33,17 @@ def test_it_needs_the_standard_library_alone():
     assert imported - {"tools", "__main__"} <= sys.stdlib_module_names
 
 
+@pytest.mark.parametrize("home, expected", [
+    ("/somewhere", "/somewhere"), (None, None), ("", None), (".", None), ("rel/ative", None)])
+def test_the_home_folder(monkeypatch, home, expected):
+    """None where the system knows of none, and where `~` would be another folder."""
+    monkeypatch.setattr(pytest.importorskip("pwd"), "getpwuid", {}.__getitem__)
+    monkeypatch.delenv("HOME", raising=False)
+    if home is not None:
+        monkeypatch.setenv("HOME", home)
+    assert cli.home_dir() == expected
+
+
 # ---- messages
 
 

@@ -63,6 +63,13 @@ def require(*modules):
         sys.exit(2)
 
 
+def home_dir():
+    """The user's home folder; None where there is none, as in a container: `~` then stands for a
+    folder of that name, or with an empty HOME for the root of the file system."""
+    home = os.path.expanduser("~")
+    return home if os.path.isabs(home) and os.environ.get("HOME") != "" else None
+
+
 # --------------------------------------------------------------------------------------------------
 # Messages
 # --------------------------------------------------------------------------------------------------
