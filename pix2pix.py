@@ -1427,8 +1427,8 @@ def run_test(run_next, options, paths):
         dataset.UnreadableImages(options, paths).report(
             failure, missing[:1000] if options.on_bad_image == "fail" else missing)
     shown = write_results(output_dir, names, dict(sorted(rows.items())), not options.no_targets)
-    say(f"wrote {len(rows)} of {len(paths)} images to {printable(output_dir / 'index.html')}, "
-        f"{len(rows) / seconds:.1f} image/sec")
+    say(f"wrote {len(rows)} of {len(paths)} images to {printable(output_dir / 'index.html')}"
+        + cli.rate_text(len(rows), seconds, "image/sec"))
     if shown:
         say(shown)
     return 0

@@ -133,6 +133,14 @@ def test_a_progress_bar_is_shown_on_a_terminal_alone():
         assert ("fruit" in text and "7/7" in text and "apple" in text) if is_shown else text == ""
 
 
+@pytest.mark.parametrize("count, seconds, expected", [
+    (3, 0.75, ", 4.0 apples/s"), (2, 40.0, ", 0.1 apples/s"), (0, 0.0, ""), (0, 1.0, ""),
+    (1, 1.0, ""), (3, 0.0, ""), (3, -1.0, "")])
+def test_a_rate_is_told_of_what_was_measured(count, seconds, expected):
+    """Nothing of no work, of the start alone, or by a clock that was set back."""
+    assert cli.rate_text(count, seconds, "apples/s") == expected
+
+
 # ---- options
 
 

@@ -99,6 +99,12 @@ def warn(text, program=None):
     say(f"{program or PROGRAM.get()}: {text}", sys.stderr)
 
 
+def rate_text(count, seconds, unit):
+    """A rate as the end of a line, such as ", 3.2 images/s"; "" for fewer than two pieces of work,
+    whose time is mostly that of the start."""
+    return f", {count / seconds:.1f} {unit}" if count >= 2 and seconds > 0 else ""
+
+
 @contextlib.contextmanager
 def quiet_stderr():
     """Silences stderr inside and yields a stream that still reaches it (None where it is closed):

@@ -31,6 +31,12 @@ def add_options(add):
     add("--trace_freq", type=whole, default=0, help="steps between timelines of one step, 0: none")
 
 
+NARROW = 80  # columns of a terminal that does not say how many it has
+MIN_BAR = 10  # columns in which a bar is worth drawing
+MAX_DIGITS = 9  # of a step in a run without an end
+FIRST_LOSS = "gen_loss_L1"  # shown in the narrowest terminal: how far outputs are from targets
+
+
 class Events:
     """TensorBoard's event file, written at once: TensorFlow's own writer does so in a thread, whose
     failures nobody sees."""
@@ -62,14 +68,52 @@ def read_rows(path):
         return [*csv.DictReader(file)]
 
 
+def time_text(seconds):
+    """Seconds as a person says them: "40s", "9m", "8h20m", "31h"."""
+    if seconds < 59.5:
+        return f"{seconds:.0f}s"
+    minutes = round(seconds / 60)
+    if minutes >= 600:
+        return f"{minutes / 60:.0f}h"
+    return f"{minutes // 60}h{minutes % 60:02d}m" if minutes >= 60 else f"{minutes}m"
+
+
+def bar_texts(progress, averages):
+    """What the bar says besides the number of steps, the most important first. averages: name ->
+    loss."""
+    first = {FIRST_LOSS: averages[FIRST_LOSS]} if FIRST_LOSS in averages else {}
+    texts = [f"{name} {value:.3g}" for name, value in {**first, **averages}.items()]
+    if progress.remaining is not None:
+        texts.insert(1, f"{time_text(progress.remaining)} left")
+    texts.append(f"epoch {progress.epoch}")
+    if progress.rate is not None:
+        texts.append(f"{progress.rate:.1f} image/s")
+    return texts
+
+
+def bar_format(width, total, texts=()):
+    """tqdm's format of a bar in a terminal: the number of steps, as many of the texts as fit, and
+    the bar itself where there is room. width: in columns; total: of steps, None without an end."""
+    count = "step {n_fmt}" if total is None else "{n_fmt}/{total_fmt}"
+    room = width - (len("step ") + MAX_DIGITS if total is None else 2 * len(str(total)) + 1)
+    shown = []
+    for text in texts:
+        if len(text) < room:  # with a space
+            shown.append(text)
+            room -= 1 + len(text)
+    head = "{percentage:3.0f}%|{bar}| "
+    drawn = total is not None and room >= len("100%|| ") + MIN_BAR
+    return " ".join([head * drawn + count, *shown])
+
+
 def show_progress(bar, progress, averages):
     """Shows progress on the bar, or prints it where there is none. averages: name -> loss."""
     if bar.disable:
         say(progress_lines(progress, averages))
     else:
-        bar.set_postfix_str(", ".join([f"epoch {progress.epoch}", f"{progress.rate:.1f} image/s"]
-                                      + [f"{name} {value:.3g}"
-                                         for name, value in averages.items()]))
+        width = bar.format_dict["ncols"] or NARROW
+        bar.bar_format = bar_format(width, bar.total, bar_texts(progress, averages))
+        bar.refresh()
 
 
 class RunLog:
@@ -85,7 +129,8 @@ class RunLog:
         self.summary, self.notes = f"starting after step {start_step}", []
         self.events, self.size = None, None
         total = stop_step if stop_step < ENDLESS else None
-        self.bar = create_progress_bar(total, start_step, "step")
+        self.bar = create_progress_bar(total, start_step, "step",
+                                       bar_format=bar_format(NARROW, total))
         with self.harmless("log.csv"):
             self.start_log(start_step)
         with self.harmless("TensorBoard's events"):
