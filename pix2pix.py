@@ -220,6 +220,19 @@ def check_training(options, explicit):
          "--augment brightness and contrast need lightness in the input: remove them")])
 
 
+def same_variables(options, other):
+    """Whether the variables of two models have the same names and shapes."""
+    def shape_of(options):
+        """All that these follow from."""
+        pair = choose_pair(options.lab_colorization, options.which_direction)
+        generator = choose_generator(options.generator, options.crop_size, options.bottleneck_norm)
+        upsample = None if options.separable_conv else options.upsample
+        return (pair.inputs.channels, pair.targets.channels, generator, options.separable_conv,
+                upsample, options.norm, options.ngf, options.ndf, options.patch_size,
+                options.unconditional)
+    return shape_of(options) == shape_of(other)
+
+
 def parse_args(argv=None):
     """Options from the command line and, where a model is loaded, from its options.json; the rules
     are those of tools/lib/resume.py. Raises UserError."""
@@ -237,9 +250,9 @@ def parse_args(argv=None):
     run_folder.check_folders(Options(**values), explicit)
 
     if training and resuming:
-        values = resume.resume_options(values, explicit, parser)
+        values = resume.resume_options(values, explicit, parser, same_variables)
     elif values["checkpoint"] is not None:
-        values = resume.checkpoint_options(values, explicit, parser)
+        values = resume.checkpoint_options(values, explicit, parser, same_variables)
     if "scale_size" not in explicit and not resuming:
         values["scale_size"] = round(values["crop_size"] * 286 / 256)  # the paper's ratio
     if values["seed"] is None:

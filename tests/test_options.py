@@ -72,7 +72,7 @@ def test_options_of_affinelayers_checkpoint_mean_its_behaviour(dataset, tmp_path
 def test_resume_brings_back_all_but_what_is_given(dataset, tmp_path):
     write_run(tmp_path / "houses_train", ngf=3, seed=11, lr=0.5, batch_size=6, max_epochs=4,
               bottleneck_norm=False, checkpoint="elsewhere")
-    options = parse("--mode train --resume --max_epochs 9 --seed 2 --input_dir", dataset / "train")
+    options = parse("--mode train --resume --max_epochs 9 --seed 11 --input_dir", dataset / "train")
     assert (options.ngf, options.seed, options.lr, options.batch_size) == (3, 11, 0.5, 6)
     # where it started from is where it starts again, should it have saved nothing
     assert options.max_epochs == 9 and options.checkpoint == "elsewhere"
@@ -181,12 +181,20 @@ def test_the_whole_family_is_restored(dataset, tmp_path, mode, capsys):
     assert options.padding == "zero"
     if mode == "train":
         assert options.scale_size == 143
-    # how it is trained can be changed, what it is cannot, and that is reported
-    options = parse(f"--mode {mode} --checkpoint run --output_dir out --gan_loss hinge --ngf 9 "
-                    "--label_smoothing 0 --lr_decay none --input_dir", dataset)
+    # how it is trained can be changed, what it is cannot
+    capsys.readouterr()
+    command = (f"--mode {mode} --checkpoint run --output_dir out --gan_loss hinge --ngf {{}} "
+               "--label_smoothing 0 --lr_decay none --input_dir")
+    if mode == "train":
+        with pytest.raises(UserError, match="cannot train with --ngf 9 from --checkpoint run"):
+            parse(command.format(9), dataset)
+        options = parse(command.format(7), dataset)
+        assert capsys.readouterr().err == ""
+    else:
+        options = parse(command.format(9), dataset)
+        assert capsys.readouterr().err.startswith(
+            "pix2pix.py: ignoring --ngf 9: the checkpoint was trained with --ngf 7\n")
     assert (options.gan_loss, options.label_smoothing, options.ngf) == ("hinge", 0, 7)
-    assert capsys.readouterr().err == (
-        "pix2pix.py: ignoring --ngf 9: the checkpoint was trained with --ngf 7\n")
 
 
 def test_a_checkpoint_whose_training_was_odd_still_tests(dataset, tmp_path):
@@ -274,7 +282,7 @@ def test_switches_of_a_model_can_be_switched_off(dataset, tmp_path):
 
 def test_a_discriminator_that_a_model_lacks_is_the_command_lines(dataset, tmp_path):
     write_run(tmp_path / "l1", gan_weight=0.0, ndf=64, patch_size=70, ngf=5)
-    options = parse("--mode train --gan_weight 1 --ndf 4 --patch_size 16 --ngf 7 "
+    options = parse("--mode train --gan_weight 1 --ndf 4 --patch_size 16 --ngf 5 "
                     "--checkpoint l1 --output_dir new --input_dir", dataset / "train")
     assert (options.ndf, options.patch_size, options.ngf) == (4, 16, 5)
 
