@@ -63,7 +63,7 @@ from tools.lib.files import lock_folder, unique_names
 from tools.lib.images import (choose_pair, decode_image, decode_pixels, encode_image, encode_pngs,
                               scale_back)
 from tools.lib.metrics import create_metrics, write_metrics
-from tools.lib.options import MODEL_OPTIONS
+from tools.lib.options import MODEL_OPTIONS, report_unused
 from tools.lib.page import KINDS, save_images, write_page
 from tools.lib.tf1 import tf
 
@@ -188,10 +188,16 @@ def check_network(options, explicit):
         (options.bottleneck_norm and (options.generator == "resnet" or options.norm != "batch")
          and "bottleneck_norm" in explicit,
          "--bottleneck_norm needs a U-Net with --norm batch: remove it"),
+        ({"separable_conv", "upsample"} <= explicit and options.separable_conv
+         and options.upsample == "deconv" and options.mode == "train",
+         "--upsample deconv contradicts --separable_conv, which resizes: remove one"),
         (options.separable_conv and options.padding == "reflect",
          "--padding reflect does not work with --separable_conv: remove one"),
         (options.no_dropout and options.test_dropout and {"no_dropout", "test_dropout"} & explicit,
          "--test_dropout needs a model with dropout: remove --no_dropout"),
+        ("test_dropout" in explicit and options.test_dropout and not has_dropout(options),
+         f"--test_dropout needs layers with dropout, a U-Net of --crop_size {size} has none: "
+         "remove it"),
         (has_discriminator(options) and map_size(size, rows) < 1,
          f"--patch_size {options.patch_size} is too large for --crop_size {size}: give a smaller "
          "one"),
@@ -206,10 +212,12 @@ def check_training(options, explicit):
                           "diffaugment", *(row.weight for row in LOSSES.values()
                                            if row.needs_discriminator)]
     unused = [name for name in discriminator_only if name in explicit and name != "gan_weight"]
+    weights = [row.weight for row in LOSSES.values() if row.network == "generator"
+               and (row.weight == "gan_weight" or not row.needs_discriminator)]
     colour_input = options.lab_colorization and options.which_direction == "BtoA"
     cli.check_combinations([
         (generator_weight(options) == 0,
-         "--gan_weight 0 and --l1_weight 0 leave nothing to learn: raise one"),
+         f"{cli.all_of(f'--{name} 0' for name in weights)} leave nothing to learn: raise one"),
         (unused and not has_discriminator(options) and options.mode == "train",
          f"--gan_weight 0 builds no discriminator: remove --{' --'.join(unused)}"),
         (options.gan_loss == "hinge" and options.label_smoothing > 0,
@@ -233,15 +241,28 @@ def same_variables(options, other):
     return shape_of(options) == shape_of(other)
 
 
+def read_command_line(argv, parser):
+    """The values of a command line by name, and the names of those that it gives. Raises UserError.
+    """
+    values = vars(parser.parse_args(argv))
+    # argparse leaves what a namespace already has, here None, where a flag is not given
+    unset = argparse.Namespace(**dict.fromkeys(values))
+    given = vars(parser.parse_args(argv, unset))
+    return values, {name for name, value in given.items() if value is not None}
+
+
+def report_ignored(options, argv):
+    """Prints which flags of a command line have no effect. options: what it was parsed to."""
+    parser = create_parser()
+    _, explicit = read_command_line(argv, parser)
+    report_unused(options, explicit, parser, has_dropout(options))
+
+
 def parse_args(argv=None):
     """Options from the command line and, where a model is loaded, from its options.json; the rules
     are those of tools/lib/resume.py. Raises UserError."""
     parser = create_parser()
-    values = vars(parser.parse_args(argv))
-    # argparse leaves what a namespace already has, here None, where a flag is not given
-    unset = argparse.Namespace(**dict.fromkeys(values))
-    explicit = {name for name, value in vars(parser.parse_args(argv, unset)).items()
-                if value is not None}
+    values, explicit = read_command_line(argv, parser)
     values["input_dir"] = resume.find_input_dir(values, parser)
     values.update(run_folder.default_dirs(values))
     training, resuming = values["mode"] == "train", values["resume"]
@@ -261,7 +282,7 @@ def parse_args(argv=None):
         values["precision"] = "float32"
     options = Options(**values)
     for check in (check_network, check_training, schedule.check, run_folder.check, dataset.check,
-                  export_formats.check):
+                  run_log.check, export_formats.check):
         check(options, explicit)
     return options
 
@@ -908,6 +929,12 @@ LOSSES = {  # name in log.csv and TensorBoard -> what it is, in the order of the
         help="weight of the L1 loss between the discriminator's features",
         average="generator_loss/Mean_2/ExponentialMovingAverage"),
 }
+
+
+def has_dropout(options):
+    """Whether a generator has layers with dropout, used or not."""
+    table = choose_generator(options.generator, options.crop_size)
+    return any(row.dropout for row in (*table.encoder, *table.block, *table.decoder))
 
 
 def has_discriminator(options):
@@ -1630,6 +1657,7 @@ def describe_tensorflow_error(error, options):
 def run_mode(argv):
     """Parses a command line and runs its mode; returns the exit code."""
     options = parse_args(argv)
+    report_ignored(options, argv)
     if options.deterministic:
         tf.compat.v2.config.experimental.enable_op_determinism()
     try:

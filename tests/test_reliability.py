@@ -697,8 +697,8 @@ def make_bad_files(folder):
 def test_bad_files_are_all_named_before_the_first_step(tiny, tmp_path, capsys, mode):
     folder = draw_pairs(tmp_path / "bars" / "train", 25)
     reasons = make_bad_files(folder)
-    arguments = ["--mode", mode, "--input_dir", folder, "--output_dir", "out", "--max_steps", 1]
-    arguments += SMALL if mode == "train" else ["--checkpoint", tiny / "whole"]
+    arguments = ["--mode", mode, "--input_dir", folder, "--output_dir", "out"]
+    arguments += [*SMALL, "--max_steps", 1] if mode == "train" else ["--checkpoint", tiny / "whole"]
     assert run(*arguments) == 2
     *lines, last = capsys.readouterr().err.splitlines()
     assert len(lines) == len(reasons)

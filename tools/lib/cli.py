@@ -194,10 +194,10 @@ def closest(name, choices):
     return choices[matches[0]] if matches else None
 
 
-def either_of(words):
-    """"a, b or c"."""
+def all_of(words, conjunction="and"):
+    """"a, b and c"."""
     *others, last = map(str, words)
-    return f"{', '.join(others)} or {last}" if others else last
+    return f"{', '.join(others)} {conjunction} {last}" if others else last
 
 
 class Parser(argparse.ArgumentParser):
@@ -273,7 +273,7 @@ class Parser(argparse.ArgumentParser):
             meant = closest(str(value), map(str, action.choices))
             hint = f" (did you mean {meant}?)" if meant else ""
             raise argparse.ArgumentError(
-                action, f"{value}: give {either_of(action.choices)}{hint}")
+                action, f"{value}: give {all_of(action.choices, 'or')}{hint}")
 
 
 def number_type(kind, low, high=math.inf, open_low=False):

@@ -11,11 +11,17 @@ import socket
 import time
 from pathlib import Path
 
-from tools.lib.cli import create_progress_bar, describe_error, number_type, say, warn
+from tools.lib.cli import (check_combinations, create_progress_bar, describe_error, number_type,
+                           say, warn)
 from tools.lib.files import unique_names, write_atomic
 from tools.lib.page import save_images, write_page
 from tools.lib.schedule import ENDLESS, progress_lines
 from tools.lib.tf1 import tf
+
+NARROW = 80  # columns of a terminal that does not say how many it has
+MIN_BAR = 10  # columns in which a bar is worth drawing
+MAX_DIGITS = 9  # of a step in a run without an end
+FIRST_LOSS = "gen_loss_L1"  # shown in the narrowest terminal: how far outputs are from targets
 
 
 def add_options(add):
@@ -31,10 +37,12 @@ def add_options(add):
     add("--trace_freq", type=whole, default=0, help="steps between timelines of one step, 0: none")
 
 
-NARROW = 80  # columns of a terminal that does not say how many it has
-MIN_BAR = 10  # columns in which a bar is worth drawing
-MAX_DIGITS = 9  # of a step in a run without an end
-FIRST_LOSS = "gen_loss_L1"  # shown in the narrowest terminal: how far outputs are from targets
+def check(options, explicit):
+    """Raises UserError where flags contradict each other."""
+    check_combinations([
+        (options.summary_freq == 0 and {"summary_histograms", "summary_freq"} <= explicit
+         and options.mode == "train",
+         "--summary_histograms needs summaries, --summary_freq 0 writes none: remove one")])
 
 
 class Events:
