@@ -266,8 +266,8 @@ def parse_args(argv=None):
     values["input_dir"] = resume.find_input_dir(values, parser)
     values.update(run_folder.default_dirs(values))
     training, resuming = values["mode"] == "train", values["resume"]
-    if resuming and (values["overwrite"] or values["checkpoint"] and training):
-        raise UserError("--resume contradicts --overwrite and --checkpoint: give one of them")
+    if resuming and values["overwrite"]:
+        raise UserError("--resume continues a run and --overwrite replaces it: give one of them")
     run_folder.check_folders(Options(**values), explicit)
 
     if training and resuming:
@@ -1349,8 +1349,8 @@ def run_training(run, manager, log):
             if stop.signal:
                 log.write_page()
                 log.bar.close()
-                say(f"stopped and saved after step {step} in {printable(options.output_dir)}; "
-                    "continue with the same command and --resume")
+                say(f"stopped and saved after step {step}; continue with --mode train --resume "
+                    f"--output_dir {printable(options.output_dir)}")
                 return 128 + stop.signal
     if guard.in_row >= stop_step - start_step:
         raise RunError("no step was finite, so none was applied: lower --lr and the weights of the "

@@ -98,6 +98,18 @@ def test_resume_replaces_what_is_given_but_network_and_seed(tmp_path):
         "--resume into another --output_dir")
 
 
+def test_the_same_command_with_resume_may_name_where_the_run_started(tmp_path):
+    write_run(tmp_path / "run", checkpoint="old/model-7")
+    for given in ("old/model-7", "./old//model-7"):
+        assert resume_run(tmp_path / "run", "--checkpoint", given)["checkpoint"] == "old/model-7"
+    with pytest.raises(UserError, match="--checkpoint old contradicts --resume, the run in .*run "
+                                        "started from old/model-7: remove one of the flags"):
+        resume_run(tmp_path / "run", "--checkpoint", "old")
+    write_run(tmp_path / "new")
+    with pytest.raises(UserError, match="started without one"):
+        resume_run(tmp_path / "new", "--checkpoint", "old")
+
+
 OTHER_VALUES = {  # another value for each of MODEL_OPTIONS than the default
     "which_direction": "BtoA", "lab_colorization": True, "crop_size": 192, "generator": "resnet",
     "separable_conv": True, "upsample": "resize", "norm": "instance", "bottleneck_norm": True,

@@ -2,9 +2,10 @@
 
 What wins.
     --resume: every option is the run's own unless it is given now. What the network is
-    (MODEL_OPTIONS) and the seed cannot change: another value is refused, as the result would be
-    neither run's. --max_steps and --max_epochs stand for each other, and so do --decay_from and
-    --decay_from_epoch: giving one drops the run's other. Runs older than --precision stay float32.
+    (MODEL_OPTIONS), the seed and the checkpoint that it started from cannot change: another value
+    is refused, as the result would be neither run's. --max_steps and --max_epochs stand for each
+    other, and so do --decay_from and --decay_from_epoch: giving one drops the run's other. Runs
+    older than --precision stay float32.
     --checkpoint (train, test, export): MODEL_OPTIONS are the checkpoint's, TRAINING_OPTIONS too
     unless given; everything else is the command line's. Where a given one of MODEL_OPTIONS differs,
     test and export report and ignore it: it would give wrong images. Training does what was asked
@@ -28,6 +29,8 @@ What is kept. log.csv: the rows up to the step that is resumed from, and TensorB
 """
 
 from __future__ import annotations
+
+import os
 
 from tools.lib.checkpoints import list_checkpoints, open_checkpoint
 from tools.lib.cli import Options, UserError, warn, with_options
@@ -82,6 +85,15 @@ def find_input_dir(values, parser):
     return values["input_dir"]
 
 
+def check_start(values, stored):
+    """Raises UserError for a --checkpoint with --resume that the run did not start from."""
+    given, own = values["checkpoint"], stored.get("checkpoint")
+    if given is not None and (own is None or os.path.abspath(given) != os.path.abspath(own)):
+        start = "without one" if own is None else f"from {own}"
+        raise UserError(f"--checkpoint {given} contradicts --resume, the run in "
+                        f"{values['output_dir']} started {start}: remove one of the flags")
+
+
 def resume_options(values, explicit, parser, same_variables):
     """The options of a command line with --resume, merged with the run's. Raises UserError.
 
@@ -89,10 +101,11 @@ def resume_options(values, explicit, parser, same_variables):
     """
     folder = values["output_dir"]
     stored = {"precision": "float32", **read_options(folder, parser)}
-    fixed = {*MODEL_OPTIONS, "seed"} - without_discriminator(stored)
+    check_start(values, stored)
+    fixed = {*MODEL_OPTIONS, "seed", "checkpoint"} - without_discriminator(stored)
     if not options_path(folder).exists():  # then the variables alone show what the network is
         fixed -= same_network(values, stored, same_variables)
-    given, trained = find_conflicts(values, explicit & fixed, stored, set())
+    given, trained = find_conflicts(values, explicit & fixed, stored, {"checkpoint"})
     if given:
         raise UserError(f"cannot resume with {' '.join(given)}, the run in {folder} was trained "
                         f"with {' '.join(trained)}: remove what differs, or train without "
