@@ -13,7 +13,8 @@ This file is the method; read it from the top. Its services are in tools/lib, on
 purpose:
 
     section                  what                               served by tools/lib/
-    Options                  flags, and which contradict        cli, resume, options, run_folder
+    Options                  flags, and which contradict        cli, resume, options, run_folder,
+                                                                foreign_flags
     Input                    files -> augmented batches         dataset, images (with colour)
     Layers                   convolutions, norms, dropout       fast_conv
     Networks                 generators and discriminators      -
@@ -53,8 +54,8 @@ if __name__ == "__main__":
 
 import numpy as np
 
-from tools.lib import (checkpoints, dataset, diffaugment, export_formats, monitor, resume,
-                       run_folder, run_log, schedule, tf1)
+from tools.lib import (checkpoints, dataset, diffaugment, export_formats, foreign_flags, monitor,
+                       resume, run_folder, run_log, schedule, tf1)
 from tools.lib.cli import (Options, RunError, UserError, number_type, printable, say, warn,
                            with_options)
 from tools.lib.fast_conv import conv2d, conv2d_transpose, doubled_shape
@@ -62,7 +63,7 @@ from tools.lib.files import lock_folder, unique_names
 from tools.lib.images import (choose_pair, decode_image, decode_pixels, encode_image, encode_pngs,
                               scale_back)
 from tools.lib.metrics import create_metrics, write_metrics
-from tools.lib.options import MODEL_OPTIONS
+from tools.lib.options import MODEL_OPTIONS, report_unused
 from tools.lib.page import KINDS, save_images, write_page
 from tools.lib.tf1 import tf
 
@@ -156,7 +157,8 @@ def add_step_options(add):
 def create_parser():
     """The command line: affinelayer's flags with their defaults, and ours. A service declares and
     checks the flags that are its own."""
-    parser = cli.Parser("pix2pix.py", __doc__.split("\n\n", 1)[0], EXAMPLES)
+    parser = cli.Parser("pix2pix.py", __doc__.split("\n\n", 1)[0], EXAMPLES,
+                        foreign_flags.suggestions())
     parser.usage = "pix2pix.py --mode {train,test,export} --input_dir FOLDER [flags]"
     for title, *adders in (
             ("mode and folders", add_mode_options, run_folder.add_options),
@@ -187,10 +189,16 @@ def check_network(options, explicit):
         (options.bottleneck_norm and (options.generator == "resnet" or options.norm != "batch")
          and "bottleneck_norm" in explicit,
          "--bottleneck_norm needs a U-Net with --norm batch: remove it"),
+        ({"separable_conv", "upsample"} <= explicit and options.separable_conv
+         and options.upsample == "deconv" and options.mode == "train",
+         "--upsample deconv contradicts --separable_conv, which resizes: remove one"),
         (options.separable_conv and options.padding == "reflect",
          "--padding reflect does not work with --separable_conv: remove one"),
         (options.no_dropout and options.test_dropout and {"no_dropout", "test_dropout"} & explicit,
          "--test_dropout needs a model with dropout: remove --no_dropout"),
+        ("test_dropout" in explicit and options.test_dropout and not has_dropout(options),
+         f"--test_dropout needs layers with dropout, a U-Net of --crop_size {size} has none: "
+         "remove it"),
         (has_discriminator(options) and map_size(size, rows) < 1,
          f"--patch_size {options.patch_size} is too large for --crop_size {size}: give a smaller "
          "one"),
@@ -205,10 +213,12 @@ def check_training(options, explicit):
                           "diffaugment", *(row.weight for row in LOSSES.values()
                                            if row.needs_discriminator)]
     unused = [name for name in discriminator_only if name in explicit and name != "gan_weight"]
+    weights = [row.weight for row in LOSSES.values() if row.network == "generator"
+               and (row.weight == "gan_weight" or not row.needs_discriminator)]
     colour_input = options.lab_colorization and options.which_direction == "BtoA"
     cli.check_combinations([
         (generator_weight(options) == 0,
-         "--gan_weight 0 and --l1_weight 0 leave nothing to learn: raise one"),
+         f"{cli.all_of(f'--{name} 0' for name in weights)} leave nothing to learn: raise one"),
         (unused and not has_discriminator(options) and options.mode == "train",
          f"--gan_weight 0 builds no discriminator: remove --{' --'.join(unused)}"),
         (options.gan_loss == "hinge" and options.label_smoothing > 0,
@@ -219,26 +229,52 @@ def check_training(options, explicit):
          "--augment brightness and contrast need lightness in the input: remove them")])
 
 
+def same_variables(options, other):
+    """Whether the variables of two models have the same names and shapes."""
+    def shape_of(options):
+        """All that these follow from."""
+        pair = choose_pair(options.lab_colorization, options.which_direction)
+        generator = choose_generator(options.generator, options.crop_size, options.bottleneck_norm)
+        upsample = None if options.separable_conv else options.upsample
+        return (pair.inputs.channels, pair.targets.channels, generator, options.separable_conv,
+                upsample, options.norm, options.ngf, options.ndf, options.patch_size,
+                options.unconditional)
+    return shape_of(options) == shape_of(other)
+
+
+def read_command_line(argv, parser):
+    """The values of a command line by name, and the names of those that it gives. Raises UserError.
+    """
+    values = vars(parser.parse_args(argv))
+    # argparse leaves what a namespace already has, here None, where a flag is not given
+    unset = argparse.Namespace(**dict.fromkeys(values))
+    given = vars(parser.parse_args(argv, unset))
+    return values, {name for name, value in given.items() if value is not None}
+
+
+def report_ignored(options, argv):
+    """Prints which flags of a command line have no effect. options: what it was parsed to."""
+    parser = create_parser()
+    _, explicit = read_command_line(argv, parser)
+    report_unused(options, explicit, parser, has_dropout(options))
+
+
 def parse_args(argv=None):
     """Options from the command line and, where a model is loaded, from its options.json; the rules
     are those of tools/lib/resume.py. Raises UserError."""
     parser = create_parser()
-    values = vars(parser.parse_args(argv))
-    # argparse leaves what a namespace already has, here None, where a flag is not given
-    unset = argparse.Namespace(**dict.fromkeys(values))
-    explicit = {name for name, value in vars(parser.parse_args(argv, unset)).items()
-                if value is not None}
+    values, explicit = read_command_line(argv, parser)
     values["input_dir"] = resume.find_input_dir(values, parser)
     values.update(run_folder.default_dirs(values))
     training, resuming = values["mode"] == "train", values["resume"]
-    if resuming and (values["overwrite"] or values["checkpoint"] and training):
-        raise UserError("--resume contradicts --overwrite and --checkpoint: give one of them")
+    if resuming and values["overwrite"]:
+        raise UserError("--resume continues a run and --overwrite replaces it: give one of them")
     run_folder.check_folders(Options(**values), explicit)
 
     if training and resuming:
-        values = resume.resume_options(values, explicit, parser)
+        values = resume.resume_options(values, explicit, parser, same_variables)
     elif values["checkpoint"] is not None:
-        values = resume.checkpoint_options(values, explicit, parser)
+        values = resume.checkpoint_options(values, explicit, parser, same_variables)
     if "scale_size" not in explicit and not resuming:
         values["scale_size"] = round(values["crop_size"] * 286 / 256)  # the paper's ratio
     if values["seed"] is None:
@@ -247,7 +283,7 @@ def parse_args(argv=None):
         values["precision"] = "float32"
     options = Options(**values)
     for check in (check_network, check_training, schedule.check, run_folder.check, dataset.check,
-                  export_formats.check):
+                  run_log.check, export_formats.check):
         check(options, explicit)
     return options
 
@@ -896,6 +932,12 @@ LOSSES = {  # name in log.csv and TensorBoard -> what it is, in the order of the
 }
 
 
+def has_dropout(options):
+    """Whether a generator has layers with dropout, used or not."""
+    table = choose_generator(options.generator, options.crop_size)
+    return any(row.dropout for row in (*table.encoder, *table.block, *table.decoder))
+
+
 def has_discriminator(options):
     """Whether a model has a discriminator."""
     return options.gan_weight > 0
@@ -1309,8 +1351,8 @@ def run_training(run, manager, log):
             if stop.signal:
                 log.write_page()
                 log.bar.close()
-                say(f"stopped and saved after step {step} in {printable(options.output_dir)}; "
-                    "continue with the same command and --resume")
+                say(f"stopped and saved after step {step}; continue with --mode train --resume "
+                    f"--output_dir {printable(options.output_dir)}")
                 return 128 + stop.signal
     if guard.in_row >= stop_step - start_step:
         raise RunError("no step was finite, so none was applied: lower --lr and the weights of the "
@@ -1427,8 +1469,8 @@ def run_test(run_next, options, paths):
         dataset.UnreadableImages(options, paths).report(
             failure, missing[:1000] if options.on_bad_image == "fail" else missing)
     shown = write_results(output_dir, names, dict(sorted(rows.items())), not options.no_targets)
-    say(f"wrote {len(rows)} of {len(paths)} images to {printable(output_dir / 'index.html')}, "
-        f"{len(rows) / seconds:.1f} image/sec")
+    say(f"wrote {len(rows)} of {len(paths)} images to {printable(output_dir / 'index.html')}"
+        + cli.rate_text(len(rows), seconds, "image/sec"))
     if shown:
         say(shown)
     return 0
@@ -1617,6 +1659,7 @@ def describe_tensorflow_error(error, options):
 def run_mode(argv):
     """Parses a command line and runs its mode; returns the exit code."""
     options = parse_args(argv)
+    report_ignored(options, argv)
     if options.deterministic:
         tf.compat.v2.config.experimental.enable_op_determinism()
     try:

@@ -12,7 +12,7 @@ from helpers import ROOT
 LIB = {path.stem: path for path in (ROOT / "tools/lib").glob("*.py") if path.stem != "__init__"}
 COMMANDS = {path.stem: path for path in (ROOT / "tools").glob("*.py") if path.stem != "__init__"}
 ORDER = [  # modules import from earlier groups, or earlier in their own
-    ["cli", "files", "provenance", "tf1", "workers"],
+    ["cli", "files", "provenance", "foreign_flags", "tf1", "workers"],
     ["colour", "exif", "image_files", "images", "fast_conv", "diffaugment", "schedule",
      "run_folder", "page"],
     ["metrics", "checkpoints", "dataset"], ["options", "resume", "run_log", "monitor"],

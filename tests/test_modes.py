@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import (SHARED, assert_equal_runs, draw_pairs, read_images, read_variables, resume,
-                     read_pixels, run, smooth_images, start_session, stop_at, train_small)
+from helpers import (SHARED, assert_equal_runs, draw_pairs, read_files, read_images, read_pixels,
+                     read_variables, resume, run, smooth_images, start_session, stop_at, train_small)
 from PIL import Image
 
 import pix2pix
@@ -272,17 +272,46 @@ def test_resume_is_exact_with_schedule_averages_parts_and_augmentation(tmp_path,
     assert [float(row[lr]) for row in rows[1:]] == pytest.approx(expected, rel=1e-5)
 
 
-def test_a_run_from_a_checkpoint_resumes_to_its_own_end(tiny, monkeypatch):
+def test_a_run_from_a_checkpoint_resumes_to_its_own_end(tiny, monkeypatch, capsys):
     os.symlink(tiny / "bars", "bars")
     flags = ["--checkpoint", tiny / "whole", "--progress_freq", 1, "--batch_size", 2,
              "--max_epochs", 1, "--lr_decay", "linear"]
     assert train_small("whole", *flags) == 0
     stop_at(monkeypatch, 9)  # 7 steps came along, 5 are to be taken
     assert train_small("parts", *flags) == 130
-    assert run("--mode", "train", "--output_dir", "parts", "--resume") == 0
+    # not the same command with --resume: --max_epochs, which is added to a checkpoint's, is a total
+    advice = capsys.readouterr().out.splitlines()[-1].split("continue with ")[1]
+    assert run(*advice.split()) == 0
     assert_equal_runs("whole", "parts")
     assert read_variables("parts")["global_step"] == 12
     assert json.loads(Path("parts/options.json").read_text())["decay_from"] == 9
+
+
+def test_a_run_from_a_checkpoint_does_what_is_asked_where_its_weights_fit(tiny, capsys):
+    os.symlink(tiny / "bars", "bars")
+    flags = ["--checkpoint", tiny / "whole", "--which_direction", "BtoA", "--crop_size", 96]
+    assert train_small("run", *flags, "--padding", "reflect", "--max_steps", 1, "--batch_size", 10,
+                       "--no_flip", "--scale_size", 96, "--display_freq", 1) == 0
+    # neither a rate nor what remains is known at the first step
+    assert "\nprogress  epoch 8  step 1\ndiscrim_loss " in capsys.readouterr().out
+    options = json.loads(Path("run/options.json").read_text())
+    assert (options["which_direction"], options["padding"], options["crop_size"]) == (
+        "BtoA", "reflect", 96)
+    for path in sorted(Path("run/images").glob("*-inputs.png")):  # the right halves
+        number = path.name.split("-")[1]
+        pair, = Path("bars/train").glob(f"{number}.*")
+        half = read_pixels(pair)[:, 64:].mean(axis=(0, 1))
+        np.testing.assert_allclose(read_pixels(path).mean(axis=(0, 1)), half, atol=3)
+    before = read_files("run")
+    assert resume("run", "--which_direction", "AtoB", "--max_steps", 9) == 2
+    assert capsys.readouterr().err.splitlines()[-1] == (
+        "pix2pix.py: error: cannot resume with --which_direction AtoB, the run in run was trained "
+        "with --which_direction BtoA: remove what differs, or train without --resume into another "
+        "--output_dir")
+    assert train_small("new", *flags, "--ngf", 2) == 2
+    assert read_files("run") == before and not Path("new").exists()
+    assert resume("run", "--which_direction", "BtoA", "--max_steps", 9, "--progress_freq", 1) == 0
+    assert "\nprogress  epoch 9  step 1\ndiscrim_loss " in capsys.readouterr().out
 
 
 def test_no_targets_takes_single_images(trained, tmp_path):
@@ -448,4 +477,4 @@ def test_progress_is_right_after_a_resume():
     progress = measure_progress(25, 65, 10, 15, 4, 8.0)
     assert progress == Progress(epoch=3, step=5, rate=0.75, remaining=80.0)
     endless = measure_progress(20, ENDLESS, 10, 15, 4, 8.0)
-    assert (endless.epoch, endless.step, endless.remaining) == (2, 10, math.inf)
+    assert (endless.epoch, endless.step, endless.remaining) == (2, 10, None)

@@ -8,8 +8,9 @@ import sys
 import pytest
 
 import pix2pix
+from tools.lib import cli
 from tools.lib.cli import UserError, with_options
-from tools.lib.options import is_valid
+from tools.lib.options import DISCRIMINATOR_OPTIONS, UNUSED, is_valid
 
 pytestmark = pytest.mark.usefixtures("in_empty_folder")  # where default output folders land
 
@@ -72,7 +73,7 @@ def test_options_of_affinelayers_checkpoint_mean_its_behaviour(dataset, tmp_path
 def test_resume_brings_back_all_but_what_is_given(dataset, tmp_path):
     write_run(tmp_path / "houses_train", ngf=3, seed=11, lr=0.5, batch_size=6, max_epochs=4,
               bottleneck_norm=False, checkpoint="elsewhere")
-    options = parse("--mode train --resume --max_epochs 9 --seed 2 --input_dir", dataset / "train")
+    options = parse("--mode train --resume --max_epochs 9 --seed 11 --input_dir", dataset / "train")
     assert (options.ngf, options.seed, options.lr, options.batch_size) == (3, 11, 0.5, 6)
     # where it started from is where it starts again, should it have saved nothing
     assert options.max_epochs == 9 and options.checkpoint == "elsewhere"
@@ -135,7 +136,11 @@ def test_bad_values_are_one_line_and_exit_code_2(dataset, tmp_path, capsys, flag
     ("--norm instance --bottleneck_norm", "--bottleneck_norm needs a U-Net"),
     ("--separable_conv --padding reflect", "--padding reflect does not work with --separable_conv"),
     ("--no_dropout --test_dropout", "remove --no_dropout"),
-    ("--gan_weight 0 --l1_weight 0", "nothing to learn"),
+    ("--gan_weight 0 --l1_weight 0", "--gan_weight 0 and --l1_weight 0 leave nothing to learn"),
+    ("--separable_conv --upsample deconv", "--upsample deconv contradicts --separable_conv"),
+    ("--crop_size 32 --test_dropout", "a U-Net of --crop_size 32 has none"),
+    ("--crop_size 96 --generator encoder_decoder --test_dropout", "--crop_size 96 has none"),
+    ("--summary_freq 0 --summary_histograms", "--summary_histograms needs summaries"),
     ("--gan_weight 0 --diffaugment --patch_size 16", "remove --patch_size --diffaugment"),
     ("--gan_weight 0 --feature_weight 1", "remove --feature_weight"),
     ("--gan_loss hinge --label_smoothing 0.1", "--gan_loss hinge does not have"),
@@ -156,6 +161,20 @@ def test_combinations_that_make_no_sense(dataset, tmp_path, capsys, flags, part)
     assert code == 2 and printed.out == "" and printed.err.count("\n") == 1
     assert printed.err.startswith("pix2pix.py: error: ") and part in printed.err
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_what_is_left_to_learn_follows_from_the_losses(dataset, monkeypatch):
+    """Each weight that is named is one that helps; --feature_weight needs a discriminator."""
+    command = "--mode train --output_dir new --gan_weight 0 --l1_weight 0 --feature_weight 0"
+    monkeypatch.setitem(pix2pix.LOSSES, "gen_loss_TV", pix2pix.LOSSES["gen_loss_L1"]._replace(
+        weight="tv_weight", default=0.0, if_weight_0=False))
+    text = "--gan_weight 0, --l1_weight 0 and --tv_weight 0 leave nothing to learn: raise one"
+    with pytest.raises(UserError) as caught:
+        parse(command, "--input_dir", dataset / "train")
+    assert str(caught.value) == text
+    for name in ("l1_weight", "tv_weight"):
+        with pytest.raises(UserError, match="builds no discriminator: remove --feature_weight"):
+            parse(command, f"--{name}", 1, "--input_dir", dataset / "train")
 
 
 def test_scale_size_keeps_the_papers_share(dataset):
@@ -181,12 +200,20 @@ def test_the_whole_family_is_restored(dataset, tmp_path, mode, capsys):
     assert options.padding == "zero"
     if mode == "train":
         assert options.scale_size == 143
-    # how it is trained can be changed, what it is cannot, and that is reported
-    options = parse(f"--mode {mode} --checkpoint run --output_dir out --gan_loss hinge --ngf 9 "
-                    "--label_smoothing 0 --lr_decay none --input_dir", dataset)
+    # how it is trained can be changed, what it is cannot
+    capsys.readouterr()
+    command = (f"--mode {mode} --checkpoint run --output_dir out --gan_loss hinge --ngf {{}} "
+               "--label_smoothing 0 --lr_decay none --input_dir")
+    if mode == "train":
+        with pytest.raises(UserError, match="cannot train with --ngf 9 from --checkpoint run"):
+            parse(command.format(9), dataset)
+        options = parse(command.format(7), dataset)
+        assert capsys.readouterr().err == ""
+    else:
+        options = parse(command.format(9), dataset)
+        assert capsys.readouterr().err == (
+            "pix2pix.py: ignoring --ngf 9: the checkpoint was trained with --ngf 7\n")
     assert (options.gan_loss, options.label_smoothing, options.ngf) == ("hinge", 0, 7)
-    assert capsys.readouterr().err == (
-        "pix2pix.py: ignoring --ngf 9: the checkpoint was trained with --ngf 7\n")
 
 
 def test_a_checkpoint_whose_training_was_odd_still_tests(dataset, tmp_path):
@@ -274,9 +301,68 @@ def test_switches_of_a_model_can_be_switched_off(dataset, tmp_path):
 
 def test_a_discriminator_that_a_model_lacks_is_the_command_lines(dataset, tmp_path):
     write_run(tmp_path / "l1", gan_weight=0.0, ndf=64, patch_size=70, ngf=5)
-    options = parse("--mode train --gan_weight 1 --ndf 4 --patch_size 16 --ngf 7 "
+    options = parse("--mode train --gan_weight 1 --ndf 4 --patch_size 16 --ngf 5 "
                     "--checkpoint l1 --output_dir new --input_dir", dataset / "train")
     assert (options.ndf, options.patch_size, options.ngf) == (4, 16, 5)
+
+
+@pytest.mark.parametrize("flags, expected", [
+    # affinelayer's commands for training, as people reuse them
+    ("--mode test --max_epochs 200 --which_direction AtoB --scale_size 300 --no_flip --batch_size 4",
+     ["--scale_size, --no_flip, --max_epochs and --batch_size: not used by --mode test"]),
+    ("--mode export --flip --on_bad_image skip --export_format pict",
+     ["--flip and --on_bad_image: not used by --mode export"]),
+    ("--mode export --input_dir bars", ["--input_dir: --checkpoint and --output_dir are given"]),
+    ("--mode export --export_format tflite pict --output_filetype jpeg",
+     ["--output_filetype: not used by --export_format tflite pict"]),
+    ("--mode export --export_format tflite graph --output_filetype jpeg", []),
+    ("--mode test --output_filetype png", ["--output_filetype: not used by --mode test"]),
+    ("--mode test --dropout",
+     ["--dropout: --mode test has dropout with --test_dropout alone"]),
+    ("--mode test --dropout --test_dropout", []), ("--mode test --ema_generator 0 --seed 3", []),
+    ("--mode train --max_steps 50 --max_epochs 200", ["--max_epochs: --max_steps 50 is given"]),
+    ("--mode train --gan_weight 0 --ndf 32", ["--ndf: --gan_weight 0 builds no discriminator"]),
+    ("--mode train --crop_size 32 --patch_size 16 --dropout --export_format pict --no_diffaugment",
+     ["--export_format: not used by --mode train",
+      "--dropout: a U-Net of --crop_size 32 has no layer with dropout"]),
+    ("--mode train --generator resnet --dropout --crop_size 96 --max_steps 3", []),
+    ("--mode train --aspect_ratio 2 --test_dropout --upsample resize --separable_conv", [])])
+def test_flags_without_effect_are_reported(dataset, tmp_path, capsys, flags, expected):
+    write_run(tmp_path / "old")
+    if "--mode export" not in flags:
+        flags += f" --input_dir {dataset / 'train'}"
+    if "--mode train" not in flags:
+        flags += " --checkpoint old"
+    flags += " --output_dir new"
+    pix2pix.report_ignored(parse(flags), flags.split())
+    assert capsys.readouterr().err.splitlines() == [
+        f"pix2pix.py: ignoring {line}" for line in expected]
+
+
+@pytest.mark.parametrize("mode, refused_or_reported", [
+    # elsewhere; read when an image turns out unreadable; read before the mode is run
+    ("test", {"resume", "overwrite", "no_dropout", "on_bad_image", "deterministic"}),
+    ("export", {"resume", "overwrite", "no_dropout", "cache", "no_targets", "input_dir",
+                "deterministic"})])
+def test_what_a_mode_does_not_read_is_reported(tiny, monkeypatch, mode, refused_or_reported):
+    """The oracle: which options a run reads."""
+    read = set()
+
+    class NotedOptions(cli.Options):
+        """Options that note the names that are read."""
+
+        def __getattribute__(self, name):
+            read.add(name)
+            return super().__getattribute__(name)
+    options = parse(f"--mode {mode} --output_dir out --checkpoint", tiny / "whole",
+                    "--input_dir", tiny / "bars/train")
+    options = with_options(options, export_format=["saved_model"])
+    monkeypatch.setattr(cli, "Options", NotedOptions)  # for with_options
+    run = {"test": pix2pix.test, "export": pix2pix.export}[mode]
+    assert run(NotedOptions(**vars(options))) == 0
+    read -= {"batch_size", "grad_accumulation"}  # test mode and exports set them to 1
+    names = {action.dest for action in pix2pix.create_parser()._actions} - {"help"}
+    assert names - read == {*UNUSED[mode], *DISCRIMINATOR_OPTIONS, *refused_or_reported}
 
 
 @pytest.mark.parametrize("flags, part", [

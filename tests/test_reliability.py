@@ -710,8 +710,8 @@ def make_bad_files(folder):
 def test_bad_files_are_all_named_before_the_first_step(tiny, tmp_path, capsys, mode):
     folder = draw_pairs(tmp_path / "bars" / "train", 25)
     reasons = make_bad_files(folder)
-    arguments = ["--mode", mode, "--input_dir", folder, "--output_dir", "out", "--max_steps", 1]
-    arguments += SMALL if mode == "train" else ["--checkpoint", tiny / "whole"]
+    arguments = ["--mode", mode, "--input_dir", folder, "--output_dir", "out"]
+    arguments += [*SMALL, "--max_steps", 1] if mode == "train" else ["--checkpoint", tiny / "whole"]
     assert run(*arguments) == 2
     *lines, last = capsys.readouterr().err.splitlines()
     assert len(lines) == len(reasons)
@@ -768,6 +768,64 @@ def test_what_was_checked_is_remembered_until_it_changes(tmp_path, monkeypatch):
     assert check_folder(folder, find_images(folder)) == checks and checked[6:] == ["4.png"]
     checks_path(folder).write_text("[not a dictionary")
     assert check_folder(folder, find_images(folder)) == checks
+
+
+@pytest.mark.parametrize("variables", [
+    {}, {"XDG_CACHE_HOME": ""}, {"XDG_CACHE_HOME": "cache"}, {"HOME": "."}], ids=str)
+def test_without_a_home_nothing_is_remembered(tmp_path, monkeypatch, variables):
+    """And no folder called ~ is made."""
+    def forget(uid):
+        """Stands for pwd.getpwuid: the system knows nothing of the user, as in a container."""
+        raise KeyError(uid)
+    monkeypatch.setattr(pytest.importorskip("pwd"), "getpwuid", forget)
+    for name in ("HOME", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    folder = draw_pairs(tmp_path / "bars/train", 2)
+    checked = record_checks(monkeypatch)
+    assert check_folder(folder) == check_folder(folder) and len(checked) == 4
+    assert [path.name for path in tmp_path.iterdir()] == ["bars"]
+
+
+def test_without_a_home_the_program_leaves_nothing_but_results(tmp_path, tiny):
+    """Keras too would make a folder called ~, when TensorFlow is imported."""
+    arguments = ["--mode", "test", "--input_dir", str(tiny / "bars/train"), "--checkpoint",
+                 str(tiny / "whole"), "--output_dir", "out"]
+    code = f"""
+import pwd, sys
+pwd.getpwuid = {{}}.__getitem__
+sys.path.insert(0, {str(ROOT)!r})
+import pix2pix
+sys.exit(pix2pix.main({arguments!r}))"""
+    environment = {name: value for name, value in os.environ.items()
+                   if name not in ("HOME", "XDG_CACHE_HOME", "KERAS_HOME")}
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, check=False,
+                          capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+@pytest.mark.parametrize("cache, expected", [
+    (None, "home/.cache"), ("", "home/.cache"), ("cache", "home/.cache"), ("./cache", "home/.cache"),
+    ("{}/cache", "cache")])
+def test_the_cache_is_where_the_specification_has_it(tmp_path, monkeypatch, cache, expected):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    if cache is not None:
+        monkeypatch.setenv("XDG_CACHE_HOME", cache.format(tmp_path))
+    check_folder(draw_pairs(tmp_path / "bars/train", 1))
+    assert len([*(tmp_path / expected / "pix2pix").iterdir()]) == 1
+    assert {path.name for path in tmp_path.iterdir()} == {"bars", expected.split("/")[0]}
+
+
+def test_a_cache_that_cannot_be_written_does_no_harm(tmp_path, monkeypatch, capsys):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    folder = draw_pairs(tmp_path / "bars/train", 2)
+    checked = record_checks(monkeypatch)
+    assert check_folder(folder) == check_folder(folder) and len(checked) == 4
+    assert capsys.readouterr() == ("", "")
 
 
 def test_checking_ends_in_time_and_goes_on_with_the_next_start(options, monkeypatch, capsys):

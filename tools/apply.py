@@ -121,10 +121,12 @@ def apply_model(options):
             num_failed += 1
             cli.warn(printable(error))
         if number % REPORT_FREQ == 0:
-            say(f"{number} of {len(jobs)}, {number / (time.time() - start):.1f} images/s")
+            rate = cli.rate_text(number, time.time() - start, "images/s")
+            say(f"{number} of {len(jobs)}{rate}")
     report_deep(deep_ranges)
-    say(f"wrote {len(jobs) - num_failed}, skipped {len(paths) - len(jobs)}, failed {num_failed}, "
-        f"{len(jobs) / max(time.time() - start, 1e-9):.1f} images/s")
+    rate = cli.rate_text(len(jobs), time.time() - start, "images/s")
+    say(f"wrote {len(jobs) - num_failed}, skipped {len(paths) - len(jobs)}, failed {num_failed}"
+        f"{rate}")
     return num_failed
 
 

@@ -112,6 +112,8 @@ def run_quietly(what, command):
     on_terminal = sys.stderr.isatty()
     print(what, end="" if on_terminal else "\n", file=sys.stderr, flush=True)
     environment = {**os.environ, "PIP_USER": "0", "PYTHONNOUSERSITE": "1"}
+    if cli.home_dir() is None:  # pip would make a folder called ~
+        environment.setdefault("PIP_NO_CACHE_DIR", "1")
     with tempfile.TemporaryFile() as output:
         with subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT,
                               env=environment) as process:

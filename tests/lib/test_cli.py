@@ -33,6 +33,17 @@ def test_it_needs_the_standard_library_alone():
     assert imported - {"tools", "__main__"} <= sys.stdlib_module_names
 
 
+@pytest.mark.parametrize("home, expected", [
+    ("/somewhere", "/somewhere"), (None, None), ("", None), (".", None), ("rel/ative", None)])
+def test_the_home_folder(monkeypatch, home, expected):
+    """None where the system knows of none, and where `~` would be another folder."""
+    monkeypatch.setattr(pytest.importorskip("pwd"), "getpwuid", {}.__getitem__)
+    monkeypatch.delenv("HOME", raising=False)
+    if home is not None:
+        monkeypatch.setenv("HOME", home)
+    assert cli.home_dir() == expected
+
+
 # ---- messages
 
 
@@ -122,6 +133,14 @@ def test_a_progress_bar_is_shown_on_a_terminal_alone():
         assert ("fruit" in text and "7/7" in text and "apple" in text) if is_shown else text == ""
 
 
+@pytest.mark.parametrize("count, seconds, expected", [
+    (3, 0.75, ", 4.0 apples/s"), (2, 40.0, ", 0.1 apples/s"), (0, 0.0, ""), (0, 1.0, ""),
+    (1, 1.0, ""), (3, 0.0, ""), (3, -1.0, "")])
+def test_a_rate_is_told_of_what_was_measured(count, seconds, expected):
+    """Nothing of no work, of the start alone, or by a clock that was set back."""
+    assert cli.rate_text(count, seconds, "apples/s") == expected
+
+
 # ---- options
 
 
@@ -163,6 +182,74 @@ def test_a_parser_raises_instead_of_printing(capsys, arguments):
     with pytest.raises(UserError, match=arguments[0]):
         parser.parse_args(arguments)
     assert capsys.readouterr() == ("", "")
+
+
+def create_parser():
+    """A parser with flags of every form."""
+    parser = cli.Parser("name.py", "Does it.", foreign={
+        "dataroot": "--input_dir", "netG": "--kind or --kinds", "gpu_ids": "remove it, it is slow"})
+    parser.add_argument("--input_dir")
+    parser.add_argument("--lr", type=float)
+    parser.add_argument("--kind", choices=["AtoB", "BtoA"])
+    parser.add_argument("--kinds", nargs="+", choices=["vflip", "rot90", "none"])
+    parser.add_argument("--size", type=int, choices=[1, 16, 70])
+    parser.add_argument("--flip", action="store_true", default=True)
+    parser.add_argument("--no_flip", dest="flip", action="store_false")
+    parser.add_argument("--quiet", action="store_true")
+    parser.add_argument("--mode", required=True)
+    return parser
+
+
+@pytest.mark.parametrize("text, expected", [
+    # a flag that does not exist, whatever else is missing
+    ("--imput_dir x", "unknown flag --imput_dir: did you mean --input_dir?"),
+    ("--input-dir x", "unknown flag --input-dir: did you mean --input_dir?"),
+    ("-inputdir=x", "unknown flag -inputdir: did you mean --input_dir?"),
+    ("--INPUT_DIR x", "unknown flag --INPUT_DIR: did you mean --input_dir?"),
+    ("--banana", "unknown flag --banana: see --help"),
+    ("-lr 3", "unknown flag -lr: did you mean --lr?"),
+    # another program's
+    ("--dataroot x", "unknown flag --dataroot: did you mean --input_dir?"),
+    ("--data_root=x", "unknown flag --data_root: did you mean --input_dir?"),
+    ("--netG x", "unknown flag --netG: did you mean --kind or --kinds?"),
+    ("--gpu_ids -1", "unknown flag --gpu_ids: remove it, it is slow"),
+    # all are named, each once
+    ("--dataroot x --banana --qiet --lr 3 --gpu_ids 0 --banana",
+     "unknown flags --dataroot (did you mean --input_dir?), --banana (see --help), "
+     "--qiet (did you mean --quiet?), --gpu_ids (remove it, it is slow)"),
+    # values
+    ("--mode x --kind btoa", "argument --kind: btoa: give AtoB or BtoA (did you mean BtoA?)"),
+    ("--mode x --kind BtoA,", "argument --kind: BtoA,: give AtoB or BtoA (did you mean BtoA?)"),
+    ("--mode x --kind up", "argument --kind: up: give AtoB or BtoA"),
+    ("--mode x --kinds none vfilp",
+     "argument --kinds: vfilp: give vflip, rot90 or none (did you mean vflip?)"),
+    ("--mode x --size 7", "argument --size: 7: give 1, 16 or 70"),
+    # values that no flag takes
+    ("--mode x --flip false", "--flip takes no value: remove false, or give --no_flip instead"),
+    ("--mode x --no_flip=True", "--no_flip takes no value: remove True, or give --flip instead"),
+    ("--quiet=1", "--quiet takes no value: remove 1"),
+    ("--mode x --quiet 1", "--quiet takes no value: remove 1"),
+    ("--mode x --input_dir my old photos",
+     "old photos belongs to no flag: put a value that contains spaces in quotes"),
+    ("x --mode x", "x belongs to no flag: put a value that contains spaces in quotes")])
+def test_what_was_probably_meant(text, expected):
+    with pytest.raises(UserError) as caught:
+        create_parser().parse_args(text.split())
+    assert str(caught.value) == expected
+
+
+def test_what_is_no_mistake_is_taken():
+    parser = create_parser()
+    options = parser.parse_args(["--mode=-1", "--lr", "-1.5", "--input_dir", "-a b", "--no_flip"])
+    assert (options.mode, options.lr, options.input_dir, options.flip) == ("-1", -1.5, "-a b",
+                                                                           False)
+    parser.add_argument("rest", nargs="*")
+    assert parser.parse_args(["--mode", "x", "--", "--banana", "--quiet=1"]).rest == [
+        "--banana", "--quiet=1"]
+    # what others handle, as tools/test.py does
+    assert parser.parse_known_args(["--mode", "x", "--banana"])[1] == ["--banana"]
+    with pytest.raises(SystemExit):
+        parser.parse_args(["--banana", "--help"])
 
 
 @pytest.mark.parametrize("make, good, bad, text", [

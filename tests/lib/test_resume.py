@@ -1,13 +1,16 @@
 """tools/lib/resume.py: which value wins, and how an ignored one is reported."""
 
 import json
+import shutil
 
 import pytest
 
 import pix2pix
 from tools.lib import resume
-from tools.lib.cli import Options
+from tools.lib.cli import Options, UserError, with_options
+from tools.lib.images import choose_pair
 from tools.lib.options import MODEL_OPTIONS, TRAINING_OPTIONS
+from tools.lib.tf1 import tf
 
 
 @pytest.mark.parametrize("name, value, expected", [
@@ -21,33 +24,32 @@ def test_an_option_as_a_user_would_give_it(name, value, expected):
     assert resume.flag_text(name, value) == expected
 
 
-def merge(capsys, explicit, replaceable=()):
-    """Command line and stored options, merged; and what was reported."""
-    values = {"ngf": 9, "norm": "none", "lr": 0.1, "separable_conv": True, "mode": "train"}
-    stored = {"ngf": 7, "norm": "none", "lr": 0.2, "separable_conv": False}
-    merged = resume.merge_options(values, {*explicit}, stored, {*replaceable}, "run")
-    assert values["ngf"] == 9 and stored["ngf"] == 7  # both are left as they are
-    return merged, capsys.readouterr().err
+VALUES = {"ngf": 9, "norm": "none", "lr": 0.1, "separable_conv": True, "mode": "train"}
+STORED = {"ngf": 7, "norm": "none", "lr": 0.2, "separable_conv": False, "seed": None}
 
 
-STORED = {"ngf": 7, "norm": "none", "lr": 0.2, "separable_conv": False, "mode": "train"}
+def merge(explicit, replaceable=()):
+    """VALUES and STORED, merged; and their conflicts."""
+    arguments = VALUES, {*explicit}, STORED, {*replaceable}
+    before = {**VALUES}, {**STORED}
+    result = resume.merge_options(*arguments), resume.find_conflicts(*arguments)
+    assert before == (VALUES, STORED)  # both are left as they are
+    return result
 
 
-def test_stored_options_win_over_defaults_silently(capsys):
-    assert merge(capsys, []) == (STORED, "")
+def test_stored_options_win_over_defaults():
+    assert merge([]) == ({**STORED, "mode": "train"}, [[], []])
 
 
-def test_explicit_values_that_are_ignored_are_reported(capsys):
-    """Unless they agree with the stored ones."""
-    merged, reported = merge(capsys, ["ngf", "norm", "separable_conv", "mode"])
-    assert merged == STORED
-    assert reported.splitlines() == [
-        "pix2pix.py: ignoring --ngf 9: the run was trained with --ngf 7",
-        "pix2pix.py: ignoring --separable_conv: the run was trained with no --separable_conv"]
+def test_explicit_values_that_differ_are_conflicts():
+    """Unless they agree with the stored ones, or nothing is known of these."""
+    merged, conflicts = merge(["ngf", "norm", "separable_conv", "mode", "seed"])
+    assert merged == {**STORED, "mode": "train"}
+    assert conflicts == [["--ngf 9", "--separable_conv"], ["--ngf 7", "no --separable_conv"]]
 
 
-def test_explicit_values_win_where_they_may(capsys):
-    assert merge(capsys, ["lr"], ["lr", "ngf"]) == ({**STORED, "lr": 0.1}, "")
+def test_explicit_values_win_where_they_may():
+    assert merge(["lr"], ["lr", "ngf"]) == ({**STORED, "lr": 0.1, "mode": "train"}, [[], []])
 
 
 # ---- a command line and options.json
@@ -72,7 +74,8 @@ def values_of(*arguments):
 
 def resume_run(folder, *arguments):
     """The options of --resume."""
-    return resume.resume_options(*values_of("--resume", "--output_dir", folder, *arguments))
+    return resume.resume_options(*values_of("--resume", "--output_dir", folder, *arguments),
+                                 pix2pix.same_variables)
 
 
 def test_resume_takes_all_options_of_the_run(tmp_path):
@@ -81,15 +84,49 @@ def test_resume_takes_all_options_of_the_run(tmp_path):
         **stored, "resume": True, "output_dir": str(tmp_path / "run")}
 
 
-def test_resume_replaces_what_is_given_but_network_and_seed(tmp_path, capsys):
+def test_resume_replaces_what_is_given_but_network_and_seed(tmp_path):
     write_run(tmp_path / "run", ngf=7, lr=0.1, max_steps=9)
-    merged = resume_run(tmp_path / "run", "--lr", 0.3, "--ngf", 8, "--seed", 6, "--input_dir", "in",
+    merged = resume_run(tmp_path / "run", "--lr", 0.3, "--ngf", 7, "--seed", 5, "--input_dir", "in",
                         "--precision", "float32")
     assert (merged["lr"], merged["input_dir"], merged["precision"]) == (0.3, "in", "float32")
     assert (merged["ngf"], merged["seed"], merged["max_steps"]) == (7, 5, 9)
-    assert capsys.readouterr().err.splitlines() == [
-        "pix2pix.py: ignoring --ngf 8: the run was trained with --ngf 7",
-        "pix2pix.py: ignoring --seed 6: the run was trained with --seed 5"]
+    with pytest.raises(UserError) as caught:
+        resume_run(tmp_path / "run", "--lr", 0.3, "--ngf", 8, "--seed", 6, "--separable_conv")
+    assert str(caught.value) == (
+        f"cannot resume with --separable_conv --ngf 8 --seed 6, the run in {tmp_path / 'run'} was "
+        "trained with no --separable_conv --ngf 7 --seed 5: remove what differs, or train without "
+        "--resume into another --output_dir")
+
+
+def test_the_same_command_with_resume_may_name_where_the_run_started(tmp_path):
+    write_run(tmp_path / "run", checkpoint="old/model-7")
+    for given in ("old/model-7", "./old//model-7"):
+        assert resume_run(tmp_path / "run", "--checkpoint", given)["checkpoint"] == "old/model-7"
+    with pytest.raises(UserError, match="--checkpoint old contradicts --resume, the run in .*run "
+                                        "started from old/model-7: remove one of the flags"):
+        resume_run(tmp_path / "run", "--checkpoint", "old")
+    write_run(tmp_path / "new")
+    with pytest.raises(UserError, match="started without one"):
+        resume_run(tmp_path / "new", "--checkpoint", "old")
+
+
+OTHER_VALUES = {  # another value for each of MODEL_OPTIONS than the default
+    "which_direction": "BtoA", "lab_colorization": True, "crop_size": 192, "generator": "resnet",
+    "separable_conv": True, "upsample": "resize", "norm": "instance", "bottleneck_norm": True,
+    "padding": "reflect", "ngf": 8, "ndf": 8, "patch_size": 16, "unconditional": True}
+
+
+def flag_of(name, value):
+    """The words of a command line for an option."""
+    return [f"--{name}"] if value is True else [f"--{name}", value]
+
+
+@pytest.mark.parametrize("name", MODEL_OPTIONS)
+def test_resume_refuses_another_network(tmp_path, name):
+    """What has the same variables too: the run would not be the one that was begun."""
+    write_run(tmp_path / "run", crop_size=64)
+    with pytest.raises(UserError, match=f"cannot resume with --{name}"):
+        resume_run(tmp_path / "run", *flag_of(name, OTHER_VALUES[name]))
 
 
 @pytest.mark.parametrize("together", resume.EITHER_OF, ids=sorted)
@@ -122,29 +159,98 @@ def test_input_dir_may_be_left_out_to_resume_a_run(tmp_path):
         assert resume.find_input_dir(values_of(*arguments)[0], parser) == expected
 
 
-def start_from(folder, *arguments):
+def start_from(folder, *arguments, mode="train"):
     """The options of --checkpoint in training."""
-    return resume.checkpoint_options(*values_of("--checkpoint", folder, *arguments))
+    values, explicit, parser = values_of("--checkpoint", folder, *arguments)
+    return resume.checkpoint_options({**values, "mode": mode}, explicit, parser,
+                                     pix2pix.same_variables)
 
 
-def test_a_checkpoint_gives_its_network_and_how_it_was_trained(tmp_path, capsys):
+def test_a_checkpoint_gives_its_network_and_how_it_was_trained(tmp_path):
     """Network options always, training options unless given; nothing else."""
     changes = {"ngf": 7, "generator": "resnet", "l1_weight": 50.0, "gan_loss": "lsgan"}
     stored = write_run(tmp_path / "run", **changes, lr=0.1, batch_size=3, max_steps=9)
-    merged = start_from(tmp_path / "run", "--ngf", 8, "--gan_loss", "hinge")
+    merged = start_from(tmp_path / "run", "--ngf", 7, "--gan_loss", "hinge")
     for name in (*MODEL_OPTIONS, *TRAINING_OPTIONS):
         assert merged[name] == ("hinge" if name == "gan_loss" else stored[name]), name
     assert (merged["lr"], merged["batch_size"], merged["max_steps"]) == (0.0002, 1, None)
     assert (merged["seed"], merged["input_dir"]) == (None, None)
-    assert capsys.readouterr().err == (
-        "pix2pix.py: ignoring --ngf 8: the checkpoint was trained with --ngf 7\n")
 
 
-def test_a_checkpoint_without_a_discriminator_leaves_its_options_to_the_command_line(tmp_path):
+def test_what_does_not_fit_a_checkpoint_is_refused_in_training_and_ignored_elsewhere(tmp_path,
+                                                                                     capsys):
+    write_run(tmp_path / "run", ngf=7)
+    given = ["--ngf", 8, "--norm", "instance", "--which_direction", "BtoA"]
+    with pytest.raises(UserError) as caught:
+        start_from(tmp_path / "run", *given)
+    assert str(caught.value) == (
+        f"cannot train with --norm instance --ngf 8 from --checkpoint {tmp_path / 'run'}, which "
+        "was trained with --norm batch --ngf 7: remove what differs, or train without --checkpoint")
+    for mode in ("test", "export"):
+        merged = start_from(tmp_path / "run", *given, mode=mode)
+        assert (merged["ngf"], merged["norm"], merged["which_direction"]) == (7, "batch", "AtoB")
+        assert capsys.readouterr().err.splitlines() == [
+            "pix2pix.py: ignoring --which_direction BtoA: the checkpoint was trained with "
+            "--which_direction AtoB",
+            "pix2pix.py: ignoring --norm instance: the checkpoint was trained with --norm batch",
+            "pix2pix.py: ignoring --ngf 8: the checkpoint was trained with --ngf 7"]
+
+
+def variables_of(options):
+    """Name -> shape of the variables of a model that is built."""
+    pair = choose_pair(options.lab_colorization, options.which_direction)
+    sizes = options.crop_size, options.crop_size
+    with tf.Graph().as_default():
+        inputs = tf.zeros([1, *sizes, pair.inputs.channels])
+        examples = pix2pix.Examples(tf.zeros([1], tf.int64), inputs)
+        pix2pix.generate(inputs, options)
+        pix2pix.discriminate(examples, tf.zeros([1, *sizes, pair.targets.channels]), options, None)
+        return {variable.op.name: variable.shape.as_list() for variable in tf.global_variables()}
+
+
+@pytest.mark.parametrize("stored, tried, expected", [
+    ({}, [*OTHER_VALUES.items(), ("crop_size", 128)],
+     {("which_direction", "BtoA"), ("padding", "reflect"), ("crop_size", 192)}),
+    ({"lab_colorization": True, "separable_conv": True},
+     [("which_direction", "BtoA"), ("upsample", "resize")], {("upsample", "resize")}),
+    ({"generator": "resnet", "crop_size": 160},
+     [("crop_size", 192), ("crop_size", 128), ("padding", "reflect")],
+     {("crop_size", 192), ("padding", "reflect")})], ids=["unet", "lab", "resnet"])
+def test_a_new_run_takes_what_leaves_the_variables_as_they_are(tmp_path, stored, tried, expected):
+    """The oracle: the models are built, and their variables compared."""
+    values = vars(pix2pix.create_parser().parse_args(["--mode", "train"]))
+    base = Options(**{**values, "crop_size": 64, "ngf": 1, "ndf": 1, "patch_size": 34,
+                      "precision": "float32", **stored})
+    write_run(tmp_path / "run", **{name: getattr(base, name) for name in MODEL_OPTIONS})
+    variables, taken = variables_of(base), set()
+    for name, value in tried:
+        fits = variables_of(with_options(base, **{name: value})) == variables
+        try:
+            merged = start_from(tmp_path / "run", *flag_of(name, value))
+        except UserError:
+            assert not fits, (name, value)
+        else:
+            assert fits and merged[name] == value, (name, value)
+            taken.add((name, value))
+    assert taken == expected
+
+
+def test_a_network_without_a_discriminator_leaves_its_options_to_the_command_line(tmp_path):
     write_run(tmp_path / "run", gan_weight=0.0, ndf=7)
-    merged = start_from(tmp_path / "run", "--gan_weight", 1, "--ndf", 8, "--patch_size", 16)
-    assert (merged["gan_weight"], merged["ndf"], merged["patch_size"]) == (1.0, 8, 16)
-    assert start_from(tmp_path / "run")["ndf"] == 7
+    for merge_run in (start_from, resume_run):
+        merged = merge_run(tmp_path / "run", "--gan_weight", 1, "--ndf", 8, "--patch_size", 16)
+        assert (merged["gan_weight"], merged["ndf"], merged["patch_size"]) == (1.0, 8, 16)
+        assert merge_run(tmp_path / "run")["ndf"] == 7
+
+
+def test_a_run_without_its_options_takes_what_its_variables_do_not_show(tmp_path, tiny):
+    for path in (tiny / "whole").glob("model-7.*"):
+        shutil.copy(path, tmp_path)
+    # a U-Net that halves 5 times: of 32, 96, 160, ... pixels
+    merged = resume_run(tmp_path, "--crop_size", 96, "--which_direction", "BtoA", "--seed", 3)
+    assert (merged["crop_size"], merged["which_direction"], merged["seed"]) == (96, "BtoA", 3)
+    with pytest.raises(UserError, match="cannot resume with --crop_size 64"):
+        resume_run(tmp_path, "--crop_size", 64)
 
 
 def test_a_run_continues_from_its_own_folder_within_a_command(tmp_path):

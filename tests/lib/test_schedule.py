@@ -1,6 +1,5 @@
 """tools/lib/schedule.py: what tests of whole runs do not pin: flags, epochs, the lines printed."""
 
-import math
 from types import SimpleNamespace
 
 import pytest
@@ -54,8 +53,10 @@ def test_flags_that_go_together(changes, explicit):
     (4, 10, 4, 2.0, Progress(1, 4, 6.0, 3.0)),
     (5, 10, 4, 2.0, Progress(2, 1, 6.0, 2.5)),
     (10, 10, 10, 5.0, Progress(3, 2, 6.0, 0.0)),
-    (1, ENDLESS, 1, 0.5, Progress(1, 1, 6.0, math.inf)),
-    (1, 10, 0, 0.0, Progress(1, 1, math.inf, 0.0))])  # before any step was timed
+    (2, ENDLESS, 2, 1.0, Progress(1, 2, 6.0, None)),
+    # nothing is told of a time that was not measured, or by a clock that was set back
+    (1, 10, 0, 3e-6, Progress(1, 1)), (2, 10, 1, 0.5, Progress(1, 2)),
+    (3, 10, 2, 0.0, Progress(1, 3)), (3, 10, 2, -5.0, Progress(1, 3))])
 def test_progress(step, stop_step, steps_timed, seconds, expected):
     assert schedule.measure_progress(step, stop_step, 4, 12, steps_timed, seconds) == expected
 
@@ -65,5 +66,7 @@ def test_progress_lines_are_affinelayers():
     assert schedule.progress_lines(Progress(3, 17, 5.25, 150.0), averages) == (
         "progress  epoch 3  step 17  image/sec 5.2  remaining 2m\n"
         "discrim_loss 1.38629\ngen_loss_GAN 0.5\ngen_loss_L1 1.23457e+07")
-    assert schedule.progress_lines(Progress(1, 2, 0.04, math.inf), {}) == (
+    assert schedule.progress_lines(Progress(1, 2, 0.04), {}) == (
         "progress  epoch 1  step 2  image/sec 0.0")
+    assert schedule.progress_lines(Progress(1, 1), {"discrim_loss": 0.5}) == (
+        "progress  epoch 1  step 1\ndiscrim_loss 0.5")

@@ -510,7 +510,8 @@ def test_jpeg_fits():
     (["--crop_size", "64"], "patch_286 cannot run, --patch_size 286 is too large for --crop_size 64"
      ": give a larger --crop_size or leave it out of --variants"),
     (["--seed", "-1"], "--seed"), (["--num_pictures", "0"], "--num_pictures"),
-    (["--ndf", "0"], "--ndf"), (["--variants", "l2"], "'l2'"), (["--variants"], "--variants"),
+    (["--ndf", "0"], "--ndf"), (["--variants", "l2"], "--variants: l2: give l1, "),
+    (["--variants"], "--variants"),
 ])
 def test_wrong_options(stub, tmp_path, capsys, flags, part):
     """One line, exit code 2, nothing run and nothing created."""

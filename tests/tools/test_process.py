@@ -476,7 +476,7 @@ def test_a_result_from_before_a_stem_was_shared_is_named(tmp_path, capsys):
 
 
 @pytest.mark.parametrize("flags, words", [
-    (["--operation", "turn"], "invalid choice: 'turn'"),
+    (["--operation", "turn"], "--operation: turn: give "),
     (["--size", "0"], "--size: 0: give a whole number of at least 1"),
     (["--size", "2.5"], "2.5: give a whole number"),
     (["--workers", "0"], "--workers: 0"),

@@ -116,6 +116,16 @@ def test_versions_are_printed(runner, capfd):
     assert capfd.readouterr().out == f"Python {python}, TensorFlow {version('tensorflow')}\n"
 
 
+@pytest.mark.parametrize("home, cached", [("/somewhere", "None"), (None, "1")])
+def test_pip_makes_no_folder_called_tilde(runner, monkeypatch, tmp_path, home, cached):
+    """For a user without a home pip's cache would be one in the folder that it is run in."""
+    monkeypatch.setattr(runner.cli, "home_dir", lambda: home)
+    monkeypatch.delenv("PIP_NO_CACHE_DIR", raising=False)
+    code = "import os, sys; open(sys.argv[1], 'w').write(str(os.environ.get('PIP_NO_CACHE_DIR')))"
+    runner.run_quietly("writing ...", [sys.executable, "-c", code, str(tmp_path / "seen")])
+    assert (tmp_path / "seen").read_text() == cached
+
+
 def test_install_only_runs_no_tests(runner, monkeypatch, capsys):
     asked = []
     monkeypatch.setattr(runner, "ensure_environment", lambda *args: asked.append(args) or "py")

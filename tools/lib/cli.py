@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import contextvars
+import difflib
 import importlib.util
 import math
 import os
@@ -62,6 +63,13 @@ def require(*modules):
         sys.exit(2)
 
 
+def home_dir():
+    """The user's home folder; None where there is none, as in a container: `~` then stands for a
+    folder of that name, or with an empty HOME for the root of the file system."""
+    home = os.path.expanduser("~")
+    return home if os.path.isabs(home) and os.environ.get("HOME") != "" else None
+
+
 # --------------------------------------------------------------------------------------------------
 # Messages
 # --------------------------------------------------------------------------------------------------
@@ -89,6 +97,12 @@ def say(text, stream=None):
 def warn(text, program=None):
     """Prints a line to stderr, after the program's name."""
     say(f"{program or PROGRAM.get()}: {text}", sys.stderr)
+
+
+def rate_text(count, seconds, unit):
+    """A rate as the end of a line, such as ", 3.2 images/s"; "" for fewer than two pieces of work,
+    whose time is mostly that of the start."""
+    return f", {count / seconds:.1f} {unit}" if count >= 2 and seconds > 0 else ""
 
 
 @contextlib.contextmanager
@@ -159,18 +173,107 @@ class HelpFormatter(argparse.RawDescriptionHelpFormatter):
         return f"{action.help} (default: {text})"
 
 
-class Parser(argparse.ArgumentParser):
-    """A parser that raises UserError instead of printing its usage, and takes no abbreviations."""
+def is_flag(text):
+    """Whether a word of a command line has the form of a flag."""
+    try:
+        float(text)
+    except ValueError:
+        return text.startswith("-") and len(text) > 1 and " " not in text
+    return False
 
-    def __init__(self, prog, description, examples=""):
-        """examples: command lines, shown at the end of --help."""
+
+def plain(name):
+    """A name without what people mix up: capital letters, leading dashes, - for _."""
+    return name.lower().lstrip("-").replace("-", "_")
+
+
+def closest(name, choices):
+    """The choice that a mistyped name was probably meant to be; None where none is like it."""
+    choices = {plain(choice): choice for choice in choices}
+    matches = difflib.get_close_matches(plain(name), choices, n=1, cutoff=0.7)
+    return choices[matches[0]] if matches else None
+
+
+def all_of(words, conjunction="and"):
+    """"a, b and c"."""
+    *others, last = map(str, words)
+    return f"{', '.join(others)} {conjunction} {last}" if others else last
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser that raises UserError instead of printing its usage, takes no abbreviations, and
+    says what a mistyped flag or value was probably meant to be."""
+
+    def __init__(self, prog, description, examples="", foreign=None):
+        """examples: command lines, shown at the end of --help. foreign: names of flags in other
+        programs -> the flag to use here, or what to do in words."""
         epilog = f"examples:\n{examples}" if examples else None
         super().__init__(prog=prog, description=description, epilog=epilog, allow_abbrev=False,
                          formatter_class=HelpFormatter)
+        self.foreign = foreign or {}
 
     def error(self, message):
         """Raises UserError."""
         raise UserError(message)
+
+    def parse_args(self, args=None, namespace=None):
+        """argparse's. Raises UserError, which names all unknown flags before anything else."""
+        args = [*(sys.argv[1:] if args is None else args)]
+        self.check_flags(args)
+        namespace, extra = self.parse_known_args(args, namespace)
+        if extra:
+            self.error(self.describe_extra(extra, args))
+        return namespace
+
+    def check_flags(self, args):
+        """Raises UserError for flags that do not exist and switches with =VALUE."""
+        known = self._option_string_actions
+        args = args[:args.index("--")] if "--" in args else args
+        flags = [word.split("=")[0] for word in args if is_flag(word)]
+        unknown = [*dict.fromkeys(flag for flag in flags if flag not in known)]
+        if "--help" in flags or "-h" in flags:
+            return
+        if len(unknown) == 1:
+            self.error(f"unknown flag {unknown[0]}: {self.suggest_flag(unknown[0])}")
+        if unknown:
+            self.error("unknown flags " + ", ".join(f"{flag} ({self.suggest_flag(flag)})"
+                                                    for flag in unknown))
+        for word in args:
+            flag, equals, value = word.partition("=")
+            if equals and flag in known and known[flag].nargs == 0:
+                self.error(self.describe_switch(flag, value))
+
+    def suggest_flag(self, flag):
+        """What to do about a flag that does not exist."""
+        match = closest(flag, [*self._option_string_actions, *self.foreign])
+        meant = self.foreign.get(match, match)
+        if meant is None:
+            return "see --help"
+        return f"did you mean {meant}?" if meant.startswith("--") else meant
+
+    def describe_switch(self, flag, value):
+        """The error of a value for a flag that takes none."""
+        switch = self._option_string_actions[flag]
+        opposite = [action.option_strings[0] for action in self._actions
+                    if action.dest == switch.dest and action is not switch]
+        return f"{flag} takes no value: remove {value}" \
+            + "".join(f", or give {other} instead" for other in opposite)
+
+    def describe_extra(self, words, args):
+        """The error of words that no flag takes."""
+        before = args[max(0, args.index(words[0]) - 1)]
+        switch = self._option_string_actions.get(before)
+        if switch is not None and switch.nargs == 0:
+            return self.describe_switch(before, words[0])
+        return f"{' '.join(words)} belongs to no flag: put a value that contains spaces in quotes"
+
+    def _check_value(self, action, value):
+        """argparse's, of one value. Raises ArgumentError with the choices."""
+        if action.choices is not None and value not in action.choices:
+            meant = closest(str(value), map(str, action.choices))
+            hint = f" (did you mean {meant}?)" if meant else ""
+            raise argparse.ArgumentError(
+                action, f"{value}: give {all_of(action.choices, 'or')}{hint}")
 
 
 def number_type(kind, low, high=math.inf, open_low=False):

@@ -16,7 +16,8 @@ from typing import NamedTuple
 import numpy as np
 
 from tools.lib.cli import (RunError, UserError, check_combinations, create_progress_bar,
-                           describe_error, number_type, printable, quiet_stderr, say, warn)
+                           describe_error, home_dir, number_type, printable, quiet_stderr, say,
+                           warn)
 from tools.lib.files import write_atomic
 from tools.lib.image_files import (FORMAT_NAMES, describe_no_images, format_of, list_folder,
                                     report_others)
@@ -121,8 +122,13 @@ def check_file(path, decode):
 
 
 def checks_path(folder):
-    """Where the checks of a folder are remembered: in the user's cache."""
-    cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    """Where the checks of a folder are remembered: in the user's cache, by the XDG specification.
+    Raises FileNotFoundError for a user without a home, as in a container."""
+    cache = os.environ.get("XDG_CACHE_HOME", "")
+    if not os.path.isabs(cache):  # the specification ignores a relative path
+        if home_dir() is None:
+            raise FileNotFoundError("there is no home folder")
+        cache = os.path.join(home_dir(), ".cache")
     key = b"%d:%b" % (CHECKS_VERSION, os.fsencode(os.path.abspath(folder)))
     name = hashlib.sha256(key).hexdigest()[:16]
     return Path(cache, "pix2pix", f"{name}.json")

@@ -1,4 +1,4 @@
-"""Options of a model: which ones belong to it, and reading them from its files."""
+"""Options of a model and a mode: which ones belong to it, and reading a model's from its files."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 
 from tools.lib.checkpoints import infer_options, open_checkpoint
-from tools.lib.cli import UserError
+from tools.lib.cli import UserError, all_of, warn
 
 MODEL_OPTIONS = {  # what the network is -> the value of a missing key, affinelayer's
     "which_direction": "AtoB", "lab_colorization": False, "crop_size": 256, "generator": "unet",
@@ -19,6 +19,18 @@ TRAINING_OPTIONS = (  # how the network is trained and used
     "no_dropout", "test_dropout", "gan_loss", "gan_weight", "l1_weight", "feature_weight",
     "discrim_weight", "label_smoothing", "lr_decay", "grad_accumulation", "ema_generator",
     "augment", "diffaugment", "trained_ratio")
+
+
+TRAIN_ONLY = (  # what test and export do not look at
+    "scale_size", "flip", "augment", "batch_size", "grad_accumulation", "lr", "beta1", "lr_decay",
+    "decay_from", "decay_from_epoch", "gan_loss", "gan_weight", "l1_weight", "feature_weight",
+    "discrim_weight", "label_smoothing", "diffaugment", "max_steps", "max_epochs", "max_bad_steps",
+    "progress_freq", "summary_freq", "summary_histograms", "display_freq", "trace_freq",
+    "save_freq", "keep_checkpoints", "keep_every_epochs")
+EXPORT_ONLY = ("export_format", "output_filetype")
+ENCODING = {"saved_model", "affinelayer", "graph"}  # export formats that return image files
+UNUSED = {"train": EXPORT_ONLY, "test": (*TRAIN_ONLY, *EXPORT_ONLY),
+          "export": (*TRAIN_ONLY, "layout", "on_bad_image")}
 
 
 def is_valid(action, value):
@@ -71,3 +83,29 @@ def options_of_variables(checkpoint):
     unknown = {"which_direction", *DISCRIMINATOR_OPTIONS} - inferred.keys()
     return {name: value for name, value in {**MODEL_OPTIONS, **inferred}.items()
             if name not in unknown}
+
+
+def report_unused(options, explicit, parser, has_dropout):
+    """Prints which of the flags that were given are without effect. explicit: names of their
+    options; has_dropout: whether the network has layers with dropout."""
+    mode, training = options.mode, options.mode == "train"
+    for names, reason in (
+            (UNUSED[mode], f"not used by --mode {mode}"),
+            (["input_dir"] * (mode == "export" and {"checkpoint", "output_dir"} <= explicit),
+             "--checkpoint and --output_dir are given"),
+            (["output_filetype"] * (mode == "export"
+                                    and ENCODING.isdisjoint(options.export_format)),
+             f"not used by --export_format {' '.join(options.export_format)}"),
+            (["no_dropout"] * (not training and not options.test_dropout),
+             f"--mode {mode} has dropout with --test_dropout alone"),
+            (["no_dropout"] * (training and not options.no_dropout and not has_dropout),
+             f"a U-Net of --crop_size {options.crop_size} has no layer with dropout"),
+            (["max_epochs"] * (training and "max_steps" in explicit),
+             f"--max_steps {options.max_steps} is given"),
+            (["ndf"] * (training and options.gan_weight == 0),
+             "--gan_weight 0 builds no discriminator")):
+        flags = [action.option_strings[0] for action in parser._actions
+                 if action.dest in names and action.dest in explicit
+                 and (action.nargs != 0 or action.const == getattr(options, action.dest))]
+        if flags:
+            warn(f"ignoring {all_of(flags)}: {reason}")

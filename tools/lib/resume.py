@@ -2,12 +2,16 @@
 
 What wins.
     --resume: every option is the run's own unless it is given now. What the network is
-    (MODEL_OPTIONS) and the seed cannot change; a given value that differs is reported and ignored.
-    --max_steps and --max_epochs stand for each other, and so do --decay_from and
-    --decay_from_epoch: giving one drops the run's other. Runs older than --precision stay float32.
+    (MODEL_OPTIONS), the seed and the checkpoint that it started from cannot change: another value
+    is refused, as the result would be neither run's. --max_steps and --max_epochs stand for each
+    other, and so do --decay_from and --decay_from_epoch: giving one drops the run's other. Runs
+    older than --precision stay float32.
     --checkpoint (train, test, export): MODEL_OPTIONS are the checkpoint's, TRAINING_OPTIONS too
-    unless given; everything else is the command line's. The options of a discriminator that the
-    checkpoint does not have are the command line's.
+    unless given; everything else is the command line's. Where a given one of MODEL_OPTIONS differs,
+    test and export report and ignore it: it would give wrong images. Training does what was asked
+    if the variables keep their names and shapes, since it adapts them: --which_direction except in
+    Lab, --padding, a --crop_size with as many layers. Anything else is refused.
+    Options of a discriminator that the checkpoint or run does not have are the command line's.
 What is a total. --resume: --max_steps, --max_epochs and --decay_from count from the run's first
     step. --checkpoint in training: they are additional to the checkpoint's steps, and options.json
     then stores totals, so that --resume of the new run reads them as such.
@@ -26,9 +30,12 @@ What is kept. log.csv: the rows up to the step that is resumed from, and TensorB
 
 from __future__ import annotations
 
+import os
+
 from tools.lib.checkpoints import list_checkpoints, open_checkpoint
 from tools.lib.cli import Options, UserError, warn, with_options
-from tools.lib.options import DISCRIMINATOR_OPTIONS, MODEL_OPTIONS, TRAINING_OPTIONS, read_options
+from tools.lib.options import (DISCRIMINATOR_OPTIONS, MODEL_OPTIONS, TRAINING_OPTIONS,
+                               options_path, read_options)
 from tools.lib.run_folder import read_mode
 from tools.lib.schedule import ENDLESS
 
@@ -44,18 +51,30 @@ def flag_text(name, value):
     return f"--{name} {value}"
 
 
-def merge_options(values, explicit, stored, replaceable, owner):
-    """values, replaced by the stored ones unless they are explicit and replaceable. Reports an
-    explicit value that is ignored. owner: whose the stored ones are."""
-    merged = dict(values)
-    for name, value in stored.items():
-        if name in explicit and name in replaceable:
-            continue
-        if name in explicit and value != values[name]:
-            warn(f"ignoring {flag_text(name, values[name])}: the {owner} was trained with "
-                 f"{flag_text(name, value)}")
-        merged[name] = value
-    return merged
+def find_conflicts(values, explicit, stored, replaceable):
+    """The explicit options that differ from the stored ones and may not replace them, and these, as
+    a user would give them: a list each."""
+    names = [name for name, value in stored.items() if name in explicit and
+             name not in replaceable and value is not None and value != values[name]]
+    return [[flag_text(name, options[name]) for name in names] for options in (values, stored)]
+
+
+def merge_options(values, explicit, stored, replaceable):
+    """values, replaced by the stored ones unless they are explicit and replaceable."""
+    return {**values, **{name: value for name, value in stored.items()
+                         if name not in explicit or name not in replaceable}}
+
+
+def without_discriminator(stored):
+    """The options that a model leaves open because it has no discriminator."""
+    return {*DISCRIMINATOR_OPTIONS} if stored.get("gan_weight") == 0 else set()
+
+
+def same_network(values, stored, same_variables):
+    """The MODEL_OPTIONS for which a stored model's variables can take the given value."""
+    model = {**values, **stored}
+    return {name for name in MODEL_OPTIONS
+            if same_variables(Options(**model), Options(**{**model, name: values[name]}))}
 
 
 def find_input_dir(values, parser):
@@ -66,26 +85,55 @@ def find_input_dir(values, parser):
     return values["input_dir"]
 
 
-def resume_options(values, explicit, parser):
-    """The options of a command line with --resume, merged with the run's. Raises UserError."""
-    stored = {"precision": "float32", **read_options(values["output_dir"], parser)}
-    replaced = explicit - {*MODEL_OPTIONS, "seed"} | {"mode", "output_dir", "resume", "overwrite"}
-    for together in EITHER_OF:
-        replaced |= together if explicit & together else set()
-    stored = {name: value for name, value in stored.items() if name not in replaced}
-    return merge_options(values, explicit, stored, set(), "run")
+def check_start(values, stored):
+    """Raises UserError for a --checkpoint with --resume that the run did not start from."""
+    given, own = values["checkpoint"], stored.get("checkpoint")
+    if given is not None and (own is None or os.path.abspath(given) != os.path.abspath(own)):
+        start = "without one" if own is None else f"from {own}"
+        raise UserError(f"--checkpoint {given} contradicts --resume, the run in "
+                        f"{values['output_dir']} started {start}: remove one of the flags")
 
 
-def checkpoint_options(values, explicit, parser):
-    """The options of a command line with --checkpoint, merged with the model's. Raises UserError.
+def resume_options(values, explicit, parser, same_variables):
+    """The options of a command line with --resume, merged with the run's. Raises UserError.
+
+    same_variables: whether the variables of models with two Options have the same names and shapes.
     """
-    stored = read_options(values["checkpoint"], parser)
-    replaceable = {*TRAINING_OPTIONS}
-    if stored.get("gan_weight") == 0:  # then it has no discriminator
-        replaceable |= {*DISCRIMINATOR_OPTIONS}
+    folder = values["output_dir"]
+    stored = {"precision": "float32", **read_options(folder, parser)}
+    check_start(values, stored)
+    fixed = {*MODEL_OPTIONS, "seed", "checkpoint"} - without_discriminator(stored)
+    if not options_path(folder).exists():  # then the variables alone show what the network is
+        fixed -= same_network(values, stored, same_variables)
+    given, trained = find_conflicts(values, explicit & fixed, stored, {"checkpoint"})
+    if given:
+        raise UserError(f"cannot resume with {' '.join(given)}, the run in {folder} was trained "
+                        f"with {' '.join(trained)}: remove what differs, or train without "
+                        "--resume into another --output_dir")
+    replaceable = explicit - fixed | {"mode", "output_dir", "resume", "overwrite"}
+    for together in EITHER_OF:
+        replaceable |= together if explicit & together else set()
+    return merge_options(values, replaceable, stored, replaceable)
+
+
+def checkpoint_options(values, explicit, parser, same_variables):
+    """The options of a command line with --checkpoint, merged with the model's. Raises UserError.
+    same_variables: as in `resume_options`."""
+    path, training = values["checkpoint"], values["mode"] == "train"
+    stored = read_options(path, parser)
+    replaceable = {*TRAINING_OPTIONS} | without_discriminator(stored)
     stored = {name: value for name, value in stored.items()
               if name in MODEL_OPTIONS or name in TRAINING_OPTIONS}
-    return merge_options(values, explicit, stored, replaceable, "checkpoint")
+    if training:
+        replaceable |= same_network(values, stored, same_variables)
+    given, trained = find_conflicts(values, explicit, stored, replaceable)
+    if training and given:
+        raise UserError(f"cannot train with {' '.join(given)} from --checkpoint {path}, which was "
+                        f"trained with {' '.join(trained)}: remove what differs, or train without "
+                        "--checkpoint")
+    for flag, own in zip(given, trained, strict=True):
+        warn(f"ignoring {flag}: the checkpoint was trained with {own}")
+    return merge_options(values, explicit, stored, replaceable)
 
 
 def from_folder(options, parser):

@@ -11,11 +11,17 @@ import socket
 import time
 from pathlib import Path
 
-from tools.lib.cli import create_progress_bar, describe_error, number_type, say, warn
+from tools.lib.cli import (check_combinations, create_progress_bar, describe_error, number_type,
+                           say, warn)
 from tools.lib.files import unique_names, write_atomic
 from tools.lib.page import save_images, write_page
 from tools.lib.schedule import ENDLESS, progress_lines
 from tools.lib.tf1 import tf
+
+NARROW = 80  # columns of a terminal that does not say how many it has
+MIN_BAR = 10  # columns in which a bar is worth drawing
+MAX_DIGITS = 9  # of a step in a run without an end
+FIRST_LOSS = "gen_loss_L1"  # shown in the narrowest terminal: how far outputs are from targets
 
 
 def add_options(add):
@@ -29,6 +35,14 @@ def add_options(add):
     add("--display_freq", type=whole, default=0,
         help="steps between images on the run's page, 0: none")
     add("--trace_freq", type=whole, default=0, help="steps between timelines of one step, 0: none")
+
+
+def check(options, explicit):
+    """Raises UserError where flags contradict each other."""
+    check_combinations([
+        (options.summary_freq == 0 and {"summary_histograms", "summary_freq"} <= explicit
+         and options.mode == "train",
+         "--summary_histograms needs summaries, --summary_freq 0 writes none: remove one")])
 
 
 class Events:
@@ -62,14 +76,52 @@ def read_rows(path):
         return [*csv.DictReader(file)]
 
 
+def time_text(seconds):
+    """Seconds as a person says them: "40s", "9m", "8h20m", "31h"."""
+    if seconds < 59.5:
+        return f"{seconds:.0f}s"
+    minutes = round(seconds / 60)
+    if minutes >= 600:
+        return f"{minutes / 60:.0f}h"
+    return f"{minutes // 60}h{minutes % 60:02d}m" if minutes >= 60 else f"{minutes}m"
+
+
+def bar_texts(progress, averages):
+    """What the bar says besides the number of steps, the most important first. averages: name ->
+    loss."""
+    first = {FIRST_LOSS: averages[FIRST_LOSS]} if FIRST_LOSS in averages else {}
+    texts = [f"{name} {value:.3g}" for name, value in {**first, **averages}.items()]
+    if progress.remaining is not None:
+        texts.insert(1, f"{time_text(progress.remaining)} left")
+    texts.append(f"epoch {progress.epoch}")
+    if progress.rate is not None:
+        texts.append(f"{progress.rate:.1f} image/s")
+    return texts
+
+
+def bar_format(width, total, texts=()):
+    """tqdm's format of a bar in a terminal: the number of steps, as many of the texts as fit, and
+    the bar itself where there is room. width: in columns; total: of steps, None without an end."""
+    count = "step {n_fmt}" if total is None else "{n_fmt}/{total_fmt}"
+    room = width - (len("step ") + MAX_DIGITS if total is None else 2 * len(str(total)) + 1)
+    shown = []
+    for text in texts:
+        if len(text) < room:  # with a space
+            shown.append(text)
+            room -= 1 + len(text)
+    head = "{percentage:3.0f}%|{bar}| "
+    drawn = total is not None and room >= len("100%|| ") + MIN_BAR
+    return " ".join([head * drawn + count, *shown])
+
+
 def show_progress(bar, progress, averages):
     """Shows progress on the bar, or prints it where there is none. averages: name -> loss."""
     if bar.disable:
         say(progress_lines(progress, averages))
     else:
-        bar.set_postfix_str(", ".join([f"epoch {progress.epoch}", f"{progress.rate:.1f} image/s"]
-                                      + [f"{name} {value:.3g}"
-                                         for name, value in averages.items()]))
+        width = bar.format_dict["ncols"] or NARROW
+        bar.bar_format = bar_format(width, bar.total, bar_texts(progress, averages))
+        bar.refresh()
 
 
 class RunLog:
@@ -85,7 +137,8 @@ class RunLog:
         self.summary, self.notes = f"starting after step {start_step}", []
         self.events, self.size = None, None
         total = stop_step if stop_step < ENDLESS else None
-        self.bar = create_progress_bar(total, start_step, "step")
+        self.bar = create_progress_bar(total, start_step, "step",
+                                       bar_format=bar_format(NARROW, total))
         with self.harmless("log.csv"):
             self.start_log(start_step)
         with self.harmless("TensorBoard's events"):

@@ -9,6 +9,7 @@ from tools.lib.cli import check_combinations, number_type
 
 ENDLESS = 2**32  # steps, as in affinelayer's script: until stopped
 MONITOR_FREQ = 50  # steps between two looks at the health of training
+MIN_TIMED = 2  # steps from which a rate is told
 
 
 def add_length_options(add):
@@ -57,8 +58,8 @@ class Progress(NamedTuple):
 
     epoch: int  # from 1
     step: int  # in the epoch, from 1
-    rate: float  # images per second, in this run
-    remaining: float  # seconds; infinite without an end
+    rate: float | None = None  # images per second, in this run; None until MIN_TIMED steps
+    remaining: float | None = None  # seconds; None without an end, or as above
 
 
 def examples_per_step(options):
@@ -99,16 +100,19 @@ def measure_progress(step, stop_step, epoch_steps, count, steps_timed, seconds):
     """The Progress after `step` steps in all, of which `steps_timed` took `seconds`. count: of the
     examples in an epoch."""
     epoch, step_in_epoch = divmod(step - 1, epoch_steps)
-    seconds_per_step = seconds / max(steps_timed, 1)
-    rate = count / epoch_steps / seconds_per_step if seconds_per_step else math.inf
-    remaining = (stop_step - step) * seconds_per_step if stop_step < ENDLESS else math.inf
-    return Progress(epoch + 1, step_in_epoch + 1, rate, remaining)
+    progress = Progress(epoch + 1, step_in_epoch + 1)
+    if steps_timed < MIN_TIMED or seconds <= 0:
+        return progress
+    seconds_per_step = seconds / steps_timed
+    remaining = (stop_step - step) * seconds_per_step if stop_step < ENDLESS else None
+    return progress._replace(rate=count / epoch_steps / seconds_per_step, remaining=remaining)
 
 
 def progress_lines(progress, averages):
     """affinelayer's lines: the progress, then one per loss. averages: name -> loss."""
-    remaining = "" if progress.remaining == math.inf \
-        else f"  remaining {progress.remaining / 60:.0f}m"
-    head = (f"progress  epoch {progress.epoch}  step {progress.step}"
-            f"  image/sec {progress.rate:.1f}{remaining}")
+    head = f"progress  epoch {progress.epoch}  step {progress.step}"
+    if progress.rate is not None:
+        head += f"  image/sec {progress.rate:.1f}"
+    if progress.remaining is not None:
+        head += f"  remaining {progress.remaining / 60:.0f}m"
     return "\n".join([head, *(f"{name} {value:.6g}" for name, value in averages.items())])

@@ -10,7 +10,7 @@ import sys
 import threading
 from pathlib import Path
 
-from tools.lib.cli import quiet_stderr
+from tools.lib.cli import home_dir, quiet_stderr
 
 QUIET = "3"  # errors reach us as exceptions; TF_CPP_MIN_LOG_LEVEL=0 shows TensorFlow's own lines
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", QUIET)
@@ -40,6 +40,8 @@ class LazyTensorFlow:
     def __getattr__(self, name):
         module = sys.modules.get("tensorflow.compat.v1")
         if module is None:
+            if home_dir() is None:  # Keras would make a folder called ~ for its settings
+                os.environ.setdefault("KERAS_HOME", os.devnull)
             quiet = os.environ["TF_CPP_MIN_LOG_LEVEL"] == QUIET
             with quiet_stderr() if quiet else contextlib.nullcontext(), exit_at_signals():
                 module = importlib.import_module("tensorflow.compat.v1")
