@@ -1381,9 +1381,9 @@ def test(options):
                 return run_test(sess.make_callable(fetches), options, paths)
 
 
-def generate_images(run_next, names, options):
-    """Generates and saves every image; yields its index and metrics as it is done, or the error of
-    reading it.
+def generate_images(run_next, names, options, rows):
+    """Generates and saves every image and puts its metrics into rows, by its index; yields None as
+    it is done, or the error of reading it.
 
     run_next: a function that returns the next image's index, DisplayImages of PNG files and
     metrics. While one image's files are written another is in the network; no more are in memory.
@@ -1395,7 +1395,8 @@ def generate_images(run_next, names, options):
         except dataset.reading_errors() as error:
             return error
         save_images(Path(options.output_dir), [names[index]], images)
-        return index, {name: float(value) for name, (value,) in metrics.items()}
+        rows[index] = {name: float(value) for name, (value,) in metrics.items()}
+        return None
 
     at_once = max(1, min(os.cpu_count() or 1, MAX_PIXELS_AT_ONCE // options.crop_size**2))
     pool = multiprocessing.pool.ThreadPool(at_once)
@@ -1407,20 +1408,22 @@ def generate_images(run_next, names, options):
 
 
 def run_test(run_next, options, paths):
-    """The test loop; returns the exit code. run_next: as in `generate_images`."""
+    """The test loop; returns the exit code. run_next: as in `generate_images`.
+
+    Ctrl-C and SIGTERM end it after the images in the network, with a page of those that are done.
+    """
     output_dir, start = Path(options.output_dir), time.time()
-    names, rows, failure = unique_names(paths), {}, None
-    with cli.create_progress_bar(len(paths), 0, "image") as bar, \
-            contextlib.closing(generate_images(run_next, names, options)) as results:
-        for result in results:
-            if isinstance(result, tf.errors.OpError):
-                failure = result
-                if options.on_bad_image == "fail":
+    names, rows, failure, interrupt = unique_names(paths), {}, None, None
+    try:
+        with cli.create_progress_bar(len(paths), 0, "image") as bar, \
+                contextlib.closing(generate_images(run_next, names, options, rows)) as results:
+            for error in results:
+                failure = error or failure
+                if failure and options.on_bad_image == "fail":
                     break
-                continue
-            index, metrics = result
-            rows[index] = metrics
-            bar.update()
+                bar.update(0 if error else 1)
+    except KeyboardInterrupt as signal_error:
+        interrupt, failure = signal_error, None
     seconds = time.time() - start
     if failure:  # results come nearly in order: at an early end the image is among the first
         missing = [index for index in range(len(paths)) if index not in rows]
@@ -1431,19 +1434,23 @@ def run_test(run_next, options, paths):
         f"{len(rows) / seconds:.1f} image/sec")
     if shown:
         say(shown)
+    if interrupt:
+        say("stopped; the same command tests all images again")
+        raise interrupt
     return 0
 
 
 def write_results(output_dir, all_names, rows, has_targets):
     """Writes the page and, with targets, the metrics files; returns the means as text. rows: index
     -> metrics."""
-    names, shown, kinds = [all_names[index] for index in rows], "", KINDS
-    if has_targets:
+    names, shown = [all_names[index] for index in rows], ""
+    if has_targets and rows:
         means = write_metrics(output_dir, names, [*rows.values()])
         shown = ", ".join(f"{name} {value:.4g}" for name, value in means.items())
-    else:
-        kinds = KINDS[:2]
-    write_page(output_dir, output_dir.name, f"{len(names)} images {shown}", names, kinds)
+    count = f"{len(names)} images" if len(names) == len(all_names) \
+        else f"{len(names)} of {len(all_names)} images"
+    write_page(output_dir, output_dir.name, f"{count} {shown}", names,
+               KINDS if has_targets else KINDS[:2])
     return shown
 
 
