@@ -1587,6 +1587,15 @@ def checkpoint_results(stored, options, images):
             return sess.run(files)
 
 
+def check_variables(stored, options):
+    """Raises UserError where StoredVariables are not those of the generator."""
+    channels = choose_pair(options.lab_colorization, options.which_direction).inputs.channels
+    with tf.Graph().as_default():
+        inputs = tf.zeros([1, options.crop_size, options.crop_size, channels])
+        create_outputs(inputs, options, key=DrawKey(options.seed, 0, None))
+        checkpoints.match_variables(stored, tf.global_variables(), options)
+
+
 def export(options):
     """Writes a model that stands alone in each --export_format, and proves it: each is loaded back,
     run on an image and compared with the checkpoint's own result. Returns the exit code."""
@@ -1594,6 +1603,7 @@ def export(options):
     stored = checkpoints.open_checkpoint(options.checkpoint)
     if "pict" in options.export_format:
         export_formats.check_pict(stored, options)
+    check_variables(stored, options)
     say(f"loading model from {printable(stored.path)}")
     network = export_formats.NetworkFunctions(
         {"any_size": build_any_size, "one_size": build_one_size, "affinelayer": build_affinelayer},

@@ -7,7 +7,7 @@ import json
 import os
 from pathlib import Path
 
-from tools.lib.checkpoints import infer_options, open_checkpoint
+from tools.lib.checkpoints import describe_variables, infer_options, open_checkpoint
 from tools.lib.cli import UserError
 
 MODEL_OPTIONS = {  # what the network is -> the value of a missing key, affinelayer's
@@ -15,6 +15,7 @@ MODEL_OPTIONS = {  # what the network is -> the value of a missing key, affinela
     "separable_conv": False, "upsample": "deconv", "norm": "batch", "bottleneck_norm": True,
     "padding": "zero", "ngf": 64, "ndf": 64, "patch_size": 70, "unconditional": False}
 DISCRIMINATOR_OPTIONS = ("ndf", "patch_size", "unconditional")  # of these
+MIN_CROP_SIZE = 32  # of a network
 TRAINING_OPTIONS = (  # how the network is trained and used
     "no_dropout", "test_dropout", "gan_loss", "gan_weight", "l1_weight", "feature_weight",
     "discrim_weight", "label_smoothing", "lr_decay", "grad_accumulation", "ema_generator",
@@ -65,9 +66,11 @@ def read_options(checkpoint, parser):
 def options_of_variables(checkpoint):
     """The options of a model as its variables show them; those that they do not show and the
     command line must tell are missing. Raises UserError."""
-    inferred = infer_options(open_checkpoint(checkpoint).shapes)
-    if not inferred:
-        raise UserError(f"--checkpoint {checkpoint} contains no generator: choose another")
+    stored = open_checkpoint(checkpoint)
+    inferred = infer_options(stored.shapes)
+    if inferred.get("crop_size", 0) < MIN_CROP_SIZE:
+        raise UserError(f"{stored.path} is a model of another program, with "
+                        f"{describe_variables(stored)}: choose another")
     unknown = {"which_direction", *DISCRIMINATOR_OPTIONS} - inferred.keys()
     return {name: value for name, value in {**MODEL_OPTIONS, **inferred}.items()
             if name not in unknown}

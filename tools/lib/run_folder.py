@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 
 from tools.lib.cli import UserError, check_combinations, with_options
 from tools.lib.files import remove, write_json
+from tools.lib.foreign_files import describe_file
 
 RESULT_PATTERNS = {  # mode -> the files and folders that it writes, and may replace
     "train": ("checkpoint", "model-[0-9]*", "epoch-[0-9]*", "events.out.tfevents.*",
@@ -17,6 +19,9 @@ RESULT_PATTERNS = {  # mode -> the files and folders that it writes, and may rep
              "images/*-outputs.png", "images/*-targets.png"),
     "export": ("saved_model.pb", "variables", "assets", "export.meta", "export.index",
                "export.data-*", "checkpoint", "graph.pb", "model.tflite", "model.pict")}
+CHECKPOINT_FILE = re.compile(r"(.+)\.(index|meta|data-\d+-of-\d+)", re.DOTALL)
+MAX_NAMED = 5  # folders or checkpoints in a message
+CHECKPOINT_KINDS = "a training folder, a checkpoint or a .pict file"
 
 
 def add_options(add):
@@ -54,6 +59,98 @@ def remove_results(folder, mode):
         remove(path)
 
 
+def read_stored(folder):
+    """The options in a folder's options.json: {} where it is damaged, None where there is none."""
+    try:
+        return dict(json.loads(Path(folder, "options.json").read_text(encoding="utf-8")))
+    except (ValueError, TypeError, RecursionError):
+        return {}
+    except OSError:
+        return None
+
+
+def read_path(folder, name):
+    """A path in a folder's options.json; None where there is none."""
+    path = (read_stored(folder) or {}).get(name)
+    return path if isinstance(path, str) and path else None
+
+
+def read_mode(folder):
+    """The --mode that made a folder, by its options.json; None where there is none."""
+    stored = read_stored(folder)
+    # a damaged file may be a run's: protect it
+    return None if stored is None else stored.get("mode", "train")
+
+
+def holds_run(folder):
+    """Whether a folder contains a training run, with or without its options."""
+    return read_mode(folder) == "train" or any(Path(folder).glob("model-*.index"))
+
+
+def list_runs(folder="."):
+    """Names of the training folders in a folder."""
+    try:
+        return sorted(path.name for path in Path(folder).iterdir()
+                      if path.is_dir() and holds_run(path))
+    except OSError:
+        return []
+
+
+def name_some(names):
+    """The first of some names, as a message lists them."""
+    more = ", ..." if len(names) > MAX_NAMED else ""
+    return ", ".join(names[:MAX_NAMED]) + more
+
+
+def describe_folder(folder):
+    """What a folder is, such as "an empty folder"."""
+    folder, mode = Path(folder), read_mode(folder)
+    if holds_run(folder):
+        return "a training folder" if any(folder.glob("model-*.index")) \
+            else "a training folder without a save"
+    if mode is not None:
+        source = read_path(folder, "checkpoint")
+        return f"the {mode} of {source}" if source else f"the folder of a {mode}"
+    paths = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    if (folder / "saved_model.pb").exists():
+        return "a SavedModel of another program"
+    others = [path.stem for path in paths if path.suffix == ".index"]
+    if others:
+        return f"a folder with the checkpoints {name_some(others)}"
+    if list_runs(folder):
+        return f"a folder with the training folders {name_some(list_runs(folder))}"
+    names = [path.name for path in paths]
+    kinds = sorted({describe_file(path) for path in paths[:100] if path.is_file()})
+    if kinds:
+        return f"a folder with {name_some(kinds)}"
+    return f"a folder with the folders {name_some(names)}" if names else "an empty folder"
+
+
+def describe_path(path):
+    """What a file or folder is, such as "a training folder"."""
+    return describe_folder(path) if os.path.isdir(path) else describe_file(path)
+
+
+def find_checkpoint(path):
+    """What a path to a model means: the prefix for one of a checkpoint's files, the folder for its
+    state file, otherwise the path itself."""
+    if os.path.isdir(path):
+        return path
+    match = CHECKPOINT_FILE.fullmatch(path)
+    for prefix in (str(Path(path)), *(match.groups()[:1] if match else ())):
+        if os.path.exists(f"{prefix}.index"):
+            return prefix
+    if match and os.path.isfile(path):
+        return match[1]
+    return str(Path(path).parent) if Path(path).name == "checkpoint" and os.path.isfile(path) \
+        else path
+
+
+# --------------------------------------------------------------------------------------------------
+# Default names
+# --------------------------------------------------------------------------------------------------
+
+
 def default_dir(input_dir, mode):
     """The folder that a mode uses for a dataset: facades/val, "test" -> facades_test."""
     return f"{Path(os.path.abspath(input_dir)).parent.name or 'pix2pix'}_{mode}"
@@ -66,6 +163,7 @@ def default_dirs(values):
         other = " or --checkpoint" if mode == "export" else ""
         raise UserError(f"--input_dir{other} is missing: give a folder")
     output_dir = values["output_dir"]
+    checkpoint = find_checkpoint(checkpoint) if checkpoint else checkpoint
     if output_dir is None and input_dir is None:
         name = Path(os.path.abspath(checkpoint)).name.removesuffix("_train").removesuffix(".pict")
         output_dir = f"{name}_{mode}"
@@ -76,20 +174,24 @@ def default_dirs(values):
     return {"output_dir": output_dir, "checkpoint": checkpoint}
 
 
-def read_mode(folder):
-    """The --mode that made a folder, by its options.json; None where there is none."""
-    path = Path(folder) / "options.json"
-    try:
-        return json.loads(path.read_text(encoding="utf-8")).get("mode", "train")
-    except (ValueError, AttributeError, RecursionError):
-        return "train"  # a damaged file may be a run's: protect it
-    except OSError:
-        return None
+# --------------------------------------------------------------------------------------------------
+# What a mode may use
+# --------------------------------------------------------------------------------------------------
 
 
-def holds_run(folder):
-    """Whether a folder contains a training run, with or without its options."""
-    return read_mode(folder) == "train" or any(Path(folder).glob("model-*.index"))
+def check_names(options):
+    """Raises UserError where TensorFlow cannot use the names of the folders."""
+    for name in ("input_dir", "output_dir", "checkpoint"):
+        if getattr(options, name) == "":
+            raise UserError(f"--{name} is empty: give a folder")
+    for name in ("checkpoint", "output_dir"):
+        path = getattr(options, name) or ""
+        if set("*?[") & set(path) and options.mode != "test":
+            raise UserError(f"--{name} {path} has one of * ? [ in its name, "
+                            "which TensorFlow reads as a pattern: rename it")
+        if os.fsencode(path).decode(errors="ignore") != path:
+            raise UserError(f"--{name} {path} is not valid UTF-8, which TensorFlow cannot "
+                            "write: rename it")
 
 
 def refuse_run(output_dir):
@@ -97,6 +199,48 @@ def refuse_run(output_dir):
     if holds_run(output_dir):
         raise UserError(f"--output_dir {output_dir} already contains a run: give "
                         "--resume to continue it, --overwrite to replace it, or another folder")
+
+
+def check_input_dir(options):
+    """Raises UserError where --input_dir cannot be read."""
+    input_dir = options.input_dir
+    if not os.path.isdir(input_dir):
+        raise UserError(f"--input_dir {input_dir} is not a folder: check the path")
+    if not os.access(input_dir, os.R_OK | os.X_OK):
+        raise UserError(f"--input_dir {input_dir} is not readable: check its permissions")
+
+
+def check_checkpoint(options, explicit):
+    """Raises UserError where --checkpoint cannot be a model."""
+    path = options.checkpoint
+    if path is None or os.path.isdir(path) or os.path.exists(f"{path}.index") \
+            or path.endswith(".pict") and os.path.isfile(path):
+        return
+    if os.path.exists(path):
+        raise UserError(f"--checkpoint {path} is not a checkpoint, it is {describe_file(path)}: "
+                        f"give {CHECKPOINT_KINDS}")
+    others = sorted(other.stem for other in Path(path).parent.glob("*.index"))
+    if others and re.search(r"-\d+$", path):
+        raise UserError(f"--checkpoint {path} does not exist: give one of those in "
+                        f"{Path(path).parent} ({name_some(others)})")
+    hint = "check the path" if "checkpoint" in explicit else "give one with --checkpoint"
+    raise UserError(f"--checkpoint {path} is not a folder, checkpoint or .pict file: {hint}")
+
+
+def check_output_dir(options):
+    """Raises UserError where --output_dir cannot be written or is the images' own folder."""
+    output_dir = Path(options.output_dir)
+    if output_dir.exists() and not output_dir.is_dir():
+        raise UserError(f"--output_dir {output_dir} is a file: give a folder")
+    existing = next(path for path in (output_dir, *output_dir.absolute().parents) if path.exists())
+    if not existing.is_dir():
+        raise UserError(f"--output_dir {output_dir} is inside a file, {existing}: give a folder")
+    if not os.access(existing, os.W_OK):
+        raise UserError(f"--output_dir {output_dir} is not writable: choose another")
+    if options.input_dir and Path(options.input_dir).resolve() in (
+            output_dir.resolve(), (output_dir / "images").resolve()):
+        raise UserError(f"--output_dir {output_dir} would mix the results with the images of "
+                        "--input_dir: choose another")
 
 
 def check_results(options):
@@ -120,43 +264,13 @@ def check_results(options):
 
 
 def check_folders(options, explicit):
-    """Raises UserError where the folders are not what the mode needs; creates nothing."""
-    for name in ("input_dir", "output_dir", "checkpoint"):
-        path = getattr(options, name)
-        if path is not None and not path:
-            raise UserError(f"--{name} is empty: give a folder")
-    for name in ("checkpoint", "output_dir"):
-        path = getattr(options, name) or ""
-        if set("*?[") & set(path) and options.mode != "test":
-            raise UserError(f"--{name} {path} has one of * ? [ in its name, "
-                            "which TensorFlow reads as a pattern: rename it")
-        if os.fsencode(path).decode(errors="ignore") != path:
-            raise UserError(f"--{name} {path} is not valid UTF-8, which TensorFlow cannot "
-                            "write: rename it")
-    if options.mode != "export" and not os.path.isdir(options.input_dir):
-        raise UserError(f"--input_dir {options.input_dir} is not a folder: check the path")
-    checkpoint = options.checkpoint
-    if checkpoint is not None and not os.path.isdir(checkpoint) \
-            and not os.path.exists(f"{checkpoint}.index") \
-            and not (checkpoint.endswith(".pict") and os.path.isfile(checkpoint)):
-        hint = "give a training folder" if "checkpoint" in explicit \
-            else "give one with --checkpoint"
-        raise UserError(f"--checkpoint {checkpoint} is not a folder, checkpoint or .pict file: "
-                        f"{hint}")
-    output_dir = Path(options.output_dir)
-    if output_dir.exists() and not output_dir.is_dir():
-        raise UserError(f"--output_dir {output_dir} is a file: give a folder")
-    if options.mode != "export" and not os.access(options.input_dir, os.R_OK | os.X_OK):
-        raise UserError(f"--input_dir {options.input_dir} is not readable: check its permissions")
-    existing = next(path for path in (output_dir, *output_dir.absolute().parents) if path.exists())
-    if not existing.is_dir():
-        raise UserError(f"--output_dir {output_dir} is inside a file, {existing}: give a folder")
-    if not os.access(existing, os.W_OK):
-        raise UserError(f"--output_dir {output_dir} is not writable: choose another")
-    if options.input_dir and Path(options.input_dir).resolve() in (
-            output_dir.resolve(), (output_dir / "images").resolve()):
-        raise UserError(f"--output_dir {output_dir} would mix the results with the images of "
-                        "--input_dir: choose another")
+    """Raises UserError where the folders are not what the mode needs; creates nothing. explicit:
+    names of the flags that were given."""
+    check_names(options)
+    if options.mode != "export":
+        check_input_dir(options)
+    check_checkpoint(options, explicit)
+    check_output_dir(options)
     check_results(options)
 
 
