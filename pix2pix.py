@@ -62,7 +62,7 @@ from tools.lib.files import lock_folder, unique_names
 from tools.lib.images import (choose_pair, decode_image, decode_pixels, encode_image, encode_pngs,
                               scale_back)
 from tools.lib.metrics import create_metrics, write_metrics
-from tools.lib.options import MODEL_OPTIONS
+from tools.lib.options import MODEL_OPTIONS, naming_origins
 from tools.lib.page import KINDS, save_images, write_page
 from tools.lib.tf1 import tf
 
@@ -190,7 +190,7 @@ def check_network(options, explicit):
         (options.separable_conv and options.padding == "reflect",
          "--padding reflect does not work with --separable_conv: remove one"),
         (options.no_dropout and options.test_dropout and {"no_dropout", "test_dropout"} & explicit,
-         "--test_dropout needs a model with dropout: remove --no_dropout"),
+         "--test_dropout contradicts --no_dropout: remove one of them"),
         (has_discriminator(options) and map_size(size, rows) < 1,
          f"--patch_size {options.patch_size} is too large for --crop_size {size}: give a smaller "
          "one"),
@@ -233,7 +233,8 @@ def parse_args(argv=None):
     training, resuming = values["mode"] == "train", values["resume"]
     if resuming and (values["overwrite"] or values["checkpoint"] and training):
         raise UserError("--resume contradicts --overwrite and --checkpoint: give one of them")
-    run_folder.check_folders(Options(**values), explicit)
+    with naming_origins(values, explicit, parser):
+        run_folder.check_folders(Options(**values), explicit)
 
     if training and resuming:
         values = resume.resume_options(values, explicit, parser)
@@ -246,9 +247,10 @@ def parse_args(argv=None):
     if values["precision"] == "auto" and not training:
         values["precision"] = "float32"
     options = Options(**values)
-    for check in (check_network, check_training, schedule.check, run_folder.check, dataset.check,
-                  export_formats.check):
-        check(options, explicit)
+    with naming_origins(values, explicit, parser):
+        for check in (check_network, check_training, schedule.check, run_folder.check,
+                      dataset.check, export_formats.check):
+            check(options, explicit)
     return options
 
 

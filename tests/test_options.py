@@ -134,7 +134,7 @@ def test_bad_values_are_one_line_and_exit_code_2(dataset, tmp_path, capsys, flag
     ("--generator resnet --bottleneck_norm", "--bottleneck_norm needs a U-Net"),
     ("--norm instance --bottleneck_norm", "--bottleneck_norm needs a U-Net"),
     ("--separable_conv --padding reflect", "--padding reflect does not work with --separable_conv"),
-    ("--no_dropout --test_dropout", "remove --no_dropout"),
+    ("--no_dropout --test_dropout", "--test_dropout contradicts --no_dropout"),
     ("--gan_weight 0 --l1_weight 0", "nothing to learn"),
     ("--gan_weight 0 --diffaugment --patch_size 16", "remove --patch_size --diffaugment"),
     ("--gan_weight 0 --feature_weight 1", "remove --feature_weight"),
@@ -156,6 +156,42 @@ def test_combinations_that_make_no_sense(dataset, tmp_path, capsys, flags, part)
     assert code == 2 and printed.out == "" and printed.err.count("\n") == 1
     assert printed.err.startswith("pix2pix.py: error: ") and part in printed.err
     assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("stored, flags, text", [
+    (dict(crop_size=512), "--scale_size 300",
+     "--scale_size 300 is below the checkpoint's --crop_size 512: give at least that"),
+    (dict(lr_decay="cosine"), "",
+     "the checkpoint's --lr_decay cosine needs an end: give --max_steps, --max_epochs or "
+     "--lr_decay none"),
+    (dict(no_dropout=True), "--test_dropout",
+     "--test_dropout contradicts the checkpoint's --no_dropout: remove one of them"),
+    (dict(gan_weight=0), "--l1_weight 0",
+     "the checkpoint's --gan_weight 0 and --l1_weight 0 leave nothing to learn: raise one"),
+    (dict(gan_weight=0), "--patch_size 16",
+     "the checkpoint's --gan_weight 0 builds no discriminator: remove --patch_size"),
+    (dict(gan_loss="hinge"), "--label_smoothing 0.1",
+     "--label_smoothing needs labels, which the checkpoint's --gan_loss hinge does not have: "
+     "remove one")])
+def test_an_option_of_the_checkpoint_is_called_so(dataset, tmp_path, capsys, stored, flags, text):
+    write_run(tmp_path / "old", **stored)
+    command = ["--mode", "train", "--input_dir", str(dataset / "train"), "--output_dir", "new"]
+    assert pix2pix.main([*command, "--checkpoint", "old", *flags.split()]) == 2
+    assert capsys.readouterr().err == f"pix2pix.py: error: {text}\n"
+    given = [word for name, value in stored.items()
+             for word in (f"--{name}", *([] if value is True else [str(value)]))]
+    assert pix2pix.main([*command, *given, *flags.split()]) == 2  # the same, all of it given
+    text = text.replace("the checkpoint's ", "")
+    assert capsys.readouterr().err == f"pix2pix.py: error: {text}\n"
+
+
+def test_an_option_of_the_run_is_called_so(dataset, tmp_path, capsys):
+    write_run(tmp_path / "run", crop_size=512, scale_size=600, input_dir=str(dataset / "train"))
+    assert pix2pix.main(["--mode", "train", "--resume", "--output_dir", "run", "--scale_size",
+                         "300"]) == 2
+    assert capsys.readouterr().err == (
+        "pix2pix.py: error: --scale_size 300 is below the run's --crop_size 512: give at least "
+        "that\n")
 
 
 def test_scale_size_keeps_the_papers_share(dataset):

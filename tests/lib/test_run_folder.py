@@ -1,4 +1,4 @@
-"""tools/lib/run_folder.py: what a path to a model means."""
+"""tools/lib/run_folder.py: what is refused, and what messages say."""
 
 import json
 import os
@@ -55,6 +55,70 @@ def two_models():
 
 
 TEST = ["--mode", "test", "--input_dir", "bars/val", "--checkpoint"]
+
+
+# ---- flags that were not given
+
+
+def test_resume_from_another_folder_says_whose_images_are_missing(tiny, capsys, monkeypatch):
+    Path("work/data/bars").mkdir(parents=True)
+    os.symlink(tiny / "bars/train", "work/data/bars/train")
+    shutil.copytree(tiny / "whole", "work/run")
+    stored = json.loads(Path("work/run/options.json").read_text())
+    for input_dir in ("data/bars/train", "/gone/train"):
+        Path("work/run/options.json").write_text(json.dumps({**stored, "input_dir": input_dir}))
+        error = refusal(capsys, "--mode", "train", "--resume", "--output_dir", "work/run")
+        assert error == (
+            "work/run was trained on /gone/train, which no longer exists: give --input_dir"
+            if input_dir.startswith("/") else
+            "work/run was trained on data/bars/train, which counts from where training was started "
+            f"and does not exist here: give --input_dir {Path('work').resolve()}/data/bars/train")
+    assert refusal(capsys, "--mode", "train", "--resume", "--output_dir", "work/run",
+                   "--input_dir", "elsewhere").startswith("--input_dir elsewhere is not a folder")
+    monkeypatch.chdir("work")
+    Path("run/options.json").write_text(json.dumps({**stored, "input_dir": "data/bars/train"}))
+    assert parse("--mode", "train", "--resume", "--output_dir", "run").input_dir \
+        == "data/bars/train"
+
+
+def test_resume_without_input_dir_says_what_it_lacks(capsys):
+    write_run("old")
+    command = ["--mode", "train", "--resume"]
+    assert refusal(capsys, *command) == (
+        "--resume needs a run: give its --output_dir or --input_dir")
+    assert refusal(capsys, *command, "--output_dir", "gone") == (
+        "--resume finds no run in gone: check the path (training folders here: old)")
+    assert refusal(capsys, *command, "--output_dir", "old") == (
+        "old does not say what it was trained on: give --input_dir")
+
+
+def test_a_test_without_a_model_says_where_it_looked_and_what_there_is(capsys):
+    Path("newcomer/val").mkdir(parents=True)
+    command = ["--mode", "test", "--input_dir", "newcomer/val"]
+    start = "there is no training folder newcomer_train, the default for --input_dir newcomer/val: "
+    assert refusal(capsys, *command) == f"{start}give --checkpoint or train first"
+    Path("newcomer/train").mkdir()
+    for name in "gfedcba":
+        write_run(f"{name}_train")
+    assert refusal(capsys, *command) == (
+        f"{start}give --checkpoint (training folders here: a_train, b_train, c_train, d_train, "
+        "e_train, ...) or train first with --mode train --input_dir newcomer/train")
+    assert refusal(capsys, "--mode", "export", "--input_dir", "newcomer/val").startswith(start)
+    assert refusal(capsys, *command, "--checkpoint", "gone").startswith(
+        "--checkpoint gone is not a folder, checkpoint or .pict file: check the path (training")
+
+
+def test_a_default_folder_is_called_so(capsys):
+    Path("bars/train").mkdir(parents=True)
+    command = ["--mode", "train", "--input_dir", "bars/train"]
+    Path("bars_train").touch()
+    assert refusal(capsys, *command).startswith("the default --output_dir bars_train is a file: ")
+    Path("bars_train").unlink()
+    write_run("bars_train")
+    assert refusal(capsys, *command).startswith(
+        "the default --output_dir bars_train already contains a run: give --resume ")
+    assert refusal(capsys, *command, "--output_dir", "bars_train").startswith(
+        "--output_dir bars_train already contains a run: ")
 
 
 # ---- paths to a model

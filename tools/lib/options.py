@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
+import re
 from pathlib import Path
 
 from tools.lib.checkpoints import describe_variables, infer_options, open_checkpoint
@@ -34,6 +36,25 @@ def is_valid(action, value):
     except (argparse.ArgumentTypeError, ValueError):
         return False
     return parsed == [*values] and (action.choices is None or {*parsed} <= {*action.choices})
+
+
+@contextlib.contextmanager
+def naming_origins(values, explicit, parser):
+    """Lets the text of a UserError inside say of flags that were not given whose they are, such as
+    "the checkpoint's --crop_size 512". values: name -> value; explicit: names of those given."""
+    def name_origin(match):
+        """A flag in what the text says is wrong."""
+        name, value = match[1], values.get(match[1])
+        if name in explicit or value is None or value is False:
+            return match[0]
+        if name in ("output_dir", "checkpoint") or value == parser.get_default(name):
+            return f"the default {match[0]}"
+        return f"the {'run' if values['resume'] else 'checkpoint'}'s {match[0]}"
+    try:
+        yield
+    except UserError as error:
+        wrong, *remedy = str(error).split(": ", 1)
+        raise UserError(": ".join([re.sub(r"--(\w+)", name_origin, wrong), *remedy])) from None
 
 
 def options_path(checkpoint):

@@ -102,6 +102,12 @@ def name_some(names):
     return ", ".join(names[:MAX_NAMED]) + more
 
 
+def name_runs():
+    """The training folders here, as the end of a message."""
+    runs = list_runs()
+    return f" (training folders here: {name_some(runs)})" if runs else ""
+
+
 def describe_folder(folder):
     """What a folder is, such as "an empty folder"."""
     folder, mode = Path(folder), read_mode(folder)
@@ -156,12 +162,24 @@ def default_dir(input_dir, mode):
     return f"{Path(os.path.abspath(input_dir)).parent.name or 'pix2pix'}_{mode}"
 
 
+def explain_missing_input(values):
+    """Why a command line needs --input_dir."""
+    mode, output_dir = values["mode"], values["output_dir"]
+    if not values["resume"]:
+        return f"--input_dir{' or --checkpoint' if mode == 'export' else ''} is missing: " \
+            "give a folder"
+    if output_dir is None:
+        return "--resume needs a run: give its --output_dir or --input_dir"
+    if not holds_run(output_dir):
+        return f"--resume finds no run in {output_dir}: check the path{name_runs()}"
+    return f"{output_dir} does not say what it was trained on: give --input_dir"
+
+
 def default_dirs(values):
     """output_dir and checkpoint of a command line, which need not give them. Raises UserError."""
     mode, input_dir, checkpoint = (values[name] for name in ("mode", "input_dir", "checkpoint"))
     if input_dir is None and (mode != "export" or checkpoint is None):
-        other = " or --checkpoint" if mode == "export" else ""
-        raise UserError(f"--input_dir{other} is missing: give a folder")
+        raise UserError(explain_missing_input(values))
     output_dir = values["output_dir"]
     checkpoint = find_checkpoint(checkpoint) if checkpoint else checkpoint
     if output_dir is None and input_dir is None:
@@ -201,13 +219,27 @@ def refuse_run(output_dir):
                         "--resume to continue it, --overwrite to replace it, or another folder")
 
 
-def check_input_dir(options):
+def check_input_dir(options, explicit):
     """Raises UserError where --input_dir cannot be read."""
-    input_dir = options.input_dir
+    input_dir, output_dir = options.input_dir, options.output_dir
+    if not os.path.isdir(input_dir) and "input_dir" not in explicit:  # the run's, with --resume
+        found = next(filter(os.path.isdir, stored_paths(input_dir, output_dir)), None)
+        where = "no longer exists" if os.path.isabs(input_dir) \
+            else "counts from where training was started and does not exist here"
+        raise UserError(f"{output_dir} was trained on {input_dir}, which {where}: "
+                        f"give --input_dir {found or ''}".rstrip())
     if not os.path.isdir(input_dir):
         raise UserError(f"--input_dir {input_dir} is not a folder: check the path")
     if not os.access(input_dir, os.R_OK | os.X_OK):
         raise UserError(f"--input_dir {input_dir} is not readable: check its permissions")
+
+
+def explain_missing_default(options):
+    """Why there is no model where a test or export that names none looks for it."""
+    train_dir = Path(options.input_dir).parent / "train"
+    how = f" with --mode train --input_dir {train_dir}" * train_dir.is_dir()
+    return (f"there is no training folder {options.checkpoint}, the default for --input_dir "
+            f"{options.input_dir}: give --checkpoint{name_runs()} or train first{how}")
 
 
 def check_checkpoint(options, explicit):
@@ -216,6 +248,8 @@ def check_checkpoint(options, explicit):
     if path is None or os.path.isdir(path) or os.path.exists(f"{path}.index") \
             or path.endswith(".pict") and os.path.isfile(path):
         return
+    if "checkpoint" not in explicit:
+        raise UserError(explain_missing_default(options))
     if os.path.exists(path):
         raise UserError(f"--checkpoint {path} is not a checkpoint, it is {describe_file(path)}: "
                         f"give {CHECKPOINT_KINDS}")
@@ -223,8 +257,8 @@ def check_checkpoint(options, explicit):
     if others and re.search(r"-\d+$", path):
         raise UserError(f"--checkpoint {path} does not exist: give one of those in "
                         f"{Path(path).parent} ({name_some(others)})")
-    hint = "check the path" if "checkpoint" in explicit else "give one with --checkpoint"
-    raise UserError(f"--checkpoint {path} is not a folder, checkpoint or .pict file: {hint}")
+    raise UserError(f"--checkpoint {path} is not a folder, checkpoint or .pict file: check the "
+                    f"path{name_runs()}")
 
 
 def check_output_dir(options):
@@ -243,6 +277,12 @@ def check_output_dir(options):
                         "--input_dir: choose another")
 
 
+def stored_paths(path, folder):
+    """Where a path in a folder's options.json may lead: it counts from the folder in which the
+    program was started, most likely one above."""
+    return (start / path for start in (*Path(folder).resolve().parents, Path.cwd()))
+
+
 def check_results(options):
     """Raises UserError where results would replace anything but results of the same mode."""
     mode, output_dir = options.mode, Path(options.output_dir)
@@ -254,7 +294,8 @@ def check_results(options):
             raise UserError(f"--checkpoint {options.checkpoint} is in --output_dir and would be "
                             "replaced: choose another --output_dir")
     if mode == "train" and options.resume and not holds_run(output_dir):
-        raise UserError(f"--resume finds no run in {output_dir}: remove the flag to start one")
+        raise UserError(f"--resume finds no run in {output_dir}: remove the flag to start one"
+                        f"{name_runs()}")
     if mode == "train" and not options.resume and not options.overwrite:
         refuse_run(output_dir)
     foreign = find_results(output_dir, mode) if read_mode(output_dir) != mode else []
@@ -268,7 +309,7 @@ def check_folders(options, explicit):
     names of the flags that were given."""
     check_names(options)
     if options.mode != "export":
-        check_input_dir(options)
+        check_input_dir(options, explicit)
     check_checkpoint(options, explicit)
     check_output_dir(options)
     check_results(options)
