@@ -3,12 +3,16 @@
 import json
 import os
 import shutil
+import string
 from pathlib import Path
 
+import numpy as np
 import pytest
-from helpers import read_files, run
+from helpers import draw_pairs, load_tool, read_files, run
 
 import pix2pix
+from tools.lib.checkpoints import encode_pict, open_checkpoint
+from tools.lib.cli import UserError
 from tools.lib.run_folder import find_checkpoint
 
 pytestmark = pytest.mark.usefixtures("in_empty_folder")
@@ -55,6 +59,66 @@ def two_models():
 
 
 TEST = ["--mode", "test", "--input_dir", "bars/val", "--checkpoint"]
+
+
+# ---- names that TensorFlow reads as patterns
+
+
+@pytest.mark.parametrize("character", "*?[]\\")
+@pytest.mark.parametrize("form", ["runs{}1", "runs{}1/run", "{}"])
+def test_a_name_that_is_a_pattern_is_refused_in_every_mode(tiny, capsys, character, form):
+    os.symlink(tiny / "bars", "bars")
+    name = form.format(character)
+    text = f"has {character} in its name, which TensorFlow reads as a pattern: "
+    train = ["--mode", "train", "--input_dir", "bars/train", "--max_steps", 1]
+    for arguments in (train, ["--mode", "export", "--checkpoint", tiny / "whole"]):
+        error = refusal(capsys, *arguments, "--output_dir", name)
+        assert error.startswith(f"--output_dir {name} {text}")
+    shutil.copytree(tiny / "whole", name)
+    for arguments in (train, ["--mode", "test", "--input_dir", "bars/train"], ["--mode", "export"]):
+        for checkpoint in (name, f"{name}/model-7", f"{name}/model-7.index"):
+            error = refusal(capsys, *arguments, "--output_dir", "out", "--checkpoint", checkpoint)
+            assert error.startswith("--checkpoint ") and error.endswith(f"{text}rename it")
+    assert text in refusal(capsys, *train, "--output_dir", name, "--resume")
+    with pytest.raises(UserError) as error:  # as tools open it
+        open_checkpoint(name)
+    assert str(error.value) == f"{name} {text}rename it"
+    assert load_tool("inspect-checkpoint.py").main([name]) == 2
+    assert "complete" not in capsys.readouterr().err
+
+
+def test_every_other_character_is_left_alone(tiny):
+    name = "".join(sorted({*string.punctuation} - {*"*?[]\\/"})) + " é\n"
+    shutil.copytree(tiny / "whole", name)
+    np.testing.assert_equal(open_checkpoint(name).arrays, open_checkpoint(tiny / "whole").arrays)
+
+
+def test_a_windows_path_is_told_the_separator(tiny, capsys):
+    os.symlink(tiny / "bars", "bars")
+    assert refusal(capsys, "--mode", "train", "--input_dir", "bars/train", "--output_dir",
+                   r"C:\runs\bars_train").endswith("as a pattern: separate folders by /")
+
+
+def test_where_tensorflow_opens_no_file_any_name_will_do(tmp_path):
+    draw_pairs("set [1]/val", 1)
+    arrays = {f"generator/{name}/kernel": np.ones(shape, np.float32) for name, shape in {
+        **{f"encoder_{n}/conv2d": [4, 4, 3 if n == 1 else 1, 1] for n in range(1, 6)},
+        **{f"decoder_{n}/conv2d_transpose": [4, 4, 3 if n == 1 else 1, 2] for n in range(1, 6)}
+    }.items()}
+    Path("models [1]").mkdir()
+    Path("models [1]/x.pict").write_bytes(encode_pict(arrays))
+    options = parse("--mode", "test", "--input_dir", "set [1]/val", "--checkpoint",
+                    "models [1]/x.pict", "--output_dir", r"out\[1]")
+    assert options.crop_size == 32
+
+
+def test_a_default_that_is_a_pattern_names_the_flag_to_give(capsys):
+    Path("photos [2020]/train").mkdir(parents=True)
+    assert refusal(capsys, "--mode", "train", "--input_dir", "photos [2020]/train") == (
+        "the default --output_dir photos [2020]_train has [ ] in its name, which TensorFlow reads "
+        "as a pattern: give --output_dir")
+    assert refusal(capsys, "--mode", "test", "--input_dir", "photos [2020]/train").endswith(
+        "as a pattern: give --checkpoint")
 
 
 # ---- flags that were not given

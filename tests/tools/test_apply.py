@@ -144,6 +144,15 @@ def test_sigterm_leaves_no_half_written_result_and_the_same_command_continues(
     assert capsys.readouterr().out.startswith("wrote 2, skipped 1, failed 0")
 
 
+def test_formats_that_are_one_file_may_be_called_anything(export_dir, tmp_path):
+    frames = save_frames(tmp_path / "frames", 1)
+    for file in ("graph.pb", "model.tflite", "model.pict"):
+        place = tmp_path / f"a [1] {file}" / file
+        place.parent.mkdir()
+        shutil.copy(export_dir / file, place)
+        assert run("--model", place, "--input", frames, "--output", tmp_path / f"{file}-out") == 0
+
+
 @pytest.mark.parametrize("flags, part", [
     (["--input", "gone"], "--input gone does not exist"),
     (["--input", "empty"], "--input empty contains no"),
@@ -154,11 +163,13 @@ def test_sigterm_leaves_no_half_written_result_and_the_same_command_continues(
     (["--model", "run"], "it is a training folder: export it with pix2pix.py --mode export "
      "--checkpoint run"),
     (["--model", "other"], "--model other/saved_model.pb is a SavedModel of another program: give"),
+    (["--model", "photo [1]"], "has [ ] in its name, which TensorFlow reads as a pattern: rename"),
     (["--nonsense"], "--nonsense")])
 def test_mistakes_are_one_line(export_dir, tmp_path, monkeypatch, capsys, flags, part):
     monkeypatch.chdir(tmp_path)
     save_frames(tmp_path / "frames")
     (tmp_path / "empty").mkdir()
+    shutil.copytree(export_dir, "photo [1]")
     shutil.copytree(export_dir.parent / "run", "run")
     with tf.Graph().as_default(), tf.Session() as sess:
         place = tf.placeholder(tf.float32, [1])

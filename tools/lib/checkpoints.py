@@ -17,7 +17,7 @@ from tools.lib.cli import RunError, UserError, describe_error, number_type, prin
 from tools.lib.files import remove
 from tools.lib.images import infer_pair
 from tools.lib.run_folder import (
-    CHECKPOINT_KINDS, describe_folder, name_some, read_mode, write_options)
+    CHECKPOINT_KINDS, check_name, describe_folder, name_some, read_mode, write_options)
 from tools.lib.tf1 import tf
 
 OLD_NAMES = {  # in the oldest of affinelayer's scripts, which had no biases -> today's
@@ -129,6 +129,7 @@ def open_variables(path):
     verifies the checksum of each. Raises UserError, ForeignError."""
     if path.endswith(".pict"):
         return StoredVariables(path, read_pict(path))
+    check_name(path, path)
     try:
         if not os.path.exists(f"{path}.index"):
             raise ValueError(f"{Path(path).name}.index is missing")
@@ -154,6 +155,7 @@ def open_checkpoint(checkpoint):
     complete checkpoint of a folder; warns of those that are not. Raises UserError."""
     if not os.path.isdir(checkpoint):
         return open_variables(str(checkpoint))
+    check_name(str(checkpoint), checkpoint)
     paths = list_checkpoints(checkpoint)
     for index, path in enumerate(paths):
         try:

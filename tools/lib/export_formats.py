@@ -23,7 +23,8 @@ from tools.lib.files import remove, write_atomic
 from tools.lib.image_files import format_of
 from tools.lib.images import decode_image, encode_image, scale_back, to_bytes
 from tools.lib.options import MODEL_OPTIONS
-from tools.lib.run_folder import describe_path, holds_run, remove_results, write_options
+from tools.lib.run_folder import (
+    check_name, describe_path, holds_run, remove_results, write_options)
 from tools.lib.tf1 import session_config, tf
 
 JPEG_TOLERANCE = 12  # more levels, where the result is a JPEG file: one may become another step
@@ -168,6 +169,8 @@ def load_export(path, load_pict):
 
 def load_graph(path):
     """`load_export` of saved_model.pb, export.meta and a frozen graph."""
+    if path.suffix == ".meta" or path.name == "saved_model.pb":
+        check_name(str(path), f"--model {path}")
     with tf.Graph().as_default() as graph:
         sess = tf.Session(graph=graph, config=session_config())
         if path.suffix == ".meta":

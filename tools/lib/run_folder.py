@@ -19,6 +19,7 @@ RESULT_PATTERNS = {  # mode -> the files and folders that it writes, and may rep
              "images/*-outputs.png", "images/*-targets.png"),
     "export": ("saved_model.pb", "variables", "assets", "export.meta", "export.index",
                "export.data-*", "checkpoint", "graph.pb", "model.tflite", "model.pict")}
+PATTERN_CHARACTERS = "*?[]" if os.sep == "\\" else "*?[]\\"  # special where TensorFlow opens a file
 CHECKPOINT_FILE = re.compile(r"(.+)\.(index|meta|data-\d+-of-\d+)", re.DOTALL)
 MAX_NAMED = 5  # folders or checkpoints in a message
 CHECKPOINT_KINDS = "a training folder, a checkpoint or a .pict file"
@@ -197,19 +198,32 @@ def default_dirs(values):
 # --------------------------------------------------------------------------------------------------
 
 
-def check_names(options):
+def check_name(path, what, remedy="rename it"):
+    """Raises UserError for a path that TensorFlow reads as a pattern or cannot write. what: the
+    path as messages call it."""
+    found = [character for character in PATTERN_CHARACTERS if character in path]
+    if found:
+        raise UserError(f"{what} has {' '.join(found)} in its name, which TensorFlow reads as a "
+                        f"pattern: {remedy}")
+    if os.fsencode(path).decode(errors="ignore") != path:
+        raise UserError(f"{what} is not valid UTF-8, which TensorFlow cannot write: {remedy}")
+
+
+def check_names(options, explicit):
     """Raises UserError where TensorFlow cannot use the names of the folders."""
     for name in ("input_dir", "output_dir", "checkpoint"):
         if getattr(options, name) == "":
             raise UserError(f"--{name} is empty: give a folder")
-    for name in ("checkpoint", "output_dir"):
-        path = getattr(options, name) or ""
-        if set("*?[") & set(path) and options.mode != "test":
-            raise UserError(f"--{name} {path} has one of * ? [ in its name, "
-                            "which TensorFlow reads as a pattern: rename it")
-        if os.fsencode(path).decode(errors="ignore") != path:
-            raise UserError(f"--{name} {path} is not valid UTF-8, which TensorFlow cannot "
-                            "write: rename it")
+    touched = {"checkpoint", "output_dir"}
+    if options.mode == "test":  # Python writes the results
+        touched -= {"output_dir"}
+    if (options.checkpoint or ".pict").endswith(".pict"):  # Python reads these
+        touched -= {"checkpoint"}
+    for name in sorted(touched):
+        path = getattr(options, name)
+        exists = os.path.exists(path) or os.path.exists(f"{path}.index")
+        remedy = "separate folders by /" if "\\" in path and not exists else "rename it"
+        check_name(path, f"--{name} {path}", remedy if name in explicit else f"give --{name}")
 
 
 def refuse_run(output_dir):
@@ -307,7 +321,7 @@ def check_results(options):
 def check_folders(options, explicit):
     """Raises UserError where the folders are not what the mode needs; creates nothing. explicit:
     names of the flags that were given."""
-    check_names(options)
+    check_names(options, explicit)
     if options.mode != "export":
         check_input_dir(options, explicit)
     check_checkpoint(options, explicit)
