@@ -1,4 +1,4 @@
-"""tools/lib/run_folder.py: what is refused, and what messages say."""
+"""tools/lib/run_folder.py: default names, what is refused, whose results a folder holds."""
 
 import json
 import os
@@ -9,11 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers import draw_pairs, load_tool, read_files, run
+from PIL import Image
 
 import pix2pix
 from tools.lib.checkpoints import encode_pict, open_checkpoint
 from tools.lib.cli import UserError
-from tools.lib.run_folder import find_checkpoint
+from tools.lib.run_folder import default_dir, find_checkpoint
 
 pytestmark = pytest.mark.usefixtures("in_empty_folder")
 
@@ -35,6 +36,13 @@ def write_run(folder, **stored):
     write_folder(folder, mode="train", **stored)
     for name in ("model-2.index", "model-2.data-00000-of-00001", "checkpoint"):
         Path(folder, name).touch()
+    return folder
+
+
+def write_test(folder, **stored):
+    """A test folder."""
+    write_folder(folder, mode="test", **stored)
+    Path(folder, "index.html").write_text("results")
     return folder
 
 
@@ -119,6 +127,162 @@ def test_a_default_that_is_a_pattern_names_the_flag_to_give(capsys):
         "as a pattern: give --output_dir")
     assert refusal(capsys, "--mode", "test", "--input_dir", "photos [2020]/train").endswith(
         "as a pattern: give --checkpoint")
+
+
+# ---- default names
+
+
+@pytest.mark.parametrize("folders, input_dir, name", [
+    (["facades/train", "facades/val"], "facades/train", "facades"),
+    (["facades/train", "facades/val"], "facades/val", "facades"),
+    (["facades/train", "facades/mine"], "facades/mine", "facades"),
+    (["facades/val"], "facades/val", "facades"), (["maps/Training"], "maps/Training", "maps"),
+    (["coco/train2017", "coco/val2017"], "coco/val2017", "coco"),
+    (["own/photos", "own/drawings"], "own/photos", "photos"),
+    (["own/photos", "own/drawings"], "own/drawings/", "drawings"),
+    (["own/photos", "own/trained"], "own/photos", "photos"), (["photos"], "photos", "photos")])
+def test_default_names(folders, input_dir, name):
+    for folder in folders:
+        Path(folder).mkdir(parents=True)
+    for mode in ("train", "test", "export"):
+        assert default_dir(input_dir, mode) == f"{name}_{mode}"
+    assert default_dir("/", "train") == "pix2pix_train"
+
+
+def test_a_file_called_train_is_no_part_of_a_dataset():
+    Path("own/photos").mkdir(parents=True)
+    Path("own/train").touch()
+    assert default_dir("own/photos", "train") == "photos_train"
+
+
+def test_a_run_under_the_name_of_earlier_versions_is_not_lost(capsys):
+    for name in ("own/photos", "own/drawings"):
+        Path(name).mkdir(parents=True)
+    write_run("own_train", input_dir="own/photos", max_steps=9)
+    on_photos = ["--mode", "train", "--input_dir", "own/photos"]
+    assert parse(*on_photos, "--resume").output_dir == "own_train"
+    assert capsys.readouterr().err == (
+        "pix2pix.py: continuing own_train: there is no photos_train, the default --output_dir "
+        "today\n")
+    assert parse(*on_photos).output_dir == "photos_train"
+    assert capsys.readouterr().err == (
+        "pix2pix.py: training in photos_train, the default --output_dir today; own_train contains "
+        "an earlier run on own/photos\n")
+    # another dataset neither continues it nor hears of it
+    assert refusal(capsys, "--mode", "train", "--input_dir", "own/drawings", "--resume") == (
+        "--resume finds no run in drawings_train: remove the flag to start one (training folders "
+        "here: own_train)")
+    parse("--mode", "train", "--input_dir", "own/drawings")
+    assert capsys.readouterr().err == ""
+    options = parse("--mode", "test", "--input_dir", "own/photos")
+    assert (options.checkpoint, options.output_dir) == ("own_train", "photos_test")
+    assert capsys.readouterr().err == (
+        "pix2pix.py: using the model in own_train, trained on own/photos: there is no photos_train, "
+        "the default --checkpoint today\n")
+    write_run("photos_train", input_dir="own/photos", max_steps=9)
+    assert parse("--mode", "test", "--input_dir", "own/photos").checkpoint == "photos_train"
+    assert parse(*on_photos, "--resume").output_dir == "photos_train"
+    assert capsys.readouterr().err == ""
+
+
+# ---- whose results
+
+
+@pytest.mark.parametrize("mode", ["test", "export"])
+def test_results_of_another_model_are_refused(two_models, capsys, mode):
+    write_folder("out", mode=mode, checkpoint="one")
+    Path("out", "index.html" if mode == "test" else "graph.pb").touch()
+    command = ["--mode", mode, "--input_dir", "bars/val", "--checkpoint"]
+    assert refusal(capsys, *command, "two", "--output_dir", "out") == (
+        f"--output_dir out contains the {mode} of another model, one: give another --output_dir "
+        "for two")
+    parse(*command, "one", "--output_dir", "out")
+    os.rename("out", f"bars_{mode}")
+    assert refusal(capsys, *command, "two").startswith(
+        f"the default --output_dir bars_{mode} contains the {mode} of another model, one: give ")
+
+
+@pytest.mark.parametrize("stored", ["one", "one/model-1", "one/epoch-3", "./one", "{here}/one",
+                                    "{here}/one/model-1", "gone/one", "/gone/one/model-1"])
+def test_another_step_or_place_of_a_run_is_the_same_model(two_models, capsys, stored):
+    write_test("out", checkpoint=stored.format(here=Path.cwd()))
+    for given in ("one", "one/model-2", "one/model-2.index", Path("one").absolute()):
+        parse(*TEST, given, "--output_dir", "out")
+    assert "of another model" in refusal(capsys, *TEST, "two", "--output_dir", "out")
+
+
+def test_a_relative_model_counts_from_where_the_test_was_started(two_models, capsys, monkeypatch):
+    write_test("out", checkpoint="one")
+    for name in ("a/b/bars/val", "a/c"):
+        Path(name).mkdir(parents=True)
+    for folder, here in (("a/c", False), ("a/b", True)):
+        monkeypatch.chdir(folder)
+        up = "../.."
+        parse("--mode", "test", "--input_dir", f"{up}/bars/val", "--checkpoint", f"{up}/one",
+              "--output_dir", f"{up}/out")
+        if here:  # another model of the same name
+            write_run("one")
+            assert "of another model, one" in refusal(capsys, *TEST, "one", "--output_dir",
+                                                      f"{up}/out")
+        monkeypatch.chdir(up)
+
+
+def test_files_of_the_browser_demo_are_each_a_model(two_models, capsys):
+    for name in ("a.pict", "b.pict"):
+        Path(name).touch()
+    write_test("out", checkpoint="a.pict")
+    assert "of another model, a.pict" in refusal(capsys, *TEST, "b.pict", "--output_dir", "out")
+
+
+@pytest.mark.parametrize("stored", [{}, {"checkpoint": None}, {"checkpoint": 5}])
+def test_a_test_that_does_not_say_of_which_model_is_replaced(two_models, stored):
+    write_test("out", **stored)
+    parse(*TEST, "one", "--output_dir", "out")
+
+
+# ---- a dataset's own folders
+
+
+@pytest.mark.parametrize("output_dir", ["facades", "facades/", "facades/train/..", "link"])
+@pytest.mark.parametrize("mode", ["train", "test"])
+def test_results_do_not_go_into_the_folder_of_the_dataset(capsys, output_dir, mode):
+    Path("facades/train").mkdir(parents=True)
+    os.symlink("facades", "link")
+    write_run("run")
+    more = ["--checkpoint", "run"] if mode == "test" else []
+    error = refusal(capsys, "--mode", mode, "--input_dir", "facades/train", "--output_dir",
+                    output_dir, *more)
+    assert error.endswith(f"is the folder that --input_dir facades/train is in: choose another, "
+                          f"such as facades_{mode}")
+
+
+def test_a_dataset_behind_a_link_has_two_folders_of_its_own(capsys):
+    Path("disk/train").mkdir(parents=True)
+    Path("facades").mkdir()
+    os.symlink(Path("disk/train").absolute(), "facades/train")
+    for output_dir in ("facades", "disk"):
+        assert "is in: choose another" in refusal(
+            capsys, "--mode", "train", "--input_dir", "facades/train", "--output_dir", output_dir)
+
+
+def test_results_do_not_go_among_other_images_of_the_dataset(capsys):
+    for name in ("facades/train", "facades/val", "facades/results"):
+        Path(name).mkdir(parents=True)
+    Image.new("RGB", (4, 2)).save("facades/val/1.png")
+    command = ["--mode", "train", "--input_dir", "facades/train", "--output_dir"]
+    assert refusal(capsys, *command, "facades/val") == (
+        "--output_dir facades/val contains images: choose another")
+    for output_dir in ("facades/results", "facades/new", "facades/train/run"):
+        assert parse(*command, output_dir).output_dir == output_dir
+
+
+def test_a_run_in_the_folder_of_the_dataset_continues():
+    Path("facades/train").mkdir(parents=True)
+    write_run("facades/old")
+    for path in Path("facades/old").iterdir():
+        path.rename(Path("facades", path.name))
+    command = ["--mode", "train", "--input_dir", "facades/train", "--output_dir", "facades"]
+    assert parse(*command, "--resume", "--max_steps", 9).output_dir == "facades"
 
 
 # ---- flags that were not given

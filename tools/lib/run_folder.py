@@ -7,9 +7,10 @@ import os
 import re
 from pathlib import Path
 
-from tools.lib.cli import UserError, check_combinations, with_options
+from tools.lib.cli import UserError, check_combinations, printable, warn, with_options
 from tools.lib.files import remove, write_json
 from tools.lib.foreign_files import describe_file
+from tools.lib.image_files import list_folder
 
 RESULT_PATTERNS = {  # mode -> the files and folders that it writes, and may replace
     "train": ("checkpoint", "model-[0-9]*", "epoch-[0-9]*", "events.out.tfevents.*",
@@ -20,6 +21,7 @@ RESULT_PATTERNS = {  # mode -> the files and folders that it writes, and may rep
     "export": ("saved_model.pb", "variables", "assets", "export.meta", "export.index",
                "export.data-*", "checkpoint", "graph.pb", "model.tflite", "model.pict")}
 PATTERN_CHARACTERS = "*?[]" if os.sep == "\\" else "*?[]\\"  # special where TensorFlow opens a file
+SPLIT_NAME = re.compile(r"(train|training|val|valid|validation|test|testing)\d*", re.IGNORECASE)
 CHECKPOINT_FILE = re.compile(r"(.+)\.(index|meta|data-\d+-of-\d+)", re.DOTALL)
 MAX_NAMED = 5  # folders or checkpoints in a message
 CHECKPOINT_KINDS = "a training folder, a checkpoint or a .pict file"
@@ -158,9 +160,53 @@ def find_checkpoint(path):
 # --------------------------------------------------------------------------------------------------
 
 
+def holds_split(folder):
+    """Whether a folder contains folders such as train, val or test."""
+    try:
+        with os.scandir(folder) as entries:
+            return any(SPLIT_NAME.fullmatch(entry.name) and entry.is_dir() for entry in entries)
+    except OSError:
+        return False
+
+
 def default_dir(input_dir, mode):
-    """The folder that a mode uses for a dataset: facades/val, "test" -> facades_test."""
-    return f"{Path(os.path.abspath(input_dir)).parent.name or 'pix2pix'}_{mode}"
+    """The folder that a mode uses for a dataset: facades/val, "test" -> facades_test; where the
+    parent folder contains no train, val or test: own/photos, "test" -> photos_test."""
+    folder = Path(os.path.abspath(input_dir))
+    named = folder.parent if holds_split(folder.parent) else folder
+    return f"{named.name or 'pix2pix'}_{mode}"
+
+
+def find_old_run(input_dir):
+    """The training folder of a dataset under the name that earlier versions gave it, always after
+    the parent folder; None where it has none, or has one under today's name."""
+    old = f"{Path(os.path.abspath(input_dir)).parent.name or 'pix2pix'}_train"
+    new = default_dir(input_dir, "train")
+    return old if old != new and holds_run(old) and not holds_run(new) else None
+
+
+def default_train_dir(input_dir, resuming):
+    """--output_dir of a training that does not give it."""
+    new, old = default_dir(input_dir, "train"), find_old_run(input_dir)
+    trained_on = old and read_path(old, "input_dir")
+    if not trained_on or Path(trained_on).resolve() != Path(input_dir).resolve():
+        return new
+    if resuming:
+        warn(printable(f"continuing {old}: there is no {new}, the default --output_dir today"))
+        return old
+    warn(printable(f"training in {new}, the default --output_dir today; {old} contains an earlier "
+                   f"run on {input_dir}"))
+    return new
+
+
+def default_checkpoint(input_dir):
+    """--checkpoint of a test or export that does not give it."""
+    new, old = default_dir(input_dir, "train"), find_old_run(input_dir)
+    if old is None:
+        return new
+    warn(printable(f"using the model in {old}, trained on {read_path(old, 'input_dir')}: there is "
+                   f"no {new}, the default --checkpoint today"))
+    return old
 
 
 def explain_missing_input(values):
@@ -187,9 +233,10 @@ def default_dirs(values):
         name = Path(os.path.abspath(checkpoint)).name.removesuffix("_train").removesuffix(".pict")
         output_dir = f"{name}_{mode}"
     elif output_dir is None:
-        output_dir = default_dir(input_dir, mode)
+        output_dir = default_train_dir(input_dir, values["resume"]) if mode == "train" \
+            else default_dir(input_dir, mode)
     if checkpoint is None and mode != "train":
-        checkpoint = default_dir(input_dir, "train")
+        checkpoint = default_checkpoint(input_dir)
     return {"output_dir": output_dir, "checkpoint": checkpoint}
 
 
@@ -275,8 +322,24 @@ def check_checkpoint(options, explicit):
                     f"path{name_runs()}")
 
 
+def check_own_folder(options):
+    """Raises UserError where results would be written among the images of a dataset."""
+    input_dir, output_dir = Path(options.input_dir), Path(options.output_dir).resolve()
+    parents = [input_dir.resolve().parent, Path(os.path.abspath(input_dir)).parent.resolve()]
+    if input_dir.resolve() in (output_dir, output_dir / "images"):
+        raise UserError(f"--output_dir {options.output_dir} would mix the results with the images "
+                        "of --input_dir: choose another")
+    if output_dir in parents and not options.resume:  # earlier versions trained there
+        raise UserError(f"--output_dir {options.output_dir} is the folder that --input_dir "
+                        f"{input_dir} is in: choose another, such as "
+                        f"{default_dir(input_dir, options.mode)}")
+    if output_dir.parent in parents and output_dir.is_dir() and not holds_run(output_dir) \
+            and read_mode(output_dir) is None and list_folder(output_dir).images:
+        raise UserError(f"--output_dir {options.output_dir} contains images: choose another")
+
+
 def check_output_dir(options):
-    """Raises UserError where --output_dir cannot be written or is the images' own folder."""
+    """Raises UserError where --output_dir cannot be written or is part of a dataset."""
     output_dir = Path(options.output_dir)
     if output_dir.exists() and not output_dir.is_dir():
         raise UserError(f"--output_dir {output_dir} is a file: give a folder")
@@ -285,10 +348,8 @@ def check_output_dir(options):
         raise UserError(f"--output_dir {output_dir} is inside a file, {existing}: give a folder")
     if not os.access(existing, os.W_OK):
         raise UserError(f"--output_dir {output_dir} is not writable: choose another")
-    if options.input_dir and Path(options.input_dir).resolve() in (
-            output_dir.resolve(), (output_dir / "images").resolve()):
-        raise UserError(f"--output_dir {output_dir} would mix the results with the images of "
-                        "--input_dir: choose another")
+    if options.input_dir:
+        check_own_folder(options)
 
 
 def stored_paths(path, folder):
@@ -297,8 +358,27 @@ def stored_paths(path, folder):
     return (start / path for start in (*Path(folder).resolve().parents, Path.cwd()))
 
 
+def model_dir(checkpoint):
+    """The folder of a checkpoint, which may be a training folder itself; a .pict file itself."""
+    path = Path(checkpoint)
+    is_prefix = path.suffix != ".pict" and not os.path.isdir(path) \
+        and any(path.parent.glob("*.index"))
+    return path.parent if is_prefix else path
+
+
+def is_same_run(stored, checkpoint, folder):
+    """Whether --checkpoint, as a folder's options.json has it, is of the same training folder as
+    another one. Where it is no longer there it may have been moved, with its name."""
+    now = model_dir(checkpoint).resolve()
+    for path in map(model_dir, stored_paths(stored, folder)):
+        if os.path.exists(path):
+            return path.resolve() == now
+    return now.name in (Path(stored).name, Path(stored).parent.name)
+
+
 def check_results(options):
-    """Raises UserError where results would replace anything but results of the same mode."""
+    """Raises UserError where results would replace anything but results of the same mode and model.
+    """
     mode, output_dir = options.mode, Path(options.output_dir)
     if mode != "train" and holds_run(output_dir):
         raise UserError(f"--output_dir {output_dir} contains a training run: choose another")
@@ -312,10 +392,15 @@ def check_results(options):
                         f"{name_runs()}")
     if mode == "train" and not options.resume and not options.overwrite:
         refuse_run(output_dir)
-    foreign = find_results(output_dir, mode) if read_mode(output_dir) != mode else []
-    if foreign and not holds_run(output_dir):
-        raise UserError(f"{foreign[0]} would be replaced, but --mode {mode} did not write "
+    earlier = find_results(output_dir, mode)
+    if earlier and read_mode(output_dir) != mode and not holds_run(output_dir):
+        raise UserError(f"{earlier[0]} would be replaced, but --mode {mode} did not write "
                         "it: choose another --output_dir")
+    stored = read_path(output_dir, "checkpoint")
+    if earlier and mode != "train" and stored \
+            and not is_same_run(stored, options.checkpoint, output_dir):
+        raise UserError(f"--output_dir {output_dir} contains the {mode} of another model, {stored}:"
+                        f" give another --output_dir for {options.checkpoint}")
 
 
 def check_folders(options, explicit):
