@@ -177,8 +177,8 @@ def test_a_run_under_the_name_of_earlier_versions_is_not_lost(capsys):
     options = parse("--mode", "test", "--input_dir", "own/photos")
     assert (options.checkpoint, options.output_dir) == ("own_train", "photos_test")
     assert capsys.readouterr().err == (
-        "pix2pix.py: using the model in own_train, trained on own/photos: there is no photos_train, "
-        "the default --checkpoint today\n")
+        "pix2pix.py: using the model in own_train, trained on own/photos: there is no "
+        "photos_train, the default --checkpoint today\n")
     write_run("photos_train", input_dir="own/photos", max_steps=9)
     assert parse("--mode", "test", "--input_dir", "own/photos").checkpoint == "photos_train"
     assert parse(*on_photos, "--resume").output_dir == "photos_train"
@@ -334,6 +334,19 @@ def test_a_test_without_a_model_says_where_it_looked_and_what_there_is(capsys):
     assert refusal(capsys, "--mode", "export", "--input_dir", "newcomer/val").startswith(start)
     assert refusal(capsys, *command, "--checkpoint", "gone").startswith(
         "--checkpoint gone is not a folder, checkpoint or .pict file: check the path (training")
+
+
+def test_a_name_that_differs_in_case_is_said_to(capsys):
+    Path("Facades/train").mkdir(parents=True)
+    write_run("Facades_train")
+    if Path("facades").exists():
+        pytest.skip("the disk does not tell upper from lower case")
+    assert refusal(capsys, "--mode", "train", "--input_dir", "facades/train") == (
+        "--input_dir facades/train is not a folder: Facades differs only in case, give that")
+    for arguments in (["--mode", "train", "--resume", "--output_dir"],
+                      ["--mode", "test", "--input_dir", "Facades/train", "--checkpoint"]):
+        assert ": Facades_train differs only in case, give that" in refusal(
+            capsys, *arguments, "facades_train")
 
 
 def test_a_default_folder_is_called_so(capsys):

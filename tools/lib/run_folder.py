@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 
 from tools.lib.cli import UserError, check_combinations, printable, warn, with_options
-from tools.lib.files import remove, write_json
+from tools.lib.files import describe_missing, remove, write_json
 from tools.lib.foreign_files import describe_file
 from tools.lib.image_files import list_folder
 
@@ -218,7 +218,7 @@ def explain_missing_input(values):
     if output_dir is None:
         return "--resume needs a run: give its --output_dir or --input_dir"
     if not holds_run(output_dir):
-        return f"--resume finds no run in {output_dir}: check the path{name_runs()}"
+        return f"--resume finds no run in {output_dir}: {describe_missing(output_dir)}{name_runs()}"
     return f"{output_dir} does not say what it was trained on: give --input_dir"
 
 
@@ -290,7 +290,7 @@ def check_input_dir(options, explicit):
         raise UserError(f"{output_dir} was trained on {input_dir}, which {where}: "
                         f"give --input_dir {found or ''}".rstrip())
     if not os.path.isdir(input_dir):
-        raise UserError(f"--input_dir {input_dir} is not a folder: check the path")
+        raise UserError(f"--input_dir {input_dir} is not a folder: {describe_missing(input_dir)}")
     if not os.access(input_dir, os.R_OK | os.X_OK):
         raise UserError(f"--input_dir {input_dir} is not readable: check its permissions")
 
@@ -318,8 +318,8 @@ def check_checkpoint(options, explicit):
     if others and re.search(r"-\d+$", path):
         raise UserError(f"--checkpoint {path} does not exist: give one of those in "
                         f"{Path(path).parent} ({name_some(others)})")
-    raise UserError(f"--checkpoint {path} is not a folder, checkpoint or .pict file: check the "
-                    f"path{name_runs()}")
+    raise UserError(f"--checkpoint {path} is not a folder, checkpoint or .pict file: "
+                    f"{describe_missing(path)}{name_runs()}")
 
 
 def check_own_folder(options):
