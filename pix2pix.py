@@ -63,7 +63,7 @@ from tools.lib.files import lock_folder, unique_names
 from tools.lib.images import (choose_pair, decode_image, decode_pixels, encode_image, encode_pngs,
                               scale_back)
 from tools.lib.metrics import create_metrics, write_metrics
-from tools.lib.options import MODEL_OPTIONS, report_unused
+from tools.lib.options import MODEL_OPTIONS, naming_origins, report_unused
 from tools.lib.page import KINDS, save_images, write_page
 from tools.lib.tf1 import tf
 
@@ -195,7 +195,7 @@ def check_network(options, explicit):
         (options.separable_conv and options.padding == "reflect",
          "--padding reflect does not work with --separable_conv: remove one"),
         (options.no_dropout and options.test_dropout and {"no_dropout", "test_dropout"} & explicit,
-         "--test_dropout needs a model with dropout: remove --no_dropout"),
+         "--test_dropout contradicts --no_dropout: remove one of them"),
         ("test_dropout" in explicit and options.test_dropout and not has_dropout(options),
          f"--test_dropout needs layers with dropout, a U-Net of --crop_size {size} has none: "
          "remove it"),
@@ -269,7 +269,8 @@ def parse_args(argv=None):
     training, resuming = values["mode"] == "train", values["resume"]
     if resuming and values["overwrite"]:
         raise UserError("--resume continues a run and --overwrite replaces it: give one of them")
-    run_folder.check_folders(Options(**values), explicit)
+    with naming_origins(values, explicit, parser):
+        run_folder.check_folders(Options(**values), explicit)
 
     if training and resuming:
         values = resume.resume_options(values, explicit, parser, same_variables)
@@ -282,9 +283,10 @@ def parse_args(argv=None):
     if values["precision"] == "auto" and not training:
         values["precision"] = "float32"
     options = Options(**values)
-    for check in (check_network, check_training, schedule.check, run_folder.check, dataset.check,
-                  run_log.check, export_formats.check):
-        check(options, explicit)
+    with naming_origins(values, explicit, parser):
+        for check in (check_network, check_training, schedule.check, run_folder.check,
+                      dataset.check, run_log.check, export_formats.check):
+            check(options, explicit)
     return options
 
 
@@ -1423,9 +1425,9 @@ def test(options):
                 return run_test(sess.make_callable(fetches), options, paths)
 
 
-def generate_images(run_next, names, options):
-    """Generates and saves every image; yields its index and metrics as it is done, or the error of
-    reading it.
+def generate_images(run_next, names, options, rows):
+    """Generates and saves every image and puts its metrics into rows, by its index; yields None as
+    it is done, or the error of reading it.
 
     run_next: a function that returns the next image's index, DisplayImages of PNG files and
     metrics. While one image's files are written another is in the network; no more are in memory.
@@ -1437,7 +1439,8 @@ def generate_images(run_next, names, options):
         except dataset.reading_errors() as error:
             return error
         save_images(Path(options.output_dir), [names[index]], images)
-        return index, {name: float(value) for name, (value,) in metrics.items()}
+        rows[index] = {name: float(value) for name, (value,) in metrics.items()}
+        return None
 
     at_once = max(1, min(os.cpu_count() or 1, MAX_PIXELS_AT_ONCE // options.crop_size**2))
     pool = multiprocessing.pool.ThreadPool(at_once)
@@ -1449,20 +1452,22 @@ def generate_images(run_next, names, options):
 
 
 def run_test(run_next, options, paths):
-    """The test loop; returns the exit code. run_next: as in `generate_images`."""
+    """The test loop; returns the exit code. run_next: as in `generate_images`.
+
+    Ctrl-C and SIGTERM end it after the images in the network, with a page of those that are done.
+    """
     output_dir, start = Path(options.output_dir), time.time()
-    names, rows, failure = unique_names(paths), {}, None
-    with cli.create_progress_bar(len(paths), 0, "image") as bar, \
-            contextlib.closing(generate_images(run_next, names, options)) as results:
-        for result in results:
-            if isinstance(result, tf.errors.OpError):
-                failure = result
-                if options.on_bad_image == "fail":
+    names, rows, failure, interrupt = unique_names(paths), {}, None, None
+    try:
+        with cli.create_progress_bar(len(paths), 0, "image") as bar, \
+                contextlib.closing(generate_images(run_next, names, options, rows)) as results:
+            for error in results:
+                failure = error or failure
+                if failure and options.on_bad_image == "fail":
                     break
-                continue
-            index, metrics = result
-            rows[index] = metrics
-            bar.update()
+                bar.update(0 if error else 1)
+    except KeyboardInterrupt as signal_error:
+        interrupt, failure = signal_error, None
     seconds = time.time() - start
     if failure:  # results come nearly in order: at an early end the image is among the first
         missing = [index for index in range(len(paths)) if index not in rows]
@@ -1473,19 +1478,23 @@ def run_test(run_next, options, paths):
         + cli.rate_text(len(rows), seconds, "image/sec"))
     if shown:
         say(shown)
+    if interrupt:
+        say("stopped; the same command tests all images again")
+        raise interrupt
     return 0
 
 
 def write_results(output_dir, all_names, rows, has_targets):
     """Writes the page and, with targets, the metrics files; returns the means as text. rows: index
     -> metrics."""
-    names, shown, kinds = [all_names[index] for index in rows], "", KINDS
-    if has_targets:
+    names, shown = [all_names[index] for index in rows], ""
+    if has_targets and rows:
         means = write_metrics(output_dir, names, [*rows.values()])
         shown = ", ".join(f"{name} {value:.4g}" for name, value in means.items())
-    else:
-        kinds = KINDS[:2]
-    write_page(output_dir, output_dir.name, f"{len(names)} images {shown}", names, kinds)
+    count = f"{len(names)} images" if len(names) == len(all_names) \
+        else f"{len(names)} of {len(all_names)} images"
+    write_page(output_dir, output_dir.name, f"{count} {shown}", names,
+               KINDS if has_targets else KINDS[:2])
     return shown
 
 
@@ -1622,6 +1631,15 @@ def checkpoint_results(stored, options, images):
             return sess.run(files)
 
 
+def check_variables(stored, options):
+    """Raises UserError where StoredVariables are not those of the generator."""
+    channels = choose_pair(options.lab_colorization, options.which_direction).inputs.channels
+    with tf.Graph().as_default():
+        inputs = tf.zeros([1, options.crop_size, options.crop_size, channels])
+        create_outputs(inputs, options, key=DrawKey(options.seed, 0, None))
+        checkpoints.match_variables(stored, tf.global_variables(), options)
+
+
 def export(options):
     """Writes a model that stands alone in each --export_format, and proves it: each is loaded back,
     run on an image and compared with the checkpoint's own result. Returns the exit code."""
@@ -1629,6 +1647,7 @@ def export(options):
     stored = checkpoints.open_checkpoint(options.checkpoint)
     if "pict" in options.export_format:
         export_formats.check_pict(stored, options)
+    check_variables(stored, options)
     say(f"loading model from {printable(stored.path)}")
     network = export_formats.NetworkFunctions(
         {"any_size": build_any_size, "one_size": build_one_size, "affinelayer": build_affinelayer},

@@ -2,11 +2,13 @@
 
 import json
 import re
+import shutil
 import struct
+from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import SHARED, build_once, filled, read_variables, run
+from helpers import SHARED, build_once, filled, load_tool, read_variables, run
 from PIL import Image
 
 import pix2pix
@@ -133,7 +135,8 @@ def test_another_shape_names_variable_shapes_and_option(model, tmp_path, capsys,
     stored = {"ngf": 3, "ndf": 2, "crop_size": 32, **change}
     folder = write(tmp_path / "other", plain(read_variables(model / "run")), stored)
     code = run("--mode", "test", "--input_dir", model / "images", "--checkpoint", folder,
-               "--output_dir", tmp_path / "out")
+               "--output_dir", tmp_path / "out",
+               *["--layout", "single"] * ("lab_colorization" in change))
     printed = capsys.readouterr()
     if first is None:  # fits, and says what it leaves
         assert code == 0 and "not used: generator/decoder_2/batch_normalization" in printed.out
@@ -236,13 +239,172 @@ def test_a_folder_that_was_moved_or_lost_its_state_file(model, tmp_path, state):
         assert open_checkpoint(folder).path == str(folder / "model-3")
 
 
+@pytest.mark.parametrize("lines", [
+    r'model_checkpoint_path: "C:\\runs\\facades_train\\model-7"',
+    r'model_checkpoint_path: "facades_train\\model-7"',
+    r'model_checkpoint_path: "D:/runs/facades_train/model-7"',
+    r'model_checkpoint_path: "\\\\server\\runs\\model-7"'
+    '\nall_model_checkpoint_paths: "model-12"\n'
+    r'all_model_checkpoint_paths: "\\\\server\\runs\\model-7"'])
+def test_a_state_file_of_windows_is_read_without_an_alarm(model, tmp_path, capfd, lines):
+    folder = write(tmp_path / "run", plain(read_variables(model / "run")))
+    for path in folder.glob("model-7.*"):  # a later one, which the state file does not name
+        shutil.copy(path, folder / path.name.replace("-7", "-12"))
+    (folder / "checkpoint").write_bytes(lines.replace("\n", "\r\n").encode() + b"\r\n")
+    assert open_checkpoint(folder).path == str(folder / "model-7")
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("state", [  # as an editor leaves it
+    rb'model_checkpoint_path: "C:\runs\facades_train\model-7"',
+    b'\xef\xbb\xbfmodel_checkpoint_path: "C:\\\\runs\\\\model-7"\r\n'])
+def test_a_state_file_that_was_edited_is_read_or_ignored(model, tmp_path, capfd, state):
+    folder = write(tmp_path / "run", plain(read_variables(model / "run")))
+    (folder / "checkpoint").write_bytes(state)
+    assert open_checkpoint(folder).path == str(folder / "model-7")
+    assert capfd.readouterr() == ("", "")
+
+
+# checkpoints of other programs
+
+
+def refusal(capfd, model, checkpoint, *tools):
+    """The line that all modes and these tools print of a checkpoint, after their names; nothing is
+    created."""
+    before, lines = sorted(Path().rglob("*")), []
+    for mode in ("test", "train", "export"):
+        capfd.readouterr()
+        flags = [] if mode == "export" else ["--input_dir", model / "images"]
+        flags += ["--max_steps", 1] if mode == "train" else []
+        assert run("--mode", mode, "--checkpoint", checkpoint, "--output_dir", "out", *flags) == 2
+        lines.append(capfd.readouterr().err)
+    for tool in tools:
+        assert tool.main([str(checkpoint)]) == 2
+        lines.append(capfd.readouterr().err)
+    assert sorted(Path().rglob("*")) == before
+    texts = {line.split(": error: ", 1)[1] for line in lines}
+    assert len(texts) == 1 and all(line.count("\n") == 1 for line in lines)
+    return texts.pop().rstrip("\n")
+
+
+def save_objects(prefix, count):
+    """Saves checkpoints prefix-1, prefix-2, ... as TensorFlow's tutorial does."""
+    import tensorflow
+    layers = tensorflow.Module()
+    layers.kernel = tensorflow.Variable(np.ones([4, 4, 3, 2], np.float32))
+    checkpoint = tensorflow.train.Checkpoint(generator=layers)
+    for _ in range(count):
+        checkpoint.save(str(prefix))
+
+
+@pytest.mark.parametrize("name", ["ckpt", "model"])
+def test_the_tutorials_checkpoint_is_named(model, in_empty_folder, capfd, name):
+    save_objects(f"training/{name}", 3)
+    for checkpoint in ("training", f"training/{name}-3", f"training/{name}-3.index",
+                       "training/checkpoint"):
+        assert refusal(capfd, model, checkpoint, load_tool("inspect-checkpoint.py")) == (
+            f"training/{name}-3 is a tf.train.Checkpoint of Keras layers, such as TensorFlow's "
+            "pix2pix tutorial writes: this program cannot use it, train a model with --mode train")
+    Path("training/options.json").write_text("{}")
+    assert "tutorial" in refusal(capfd, model, "training", load_tool("inspect-checkpoint.py"))
+
+
+@pytest.mark.parametrize("names, shown", [
+    (["resnet/conv1/weights", "resnet/conv2/weights", "global_step"],
+     "variables such as global_step, resnet/conv1/weights"),
+    (["G/c7s1/weights", "F/c7s1/weights", "D_Y/C64/weights"],  # a CycleGAN
+     "variables such as D_Y/C64/weights, F/c7s1/weights, G/c7s1/weights"),
+    (["generator/encoder_1/conv2d/kernel", "generator/decoder_1/conv2d_transpose/kernel"],
+     "variables such as generator/decoder_1/conv2d_transpose/kernel")])
+def test_another_programs_variables_are_named(model, in_empty_folder, capfd, names, shown):
+    write(Path("run"), {name: np.ones([4, 4, 3, 6], np.float32) for name in names})
+    expected = f"run/model-7 is a model of another program, with {shown}: choose another"
+    assert refusal(capfd, model, "run") == expected
+    assert refusal(capfd, model, "run/model-7") == expected
+
+
+@pytest.mark.parametrize("change, shown", [
+    (lambda array: array.astype(np.int8), "of type int8, the model float32"),
+    (lambda array: array > 0, "of type bool, the model float32"),
+    (lambda array: array.astype(np.complex64), "of type complex64, the model float32"),
+    (lambda array: np.full(array.shape, b"x", object), "of type string, the model float32"),
+    (lambda array: np.array(b"x", object), "of shape [], the model [4, 4, 3, 3]")])
+def test_a_weight_of_another_type_is_refused(model, in_empty_folder, capfd, change, shown):
+    arrays = plain(read_variables(model / "run"))
+    name = "generator/encoder_1/conv2d/kernel"
+    write(Path("odd"), {**arrays, name: change(arrays[name])},
+          {"ngf": 3, "ndf": 2, "crop_size": 32})
+    assert refusal(capfd, model, "odd").startswith(f"odd/model-7 has {name} {shown}: ")
+
+
+def test_other_floats_and_text_beside_the_weights_are_fine(model, in_empty_folder):
+    arrays = plain(read_variables(model / "run"))
+    stored = {"ngf": 3, "ndf": 2, "crop_size": 32}
+    expected = outputs(model, write(Path("single"), arrays, stored), Path("one"))
+    double = {name: array.astype(np.float64) if array.dtype == np.float32 else array
+              for name, array in arrays.items()}
+    double["note"], double["notes"] = np.array(b"x", object), np.array([b"x", b"yz"], object)
+    np.testing.assert_array_equal(
+        outputs(model, write(Path("double"), double, stored), Path("two")), expected)
+
+
+@pytest.mark.parametrize("step", [np.array(b"x", object), np.array([1, 2])])
+def test_a_step_that_is_not_a_number_is_one_line(model, in_empty_folder, capfd, step):
+    arrays = {**plain(read_variables(model / "run")), "global_step": step}
+    write(Path("odd"), arrays, {"ngf": 3, "ndf": 2, "crop_size": 32})
+    assert run("--mode", "train", "--input_dir", model / "images", "--checkpoint", "odd",
+               "--output_dir", "out", "--max_steps", 1) == 2
+    assert load_tool("inspect-checkpoint.py").main(["odd"]) == 2
+    lines = capfd.readouterr().err.splitlines()
+    assert len(lines) == 2 and all("global_step that is not a number" in line for line in lines)
+
+
+def test_files_that_are_not_checkpoints_are_named(model, in_empty_folder, capfd):
+    Path("net_G.pth").write_bytes(b"\x80\x02")
+    Path("run").mkdir()
+    Path("run/options.json").write_text("{}")
+    for name, kind in (("net_G.pth", "a PyTorch file"), ("run/options.json", "a .json file")):
+        assert refusal(capfd, model, name) == (
+            f"--checkpoint {name} is not a checkpoint, it is {kind}: give a training folder, a "
+            "checkpoint or a .pict file")
+    Path("text.index").write_text("hello\n" * 20)
+    assert refusal(capfd, model, "text.index", load_tool("inspect-checkpoint.py")).startswith(
+        "text is not a complete checkpoint (")
+
+
+@pytest.mark.parametrize("paths, kind", [
+    ([], "an empty folder"), (["train/", "val/"], "a folder with the folders train, val"),
+    (["a.pth", "b.pth", "log.txt"], "a folder with a .txt file, a PyTorch file"),
+    (["saved_model.pb", "variables/"], "a SavedModel of another program"),
+    (["one/model-3.index"], "a folder with the training folders one"),
+    (["model.ckpt-3.index", "epoch-2.index"], "a folder with the checkpoints epoch-2, model.ckpt-3")])
+def test_folders_without_a_checkpoint_are_named(model, in_empty_folder, capfd, paths, kind):
+    for path in ["run/", *(f"run/{path}" for path in paths)]:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        Path(path).mkdir() if path.endswith("/") else Path(path).write_text("x")
+    assert refusal(capfd, model, "run", *[load_tool("inspect-checkpoint.py")] * ("saved" not in str(
+        paths))) == (f"run contains no checkpoint, it is {kind}: give a training folder, a "
+                     "checkpoint or a .pict file")
+
+
+def test_folders_of_this_program_without_a_checkpoint_are_named(model, in_empty_folder, capfd):
+    for name, options, expected in (
+            ("a", {"mode": "test", "checkpoint": "m"}, "it is the test of m: give a training"),
+            ("b", {"mode": "export", "checkpoint": "m"}, "it is the export of m: give a training"),
+            ("c", {"mode": "train"}, "it is a training folder without a save: continue it")):
+        Path(name).mkdir()
+        Path(name, "options.json").write_text(json.dumps(options))
+        assert refusal(capfd, model, name).startswith(f"{name} contains no checkpoint, {expected}")
+
+
 def test_damage_is_one_line(model, tmp_path, capsys):
     folder = write(tmp_path / "cut", plain(read_variables(model / "run")),
                    {"ngf": 3, "crop_size": 32})
     index, = folder.glob("*.index")
     index.write_bytes(index.read_bytes()[:40])
     (tmp_path / "cut.pict").write_bytes(struct.pack(">I", 10) + b"[]")
-    for checkpoint in (folder, tmp_path / "cut.pict"):
+    (tmp_path / "cut2.pict").write_bytes(b"")
+    for checkpoint in (folder, tmp_path / "cut.pict", tmp_path / "cut2.pict"):
         assert run("--mode", "test", "--input_dir", model / "images", "--checkpoint", checkpoint,
                    "--output_dir", tmp_path / "out") == 2
         error = capsys.readouterr().err

@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import threading
+from multiprocessing.pool import ThreadPool
 from pathlib import Path
 
 import numpy as np
@@ -163,8 +164,8 @@ def test_no_more_images_at_once_than_cores_and_memory_allow(monkeypatch, crop_si
             at_once -= 1
         return [0], (), {}
     results = pix2pix.generate_images(generate, ["name"] * 40, Options(
-        crop_size=crop_size, output_dir="out"))
-    assert len([*results]) == 40
+        crop_size=crop_size, output_dir="out"), {})
+    assert [*results] == [None] * 40
     assert most == expected
 
 
@@ -173,22 +174,75 @@ def no_space():
     raise OSError(28, "No space left on device")
 
 
-def ctrl_c():
-    """Ctrl-C, which Python hears in its main thread."""
-    signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
-
-
-@pytest.mark.parametrize("happen, code, said", [
-    (no_space, 1, "No space left"), (ctrl_c, 130, "")])
-def test_a_test_that_cannot_go_on_ends_with_all_its_threads(trained, capsys, monkeypatch, happen,
-                                                            code, said):
+def test_a_test_that_cannot_go_on_ends_with_all_its_threads(trained, capsys, monkeypatch):
     monkeypatch.setattr(pix2pix, "save_images",
-                        lambda _, names, __: names == ["1"] and happen())
+                        lambda _, names, __: names == ["1"] and no_space())
     assert run("--mode", "test", "--input_dir", trained / "bars/val", "--checkpoint",
-               trained / "bars_train", "--output_dir", "out") == code
-    assert said in capsys.readouterr().err
+               trained / "bars_train", "--output_dir", "out") == 1
+    assert "No space left" in capsys.readouterr().err
     assert not Path("out/index.html").exists()
     assert not [thread for thread in threading.enumerate() if "(worker)" in thread.name]
+
+
+def stop_test_at(monkeypatch, name, number):
+    """A signal while a test is saving the image of this name, which waits until it has arrived."""
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    real_save, real_terminate, arrived = save_images, ThreadPool.terminate, threading.Event()
+
+    def save(output_dir, names, images):
+        if names == [name]:
+            signal.pthread_kill(threading.main_thread().ident, number)
+            assert arrived.wait(60)
+        real_save(output_dir, names, images)
+
+    def terminate(pool):
+        arrived.set()
+        real_terminate(pool)
+    monkeypatch.setattr(pix2pix, "save_images", save)
+    monkeypatch.setattr(ThreadPool, "terminate", terminate)
+
+
+@pytest.mark.parametrize("number, code", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_test_that_is_stopped_leaves_a_page_of_what_is_done(trained, tmp_path, capsys,
+                                                              monkeypatch, number, code):
+    run_test(trained, "whole")
+    stop_test_at(monkeypatch, "3", number)
+    capsys.readouterr()
+    assert run("--mode", "test", "--input_dir", trained / "bars/val", "--checkpoint",
+               trained / "bars_train", "--output_dir", "out") == code
+    printed = capsys.readouterr()
+    assert printed.err == "" and not [thread for thread in threading.enumerate()
+                                      if "(worker)" in thread.name]
+    page = Path("out/index.html").read_text()
+    names = re.findall(r"<th>(\d)</th>", page)
+    assert "3" in names and 3 <= len(names) < 7 and names == sorted(names)
+    assert f"{len(names)} of 7 images" in page
+    assert re.search(rf"^wrote {len(names)} of 7 images to out/index.html, ", printed.out, re.M)
+    assert "\nstopped; the same command tests all images again\n" in printed.out
+    # everything there is listed, and equals what a whole test gives
+    images, whole = read_images(tmp_path / "out"), read_images(tmp_path / "whole")
+    assert sorted(images) == [f"{name}-{kind}.png" for name in names
+                              for kind in ("inputs", "outputs", "targets")]
+    assert images.items() <= whole.items()
+    rows, whole_rows = (Path(folder, "metrics.csv").read_text().splitlines()
+                        for folder in ("out", "whole"))
+    assert [row.split(",")[0] for row in rows] == ["name", *names] and {*rows} <= {*whole_rows}
+    metrics = json.loads(Path("out/metrics.json").read_text())
+    assert metrics["count"] == len(names)
+    assert metrics["l1"] == pytest.approx(np.mean([float(row.split(",")[1]) for row in rows[1:]]),
+                                          rel=1e-4)
+
+
+def test_a_test_that_is_stopped_before_its_first_image_says_so(trained, capsys, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+        yield
+    monkeypatch.setattr(pix2pix, "generate_images", interrupted)
+    assert run("--mode", "test", "--input_dir", trained / "bars/val", "--checkpoint",
+               trained / "bars_train", "--output_dir", "out") == 130
+    assert "wrote 0 of 7 images to out/index.html" in capsys.readouterr().out
+    assert "0 of 7 images" in Path("out/index.html").read_text()
+    assert not Path("out/metrics.csv").exists()
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])

@@ -135,7 +135,7 @@ def test_bad_values_are_one_line_and_exit_code_2(dataset, tmp_path, capsys, flag
     ("--generator resnet --bottleneck_norm", "--bottleneck_norm needs a U-Net"),
     ("--norm instance --bottleneck_norm", "--bottleneck_norm needs a U-Net"),
     ("--separable_conv --padding reflect", "--padding reflect does not work with --separable_conv"),
-    ("--no_dropout --test_dropout", "remove --no_dropout"),
+    ("--no_dropout --test_dropout", "--test_dropout contradicts --no_dropout"),
     ("--gan_weight 0 --l1_weight 0", "--gan_weight 0 and --l1_weight 0 leave nothing to learn"),
     ("--separable_conv --upsample deconv", "--upsample deconv contradicts --separable_conv"),
     ("--crop_size 32 --test_dropout", "a U-Net of --crop_size 32 has none"),
@@ -168,13 +168,50 @@ def test_what_is_left_to_learn_follows_from_the_losses(dataset, monkeypatch):
     command = "--mode train --output_dir new --gan_weight 0 --l1_weight 0 --feature_weight 0"
     monkeypatch.setitem(pix2pix.LOSSES, "gen_loss_TV", pix2pix.LOSSES["gen_loss_L1"]._replace(
         weight="tv_weight", default=0.0, if_weight_0=False))
-    text = "--gan_weight 0, --l1_weight 0 and --tv_weight 0 leave nothing to learn: raise one"
+    text = "--gan_weight 0, --l1_weight 0 and the default --tv_weight 0 leave nothing to learn: " \
+           "raise one"
     with pytest.raises(UserError) as caught:
         parse(command, "--input_dir", dataset / "train")
     assert str(caught.value) == text
     for name in ("l1_weight", "tv_weight"):
         with pytest.raises(UserError, match="builds no discriminator: remove --feature_weight"):
             parse(command, f"--{name}", 1, "--input_dir", dataset / "train")
+
+
+@pytest.mark.parametrize("stored, flags, text", [
+    (dict(crop_size=512), "--scale_size 300",
+     "--scale_size 300 is below the checkpoint's --crop_size 512: give at least that"),
+    (dict(lr_decay="cosine"), "",
+     "the checkpoint's --lr_decay cosine needs an end: give --max_steps, --max_epochs or "
+     "--lr_decay none"),
+    (dict(no_dropout=True), "--test_dropout",
+     "--test_dropout contradicts the checkpoint's --no_dropout: remove one of them"),
+    (dict(gan_weight=0), "--l1_weight 0",
+     "the checkpoint's --gan_weight 0 and --l1_weight 0 leave nothing to learn: raise one"),
+    (dict(gan_weight=0), "--patch_size 16",
+     "the checkpoint's --gan_weight 0 builds no discriminator: remove --patch_size"),
+    (dict(gan_loss="hinge"), "--label_smoothing 0.1",
+     "--label_smoothing needs labels, which the checkpoint's --gan_loss hinge does not have: "
+     "remove one")])
+def test_an_option_of_the_checkpoint_is_called_so(dataset, tmp_path, capsys, stored, flags, text):
+    write_run(tmp_path / "old", **stored)
+    command = ["--mode", "train", "--input_dir", str(dataset / "train"), "--output_dir", "new"]
+    assert pix2pix.main([*command, "--checkpoint", "old", *flags.split()]) == 2
+    assert capsys.readouterr().err == f"pix2pix.py: error: {text}\n"
+    given = [word for name, value in stored.items()
+             for word in (f"--{name}", *([] if value is True else [str(value)]))]
+    assert pix2pix.main([*command, *given, *flags.split()]) == 2  # the same, all of it given
+    text = text.replace("the checkpoint's ", "")
+    assert capsys.readouterr().err == f"pix2pix.py: error: {text}\n"
+
+
+def test_an_option_of_the_run_is_called_so(dataset, tmp_path, capsys):
+    write_run(tmp_path / "run", crop_size=512, scale_size=600, input_dir=str(dataset / "train"))
+    assert pix2pix.main(["--mode", "train", "--resume", "--output_dir", "run", "--scale_size",
+                         "300"]) == 2
+    assert capsys.readouterr().err == (
+        "pix2pix.py: error: --scale_size 300 is below the run's --crop_size 512: give at least "
+        "that\n")
 
 
 def test_scale_size_keeps_the_papers_share(dataset):

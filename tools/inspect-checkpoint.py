@@ -23,9 +23,12 @@ if __name__ == "__main__":
     cli.require("numpy", "tensorflow")
 
 from pix2pix import create_parser as create_model_parser
-from tools.lib.checkpoints import EMA_SUFFIX, infer_options, open_checkpoint, read_step
+from tools.lib.checkpoints import (
+    EMA_SUFFIX, describe_variables, infer_options, open_checkpoint, read_step)
 from tools.lib.cli import UserError, printable, say
+from tools.lib.foreign_files import describe_file
 from tools.lib.options import MODEL_OPTIONS, TRAINING_OPTIONS, options_path, read_options
+from tools.lib.run_folder import find_checkpoint
 
 SLOTS = ("/Adam", "/Adam_1", EMA_SUFFIX, "/moving_mean", "/moving_variance")
 EXAMPLES = """\
@@ -35,15 +38,14 @@ EXAMPLES = """\
 
 def find_variables(model):
     """The checkpoint's prefix, training folder or .pict file of a path. Raises UserError."""
-    path = Path(model)
+    path = Path(find_checkpoint(model))
     inside = path.parent if path.name == "saved_model.pb" else path
-    for prefix in (inside / "variables" / "variables", inside / "export",
-                   path.with_suffix("") if path.suffix in (".index", ".meta") else path):
+    for prefix in (inside / "variables" / "variables", inside / "export", path):
         if os.path.exists(f"{prefix}.index"):
             return str(prefix)
     if path.is_file() and path.suffix != ".pict":
-        raise UserError(f"{path} is not a checkpoint, an export with variables or a .pict file: "
-                        "give one")
+        raise UserError(f"{path} is not a checkpoint, an export with variables or a .pict file, it "
+                        f"is {describe_file(path)}: give one")
     if not path.exists():
         raise UserError(f"{path} does not exist: check the path")
     return str(path)
@@ -68,6 +70,9 @@ def describe(model, with_variables):
     stored = open_checkpoint(find_variables(model))
     path = stored.path
     shapes = dict(sorted(stored.shapes.items()))
+    if not infer_options(shapes):
+        cli.warn(printable(f"{path} is a model of another program, with "
+                           f"{describe_variables(stored)}"))
     files = [file for file in Path(path).parent.glob(f"{Path(path).name}*") if file.is_file()]
     lines = [f"file = {printable(path)}",
              f"bytes = {sum(file.stat().st_size for file in files)}"]

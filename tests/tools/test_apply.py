@@ -15,6 +15,7 @@ from helpers import ROOT
 from PIL import Image
 
 from tools import apply as apply_tool
+from tools.lib.tf1 import tf
 
 
 @pytest.fixture(scope="module")
@@ -143,17 +144,36 @@ def test_sigterm_leaves_no_half_written_result_and_the_same_command_continues(
     assert capsys.readouterr().out.startswith("wrote 2, skipped 1, failed 0")
 
 
+def test_formats_that_are_one_file_may_be_called_anything(export_dir, tmp_path):
+    frames = save_frames(tmp_path / "frames", 1)
+    for file in ("graph.pb", "model.tflite", "model.pict"):
+        place = tmp_path / f"a [1] {file}" / file
+        place.parent.mkdir()
+        shutil.copy(export_dir / file, place)
+        assert run("--model", place, "--input", frames, "--output", tmp_path / f"{file}-out") == 0
+
+
 @pytest.mark.parametrize("flags, part", [
     (["--input", "gone"], "--input gone does not exist"),
     (["--input", "empty"], "--input empty contains no"),
     (["--output", "frames"], "is the folder of"),
     (["--output", "frames/frame_0001.jpg"], "is a file"),
-    (["--model", "empty"], "is not an export"),
+    (["--model", "empty"], "--model empty is not an export, it is an empty folder: give a folder"),
+    (["--model", "gone"], "--model gone is not an export, it does not exist: check the path"),
+    (["--model", "run"], "it is a training folder: export it with pix2pix.py --mode export "
+     "--checkpoint run"),
+    (["--model", "other"], "--model other/saved_model.pb is a SavedModel of another program: give"),
+    (["--model", "photo [1]"], "has [ ] in its name, which TensorFlow reads as a pattern: rename"),
     (["--nonsense"], "--nonsense")])
 def test_mistakes_are_one_line(export_dir, tmp_path, monkeypatch, capsys, flags, part):
     monkeypatch.chdir(tmp_path)
     save_frames(tmp_path / "frames")
     (tmp_path / "empty").mkdir()
+    shutil.copytree(export_dir, "photo [1]")
+    shutil.copytree(export_dir.parent / "run", "run")
+    with tf.Graph().as_default(), tf.Session() as sess:
+        place = tf.placeholder(tf.float32, [1])
+        tf.saved_model.simple_save(sess, "other", {"x": place}, {"y": place + 1})
     assert run("--model", export_dir, "--input", "frames", "--output", "out", *flags) == 2
     error = capsys.readouterr().err
     assert error.startswith("apply.py: error: ") and part in error and error.count("\n") == 1

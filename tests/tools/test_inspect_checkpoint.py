@@ -10,6 +10,7 @@ import pytest
 from helpers import SHARED
 
 from tools.lib.checkpoints import encode_pict
+from tools.lib.tf1 import tf
 
 COMPAT = SHARED / "compat"
 inspect_tool = importlib.import_module("tools.inspect-checkpoint")
@@ -61,6 +62,8 @@ def test_a_training_folder(model, tmp_path, capsys):
 def test_a_prefix_names_an_earlier_checkpoint(model, capsys):
     assert describe(capsys, model / "run/model-1")[0]["steps"] == "1"
     assert describe(capsys, model / "run/model-1.index")[0]["steps"] == "1"
+    assert describe(capsys, model / "run/model-1.data-00000-of-00001")[0]["steps"] == "1"
+    assert describe(capsys, model / "run/checkpoint")[0]["steps"] == "2"
 
 
 @pytest.mark.parametrize("name", ["export", "export/saved_model.pb", "export/export.index"])
@@ -93,9 +96,20 @@ def test_affinelayers_files(capsys):
         assert line == f"{name} {'x'.join(map(str, json.loads(shape)))}"
 
 
+def test_a_model_of_another_program_is_listed_and_said_to_be_one(tmp_path, capsys):
+    with tf.Graph().as_default(), tf.Session() as sess:
+        sess.run(tf.raw_ops.SaveV2(prefix=str(tmp_path / "model-3"), tensor_names=["a/weights"],
+                                   shape_and_slices=[""], tensors=[np.ones([2, 3])]))
+    assert inspect_tool.main([str(tmp_path), "--variables"]) == 0
+    printed = capsys.readouterr()
+    assert printed.err == (f"inspect-checkpoint.py: {tmp_path / 'model-3'} is a model of another "
+                           "program, with variables such as a/weights\n")
+    assert printed.out.endswith("variables = 1\na/weights 2x3\n")
+
+
 def test_mistakes_are_one_line(tmp_path, capsys):
     (tmp_path / "x.txt").write_text("")
-    for path, part in (("gone", "does not exist"), ("x.txt", "is not a checkpoint"),
+    for path, part in (("gone", "does not exist"), ("x.txt", "it is an empty file"),
                        ("", "contains no checkpoint")):
         assert inspect_tool.main([str(tmp_path / path)]) == 2
         error = capsys.readouterr().err

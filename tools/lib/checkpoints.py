@@ -8,7 +8,7 @@ import math
 import os
 import re
 import struct
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import NamedTuple
 
 import numpy as np
@@ -16,7 +16,8 @@ import numpy as np
 from tools.lib.cli import RunError, UserError, describe_error, number_type, printable, say, warn
 from tools.lib.files import remove
 from tools.lib.images import infer_pair
-from tools.lib.run_folder import write_options
+from tools.lib.run_folder import (
+    CHECKPOINT_KINDS, check_name, describe_folder, name_some, read_mode, write_options)
 from tools.lib.tf1 import tf
 
 OLD_NAMES = {  # in the oldest of affinelayer's scripts, which had no biases -> today's
@@ -26,6 +27,7 @@ OLD_NAMES = {  # in the oldest of affinelayer's scripts, which had no biases -> 
 HALF_WRITTEN = re.compile(  # TensorFlow's names of what a process writes, or was killed writing
     r"(model|epoch)-\d+(_temp|\..+\.tempstate\d+)")
 EMA_SUFFIX = "/ExponentialMovingAverage"
+OBJECT_GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"  # what tf.train.Checkpoint saves beside the variables
 PICT_MU = 255  # of the mu-law that spaces the values of a .pict file
 PICT_SIZE = 256  # number of these values
 
@@ -43,6 +45,10 @@ def add_options(add):
 # --------------------------------------------------------------------------------------------------
 # Reading
 # --------------------------------------------------------------------------------------------------
+
+
+class ForeignError(UserError):
+    """A complete checkpoint of another program."""
 
 
 class StoredVariables(NamedTuple):
@@ -65,6 +71,8 @@ def read_pict(path):
             size, = struct.unpack_from(">I", contents)
             chunks.append(contents[4:4 + size])
             contents = contents[4 + size:]
+        if len(chunks) != 3:
+            raise ValueError("it does not consist of three parts")
         index, table, codes = chunks
         table, codes = np.frombuffer(table, "<f4"), np.frombuffer(codes, np.uint8)
         shapes = {str(entry["name"]): entry["shape"] for entry in json.loads(index)}
@@ -103,13 +111,13 @@ def checkpoint_step(path):
 
 def list_checkpoints(folder):
     """Prefixes of a folder's checkpoints, complete or not, the newest first: those that its state
-    file names, wherever it was written, then all others by step."""
+    file names, wherever and on whichever system it was written, then all others by step."""
     try:
         state = tf.train.get_checkpoint_state(str(folder))
     except ValueError:  # empty or not text
         state = None
     named = [*state.all_model_checkpoint_paths, state.model_checkpoint_path] if state else []
-    names = [Path(path).name for path in reversed(named)]
+    names = [PureWindowsPath(path).name for path in reversed(named)]  # separated by \\ or /
     files = [*Path(folder).glob("model-*.index"), *Path(folder).glob("model-*.data-*")]
     steps = {checkpoint_step(path) for path in files} - {-1}
     names += [f"model-{step}" for step in sorted(steps, reverse=True)]
@@ -118,15 +126,25 @@ def list_checkpoints(folder):
 
 def open_variables(path):
     """The StoredVariables of a checkpoint's prefix or a .pict file. All are read: TensorFlow
-    verifies the checksum of each. Raises UserError."""
+    verifies the checksum of each. Raises UserError, ForeignError."""
     if path.endswith(".pict"):
         return StoredVariables(path, read_pict(path))
+    check_name(path, path)
     try:
+        if not os.path.exists(f"{path}.index"):
+            raise ValueError(f"{Path(path).name}.index is missing")
         reader = tf.train.load_checkpoint(path)
-        arrays = {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
+        names = reader.get_variable_to_shape_map()
+        # of text TensorFlow gives bytes or an array of them
+        arrays = {name: np.asarray(reader.get_tensor(name)) for name in names}
     except (tf.errors.OpError, ValueError, RuntimeError, IndexError) as error:
         raise UserError(f"{path} is not a complete checkpoint "
                         f"({describe_error(error)}): choose another") from None
+    if OBJECT_GRAPH in arrays:
+        kind = "a SavedModel of TensorFlow 2" if path.endswith("variables") else \
+            "a tf.train.Checkpoint of Keras layers, such as TensorFlow's pix2pix tutorial writes"
+        raise ForeignError(f"{path} is {kind}: this program cannot use it, train a model with "
+                           "--mode train")
     for old, new in OLD_NAMES.items():
         arrays = {name.replace(old, new): array for name, array in arrays.items()}
     return StoredVariables(path, arrays)
@@ -137,23 +155,39 @@ def open_checkpoint(checkpoint):
     complete checkpoint of a folder; warns of those that are not. Raises UserError."""
     if not os.path.isdir(checkpoint):
         return open_variables(str(checkpoint))
+    check_name(str(checkpoint), checkpoint)
     paths = list_checkpoints(checkpoint)
     for index, path in enumerate(paths):
         try:
             return open_variables(path)
+        except ForeignError:
+            raise
         except UserError as error:
             if len(paths) == 1:
                 raise
             last = index == len(paths) - 1
             warn(printable(str(error).removesuffix(": choose another"))
                  + ("" if last else ", trying the one before"))
-    raise UserError(f"--checkpoint {checkpoint} contains no{' complete' if paths else ''} "
-                    "checkpoint: " + ("restore one, or train again" if paths else "train first"))
+    if paths:
+        raise UserError(f"{checkpoint} contains no complete checkpoint: restore one, or train "
+                        "again")
+    raise UserError(f"{checkpoint} contains no checkpoint, it is {describe_folder(checkpoint)}: "
+                    + ("continue it with --resume" if read_mode(checkpoint) == "train"
+                       else f"give {CHECKPOINT_KINDS}"))
 
 
 def read_step(stored):
-    """Number of training steps that StoredVariables come from."""
-    return int(stored.arrays.get("global_step", 0))
+    """Number of training steps that StoredVariables come from. Raises UserError."""
+    step = stored.arrays.get("global_step", np.zeros([], int))
+    if step.shape or step.dtype.kind not in "iuf":
+        raise UserError(f"{stored.path} has a global_step that is not a number: choose another")
+    return int(step)
+
+
+def describe_variables(stored):
+    """What another program's checkpoint contains, in words."""
+    firsts = {name.split("/")[0]: name for name in sorted(stored.arrays, reverse=True)}
+    return f"variables such as {name_some(sorted(firsts.values()))}" if firsts else "no variables"
 
 
 # --------------------------------------------------------------------------------------------------
@@ -247,11 +281,21 @@ def summarize_names(names):
                      + [f"{count} of {end}" for end, count in sorted(counts.items())])
 
 
-def load_variables(sess, stored, variables, options):
-    """Loads variables from StoredVariables; returns the names that these lack and those not used.
+def check_type(stored, name, variable):
+    """Raises UserError where a variable is stored as another kind of value: integers or text."""
+    dtype = stored.arrays[name].dtype
+    kinds = tf.as_dtype(dtype), variable.dtype.base_dtype
+    if kinds[0].is_floating != kinds[1].is_floating or kinds[0].is_integer != kinds[1].is_integer:
+        raise UserError(f"{stored.path} has {name} of type {kinds[0].name}, the model "
+                        f"{kinds[1].name}: it is another model's")
 
-    Test and export load the averaged generator if there is one. Raises UserError where a shape
-    differs or a weight of the generator is missing.
+
+def match_variables(stored, variables, options):
+    """Variable -> the value that StoredVariables have for it, the names that these lack, and those
+    not used.
+
+    Test and export use the averaged generator if there is one. Raises UserError where a shape
+    or type differs or a weight of the generator is missing.
     """
     training, shapes = options.mode == "train", stored.shapes
     model_shapes = {variable.op.name: variable.shape.as_list() for variable in variables}
@@ -264,24 +308,31 @@ def load_variables(sess, stored, variables, options):
             source = name.removesuffix(EMA_SUFFIX)
         if source in shapes:
             if shapes[source] != shape:
-                raise UserError(f"--checkpoint {stored.path} has {name} of shape {shapes[source]}, "
-                                f"the model {shape}: "
-                                f"{explain_mismatch(shapes, model_shapes, options)}")
+                raise UserError(f"{stored.path} has {name} of shape {shapes[source]}, the model "
+                                f"{shape}: {explain_mismatch(shapes, model_shapes, options)}")
             values[variable] = stored.arrays[source]
+            check_type(stored, source, variable)
             used |= {name, source}
         elif name.endswith("/bias") and not has_biases:
             values[variable] = np.zeros(shape, np.float32)
         elif name.startswith("generator/") and variable in tf.trainable_variables():
-            raise UserError(f"--checkpoint {stored.path} lacks {name}: "
+            raise UserError(f"{stored.path} lacks {name}: "
                             f"{explain_mismatch(shapes, model_shapes, options)}")
         else:
             missing.append(name)
-    # in one run: TensorFlow goes through the whole graph for each new set of fetches
-    sess.run([variable.initializer for variable in values],
-             {variable.initializer.inputs[1]: value for variable, value in values.items()})
     left = [name for name in shapes if name not in used and name != "global_step" and (
         training or name.startswith("generator/") and "Adam" not in name
         and not name.endswith(EMA_SUFFIX))]
+    return values, missing, left
+
+
+def load_variables(sess, stored, variables, options):
+    """Loads variables from StoredVariables; returns the names that these lack and those not used.
+    Raises UserError as `match_variables` does."""
+    values, missing, left = match_variables(stored, variables, options)
+    # in one run: TensorFlow goes through the whole graph for each new set of fetches
+    sess.run([variable.initializer for variable in values],
+             {variable.initializer.inputs[1]: value for variable, value in values.items()})
     return missing, left
 
 

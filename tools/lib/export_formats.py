@@ -23,7 +23,8 @@ from tools.lib.files import remove, write_atomic
 from tools.lib.image_files import format_of
 from tools.lib.images import decode_image, encode_image, scale_back, to_bytes
 from tools.lib.options import MODEL_OPTIONS
-from tools.lib.run_folder import remove_results, write_options
+from tools.lib.run_folder import (
+    check_name, describe_path, holds_run, remove_results, write_options)
 from tools.lib.tf1 import session_config, tf
 
 JPEG_TOLERANCE = 12  # more levels, where the result is a JPEG file: one may become another step
@@ -149,9 +150,13 @@ def load_export(path, load_pict):
         path = found[0] if found else path
     loaders = {".meta": load_graph, ".pb": load_graph, ".tflite": load_tflite, ".pict": load_pict}
     loader = loaders.get(path.suffix)
+    if not path.exists():
+        raise UserError(f"--model {path} is not an export, it does not exist: check the path")
     if loader is None or not path.is_file():
-        raise UserError(f"--model {path} is not an export: give a folder that --mode export wrote, "
-                        "or its .pb, .meta, .tflite or .pict file")
+        remedy = f"export it with pix2pix.py --mode export --checkpoint {path}" \
+            if holds_run(path) else "give a folder that --mode export wrote, or its .pb, .meta, " \
+            ".tflite or .pict file"
+        raise UserError(f"--model {path} is not an export, it is {describe_path(path)}: {remedy}")
     from google.protobuf.message import DecodeError  # comes with TensorFlow
     try:
         return loader(path)
@@ -164,6 +169,8 @@ def load_export(path, load_pict):
 
 def load_graph(path):
     """`load_export` of saved_model.pb, export.meta and a frozen graph."""
+    if path.suffix == ".meta" or path.name == "saved_model.pb":
+        check_name(str(path), f"--model {path}")
     with tf.Graph().as_default() as graph:
         sess = tf.Session(graph=graph, config=session_config())
         if path.suffix == ".meta":
@@ -172,6 +179,9 @@ def load_graph(path):
                     for name in ("inputs", "outputs")]
         elif path.name == "saved_model.pb":
             meta = tf.saved_model.load(sess, [tf.saved_model.SERVING], str(path.parent))
+            if "encoded" not in meta.signature_def:
+                raise UserError(f"--model {path} is a SavedModel of another program: give one that "
+                                "--mode export wrote")
             signature = meta.signature_def["encoded"]
             ends = [signature.inputs["input_bytes"].name, signature.outputs["output_bytes"].name]
         else:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
+import re
 from pathlib import Path
 
-from tools.lib.checkpoints import infer_options, open_checkpoint
+from tools.lib.checkpoints import describe_variables, infer_options, open_checkpoint
 from tools.lib.cli import UserError, all_of, warn
 
 MODEL_OPTIONS = {  # what the network is -> the value of a missing key, affinelayer's
@@ -15,6 +17,7 @@ MODEL_OPTIONS = {  # what the network is -> the value of a missing key, affinela
     "separable_conv": False, "upsample": "deconv", "norm": "batch", "bottleneck_norm": True,
     "padding": "zero", "ngf": 64, "ndf": 64, "patch_size": 70, "unconditional": False}
 DISCRIMINATOR_OPTIONS = ("ndf", "patch_size", "unconditional")  # of these
+MIN_CROP_SIZE = 32  # of a network
 TRAINING_OPTIONS = (  # how the network is trained and used
     "no_dropout", "test_dropout", "gan_loss", "gan_weight", "l1_weight", "feature_weight",
     "discrim_weight", "label_smoothing", "lr_decay", "grad_accumulation", "ema_generator",
@@ -47,6 +50,25 @@ def is_valid(action, value):
     return parsed == [*values] and (action.choices is None or {*parsed} <= {*action.choices})
 
 
+@contextlib.contextmanager
+def naming_origins(values, explicit, parser):
+    """Lets the text of a UserError inside say of flags that were not given whose they are, such as
+    "the checkpoint's --crop_size 512". values: name -> value; explicit: names of those given."""
+    def name_origin(match):
+        """A flag in what the text says is wrong."""
+        name, value = match[1], values.get(match[1])
+        if name in explicit or value is None or value is False:
+            return match[0]
+        if name in ("output_dir", "checkpoint") or value == parser.get_default(name):
+            return f"the default {match[0]}"
+        return f"the {'run' if values['resume'] else 'checkpoint'}'s {match[0]}"
+    try:
+        yield
+    except UserError as error:
+        wrong, *remedy = str(error).split(": ", 1)
+        raise UserError(": ".join([re.sub(r"--(\w+)", name_origin, wrong), *remedy])) from None
+
+
 def options_path(checkpoint):
     """Where the options.json of a checkpoint or training folder is, or would be."""
     folder = Path(checkpoint) if os.path.isdir(checkpoint) else Path(checkpoint).parent
@@ -77,9 +99,11 @@ def read_options(checkpoint, parser):
 def options_of_variables(checkpoint):
     """The options of a model as its variables show them; those that they do not show and the
     command line must tell are missing. Raises UserError."""
-    inferred = infer_options(open_checkpoint(checkpoint).shapes)
-    if not inferred:
-        raise UserError(f"--checkpoint {checkpoint} contains no generator: choose another")
+    stored = open_checkpoint(checkpoint)
+    inferred = infer_options(stored.shapes)
+    if inferred.get("crop_size", 0) < MIN_CROP_SIZE:
+        raise UserError(f"{stored.path} is a model of another program, with "
+                        f"{describe_variables(stored)}: choose another")
     unknown = {"which_direction", *DISCRIMINATOR_OPTIONS} - inferred.keys()
     return {name: value for name, value in {**MODEL_OPTIONS, **inferred}.items()
             if name not in unknown}

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 
-from tools.lib.cli import UserError, check_combinations, with_options
-from tools.lib.files import remove, write_json
+from tools.lib.cli import UserError, check_combinations, printable, warn, with_options
+from tools.lib.files import describe_missing, remove, write_json
+from tools.lib.foreign_files import describe_file
+from tools.lib.image_files import list_folder
 
 RESULT_PATTERNS = {  # mode -> the files and folders that it writes, and may replace
     "train": ("checkpoint", "model-[0-9]*", "epoch-[0-9]*", "events.out.tfevents.*",
@@ -17,11 +20,16 @@ RESULT_PATTERNS = {  # mode -> the files and folders that it writes, and may rep
              "images/*-outputs.png", "images/*-targets.png"),
     "export": ("saved_model.pb", "variables", "assets", "export.meta", "export.index",
                "export.data-*", "checkpoint", "graph.pb", "model.tflite", "model.pict")}
+PATTERN_CHARACTERS = "*?[]" if os.sep == "\\" else "*?[]\\"  # special where TensorFlow opens a file
+SPLIT_NAME = re.compile(r"(train|training|val|valid|validation|test|testing)\d*", re.IGNORECASE)
+CHECKPOINT_FILE = re.compile(r"(.+)\.(index|meta|data-\d+-of-\d+)", re.DOTALL)
+MAX_NAMED = 5  # folders or checkpoints in a message
+CHECKPOINT_KINDS = "a training folder, a checkpoint or a .pict file"
 
 
 def add_options(add):
     """Which folders a mode reads and writes."""
-    add("--input_dir", help="folder of JPEG or PNG images, each a pair side by side")
+    add("--input_dir", help="folder of images, each a pair side by side")
     add("--output_dir", help="folder for the results; DATASET_MODE if not given")
     add("--checkpoint", help="training folder, checkpoint or .pict file to start from; in test and "
         "export DATASET_train if not given")
@@ -54,42 +62,215 @@ def remove_results(folder, mode):
         remove(path)
 
 
+def read_stored(folder):
+    """The options in a folder's options.json: {} where it is damaged, None where there is none."""
+    try:
+        return dict(json.loads(Path(folder, "options.json").read_text(encoding="utf-8")))
+    except (ValueError, TypeError, RecursionError):
+        return {}
+    except OSError:
+        return None
+
+
+def read_path(folder, name):
+    """A path in a folder's options.json; None where there is none."""
+    path = (read_stored(folder) or {}).get(name)
+    return path if isinstance(path, str) and path else None
+
+
+def read_mode(folder):
+    """The --mode that made a folder, by its options.json; None where there is none."""
+    stored = read_stored(folder)
+    # a damaged file may be a run's: protect it
+    return None if stored is None else stored.get("mode", "train")
+
+
+def holds_run(folder):
+    """Whether a folder contains a training run, with or without its options."""
+    return read_mode(folder) == "train" or any(Path(folder).glob("model-*.index"))
+
+
+def list_runs(folder="."):
+    """Names of the training folders in a folder."""
+    try:
+        return sorted(path.name for path in Path(folder).iterdir()
+                      if path.is_dir() and holds_run(path))
+    except OSError:
+        return []
+
+
+def name_some(names):
+    """The first of some names, as a message lists them."""
+    more = ", ..." if len(names) > MAX_NAMED else ""
+    return ", ".join(names[:MAX_NAMED]) + more
+
+
+def name_runs():
+    """The training folders here, as the end of a message."""
+    runs = list_runs()
+    return f" (training folders here: {name_some(runs)})" if runs else ""
+
+
+def describe_folder(folder):
+    """What a folder is, such as "an empty folder"."""
+    folder, mode = Path(folder), read_mode(folder)
+    if holds_run(folder):
+        return "a training folder" if any(folder.glob("model-*.index")) \
+            else "a training folder without a save"
+    if mode is not None:
+        source = read_path(folder, "checkpoint")
+        return f"the {mode} of {source}" if source else f"the folder of a {mode}"
+    paths = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    if (folder / "saved_model.pb").exists():
+        return "a SavedModel of another program"
+    others = [path.stem for path in paths if path.suffix == ".index"]
+    if others:
+        return f"a folder with the checkpoints {name_some(others)}"
+    if list_runs(folder):
+        return f"a folder with the training folders {name_some(list_runs(folder))}"
+    names = [path.name for path in paths]
+    kinds = sorted({describe_file(path) for path in paths[:100] if path.is_file()})
+    if kinds:
+        return f"a folder with {name_some(kinds)}"
+    return f"a folder with the folders {name_some(names)}" if names else "an empty folder"
+
+
+def describe_path(path):
+    """What a file or folder is, such as "a training folder"."""
+    return describe_folder(path) if os.path.isdir(path) else describe_file(path)
+
+
+def find_checkpoint(path):
+    """What a path to a model means: the prefix for one of a checkpoint's files, the folder for its
+    state file, otherwise the path itself."""
+    if os.path.isdir(path):
+        return path
+    match = CHECKPOINT_FILE.fullmatch(path)
+    for prefix in (str(Path(path)), *(match.groups()[:1] if match else ())):
+        if os.path.exists(f"{prefix}.index"):
+            return prefix
+    if match and os.path.isfile(path):
+        return match[1]
+    return str(Path(path).parent) if Path(path).name == "checkpoint" and os.path.isfile(path) \
+        else path
+
+
+# --------------------------------------------------------------------------------------------------
+# Default names
+# --------------------------------------------------------------------------------------------------
+
+
+def holds_split(folder):
+    """Whether a folder contains folders such as train, val or test."""
+    try:
+        with os.scandir(folder) as entries:
+            return any(SPLIT_NAME.fullmatch(entry.name) and entry.is_dir() for entry in entries)
+    except OSError:
+        return False
+
+
 def default_dir(input_dir, mode):
-    """The folder that a mode uses for a dataset: facades/val, "test" -> facades_test."""
-    return f"{Path(os.path.abspath(input_dir)).parent.name or 'pix2pix'}_{mode}"
+    """The folder that a mode uses for a dataset: facades/val, "test" -> facades_test; where the
+    parent folder contains no train, val or test: own/photos, "test" -> photos_test."""
+    folder = Path(os.path.abspath(input_dir))
+    named = folder.parent if holds_split(folder.parent) else folder
+    return f"{named.name or 'pix2pix'}_{mode}"
+
+
+def find_old_run(input_dir):
+    """The training folder of a dataset under the name that earlier versions gave it, always after
+    the parent folder; None where it has none, or has one under today's name."""
+    old = f"{Path(os.path.abspath(input_dir)).parent.name or 'pix2pix'}_train"
+    new = default_dir(input_dir, "train")
+    return old if old != new and holds_run(old) and not holds_run(new) else None
+
+
+def default_train_dir(input_dir, resuming):
+    """--output_dir of a training that does not give it."""
+    new, old = default_dir(input_dir, "train"), find_old_run(input_dir)
+    trained_on = old and read_path(old, "input_dir")
+    if not trained_on or Path(trained_on).resolve() != Path(input_dir).resolve():
+        return new
+    if resuming:
+        warn(printable(f"continuing {old}: there is no {new}, the default --output_dir today"))
+        return old
+    warn(printable(f"training in {new}, the default --output_dir today; {old} contains an earlier "
+                   f"run on {input_dir}"))
+    return new
+
+
+def default_checkpoint(input_dir):
+    """--checkpoint of a test or export that does not give it."""
+    new, old = default_dir(input_dir, "train"), find_old_run(input_dir)
+    if old is None:
+        return new
+    warn(printable(f"using the model in {old}, trained on {read_path(old, 'input_dir')}: there is "
+                   f"no {new}, the default --checkpoint today"))
+    return old
+
+
+def explain_missing_input(values):
+    """Why a command line needs --input_dir."""
+    mode, output_dir = values["mode"], values["output_dir"]
+    if not values["resume"]:
+        return f"--input_dir{' or --checkpoint' if mode == 'export' else ''} is missing: " \
+            "give a folder"
+    if output_dir is None:
+        return "--resume needs a run: give its --output_dir or --input_dir"
+    if not holds_run(output_dir):
+        return f"--resume finds no run in {output_dir}: {describe_missing(output_dir)}{name_runs()}"
+    return f"{output_dir} does not say what it was trained on: give --input_dir"
 
 
 def default_dirs(values):
     """output_dir and checkpoint of a command line, which need not give them. Raises UserError."""
     mode, input_dir, checkpoint = (values[name] for name in ("mode", "input_dir", "checkpoint"))
     if input_dir is None and (mode != "export" or checkpoint is None):
-        other = " or --checkpoint" if mode == "export" else ""
-        raise UserError(f"--input_dir{other} is missing: give a folder")
+        raise UserError(explain_missing_input(values))
     output_dir = values["output_dir"]
+    checkpoint = find_checkpoint(checkpoint) if checkpoint else checkpoint
     if output_dir is None and input_dir is None:
         name = Path(os.path.abspath(checkpoint)).name.removesuffix("_train").removesuffix(".pict")
         output_dir = f"{name}_{mode}"
     elif output_dir is None:
-        output_dir = default_dir(input_dir, mode)
+        output_dir = default_train_dir(input_dir, values["resume"]) if mode == "train" \
+            else default_dir(input_dir, mode)
     if checkpoint is None and mode != "train":
-        checkpoint = default_dir(input_dir, "train")
+        checkpoint = default_checkpoint(input_dir)
     return {"output_dir": output_dir, "checkpoint": checkpoint}
 
 
-def read_mode(folder):
-    """The --mode that made a folder, by its options.json; None where there is none."""
-    path = Path(folder) / "options.json"
-    try:
-        return json.loads(path.read_text(encoding="utf-8")).get("mode", "train")
-    except (ValueError, AttributeError, RecursionError):
-        return "train"  # a damaged file may be a run's: protect it
-    except OSError:
-        return None
+# --------------------------------------------------------------------------------------------------
+# What a mode may use
+# --------------------------------------------------------------------------------------------------
 
 
-def holds_run(folder):
-    """Whether a folder contains a training run, with or without its options."""
-    return read_mode(folder) == "train" or any(Path(folder).glob("model-*.index"))
+def check_name(path, what, remedy="rename it"):
+    """Raises UserError for a path that TensorFlow reads as a pattern or cannot write. what: the
+    path as messages call it."""
+    found = [character for character in PATTERN_CHARACTERS if character in path]
+    if found:
+        raise UserError(f"{what} has {' '.join(found)} in its name, which TensorFlow reads as a "
+                        f"pattern: {remedy}")
+    if os.fsencode(path).decode(errors="ignore") != path:
+        raise UserError(f"{what} is not valid UTF-8, which TensorFlow cannot write: {remedy}")
+
+
+def check_names(options, explicit):
+    """Raises UserError where TensorFlow cannot use the names of the folders."""
+    for name in ("input_dir", "output_dir", "checkpoint"):
+        if getattr(options, name) == "":
+            raise UserError(f"--{name} is empty: give a folder")
+    touched = {"checkpoint", "output_dir"}
+    if options.mode == "test":  # Python writes the results
+        touched -= {"output_dir"}
+    if (options.checkpoint or ".pict").endswith(".pict"):  # Python reads these
+        touched -= {"checkpoint"}
+    for name in sorted(touched):
+        path = getattr(options, name)
+        exists = os.path.exists(path) or os.path.exists(f"{path}.index")
+        remedy = "separate folders by /" if "\\" in path and not exists else "rename it"
+        check_name(path, f"--{name} {path}", remedy if name in explicit else f"give --{name}")
 
 
 def refuse_run(output_dir):
@@ -99,8 +280,105 @@ def refuse_run(output_dir):
                         "--resume to continue it, --overwrite to replace it, or another folder")
 
 
+def check_input_dir(options, explicit):
+    """Raises UserError where --input_dir cannot be read."""
+    input_dir, output_dir = options.input_dir, options.output_dir
+    if not os.path.isdir(input_dir) and "input_dir" not in explicit:  # the run's, with --resume
+        found = next(filter(os.path.isdir, stored_paths(input_dir, output_dir)), None)
+        where = "no longer exists" if os.path.isabs(input_dir) \
+            else "counts from where training was started and does not exist here"
+        raise UserError(f"{output_dir} was trained on {input_dir}, which {where}: "
+                        f"give --input_dir {found or ''}".rstrip())
+    if not os.path.isdir(input_dir):
+        raise UserError(f"--input_dir {input_dir} is not a folder: {describe_missing(input_dir)}")
+    if not os.access(input_dir, os.R_OK | os.X_OK):
+        raise UserError(f"--input_dir {input_dir} is not readable: check its permissions")
+
+
+def explain_missing_default(options):
+    """Why there is no model where a test or export that names none looks for it."""
+    train_dir = Path(options.input_dir).parent / "train"
+    how = f" with --mode train --input_dir {train_dir}" * train_dir.is_dir()
+    return (f"there is no training folder {options.checkpoint}, the default for --input_dir "
+            f"{options.input_dir}: give --checkpoint{name_runs()} or train first{how}")
+
+
+def check_checkpoint(options, explicit):
+    """Raises UserError where --checkpoint cannot be a model."""
+    path = options.checkpoint
+    if path is None or os.path.isdir(path) or os.path.exists(f"{path}.index") \
+            or path.endswith(".pict") and os.path.isfile(path):
+        return
+    if "checkpoint" not in explicit:
+        raise UserError(explain_missing_default(options))
+    if os.path.exists(path):
+        raise UserError(f"--checkpoint {path} is not a checkpoint, it is {describe_file(path)}: "
+                        f"give {CHECKPOINT_KINDS}")
+    others = sorted(other.stem for other in Path(path).parent.glob("*.index"))
+    if others and re.search(r"-\d+$", path):
+        raise UserError(f"--checkpoint {path} does not exist: give one of those in "
+                        f"{Path(path).parent} ({name_some(others)})")
+    raise UserError(f"--checkpoint {path} is not a folder, checkpoint or .pict file: "
+                    f"{describe_missing(path)}{name_runs()}")
+
+
+def check_own_folder(options):
+    """Raises UserError where results would be written among the images of a dataset."""
+    input_dir, output_dir = Path(options.input_dir), Path(options.output_dir).resolve()
+    parents = [input_dir.resolve().parent, Path(os.path.abspath(input_dir)).parent.resolve()]
+    if input_dir.resolve() in (output_dir, output_dir / "images"):
+        raise UserError(f"--output_dir {options.output_dir} would mix the results with the images "
+                        "of --input_dir: choose another")
+    if output_dir in parents and not options.resume:  # earlier versions trained there
+        raise UserError(f"--output_dir {options.output_dir} is the folder that --input_dir "
+                        f"{input_dir} is in: choose another, such as "
+                        f"{default_dir(input_dir, options.mode)}")
+    if output_dir.parent in parents and output_dir.is_dir() and not holds_run(output_dir) \
+            and read_mode(output_dir) is None and list_folder(output_dir).images:
+        raise UserError(f"--output_dir {options.output_dir} contains images: choose another")
+
+
+def check_output_dir(options):
+    """Raises UserError where --output_dir cannot be written or is part of a dataset."""
+    output_dir = Path(options.output_dir)
+    if output_dir.exists() and not output_dir.is_dir():
+        raise UserError(f"--output_dir {output_dir} is a file: give a folder")
+    existing = next(path for path in (output_dir, *output_dir.absolute().parents) if path.exists())
+    if not existing.is_dir():
+        raise UserError(f"--output_dir {output_dir} is inside a file, {existing}: give a folder")
+    if not os.access(existing, os.W_OK):
+        raise UserError(f"--output_dir {output_dir} is not writable: choose another")
+    if options.input_dir:
+        check_own_folder(options)
+
+
+def stored_paths(path, folder):
+    """Where a path in a folder's options.json may lead: it counts from the folder in which the
+    program was started, most likely one above."""
+    return (start / path for start in (*Path(folder).resolve().parents, Path.cwd()))
+
+
+def model_dir(checkpoint):
+    """The folder of a checkpoint, which may be a training folder itself; a .pict file itself."""
+    path = Path(checkpoint)
+    is_prefix = path.suffix != ".pict" and not os.path.isdir(path) \
+        and any(path.parent.glob("*.index"))
+    return path.parent if is_prefix else path
+
+
+def is_same_run(stored, checkpoint, folder):
+    """Whether --checkpoint, as a folder's options.json has it, is of the same training folder as
+    another one. Where it is no longer there it may have been moved, with its name."""
+    now = model_dir(checkpoint).resolve()
+    for path in map(model_dir, stored_paths(stored, folder)):
+        if os.path.exists(path):
+            return path.resolve() == now
+    return now.name in (Path(stored).name, Path(stored).parent.name)
+
+
 def check_results(options):
-    """Raises UserError where results would replace anything but results of the same mode."""
+    """Raises UserError where results would replace anything but results of the same mode and model.
+    """
     mode, output_dir = options.mode, Path(options.output_dir)
     if mode != "train" and holds_run(output_dir):
         raise UserError(f"--output_dir {output_dir} contains a training run: choose another")
@@ -110,53 +388,29 @@ def check_results(options):
             raise UserError(f"--checkpoint {options.checkpoint} is in --output_dir and would be "
                             "replaced: choose another --output_dir")
     if mode == "train" and options.resume and not holds_run(output_dir):
-        raise UserError(f"--resume finds no run in {output_dir}: remove the flag to start one")
+        raise UserError(f"--resume finds no run in {output_dir}: remove the flag to start one"
+                        f"{name_runs()}")
     if mode == "train" and not options.resume and not options.overwrite:
         refuse_run(output_dir)
-    foreign = find_results(output_dir, mode) if read_mode(output_dir) != mode else []
-    if foreign and not holds_run(output_dir):
-        raise UserError(f"{foreign[0]} would be replaced, but --mode {mode} did not write "
+    earlier = find_results(output_dir, mode)
+    if earlier and read_mode(output_dir) != mode and not holds_run(output_dir):
+        raise UserError(f"{earlier[0]} would be replaced, but --mode {mode} did not write "
                         "it: choose another --output_dir")
+    stored = read_path(output_dir, "checkpoint")
+    if earlier and mode != "train" and stored \
+            and not is_same_run(stored, options.checkpoint, output_dir):
+        raise UserError(f"--output_dir {output_dir} contains the {mode} of another model, {stored}:"
+                        f" give another --output_dir for {options.checkpoint}")
 
 
 def check_folders(options, explicit):
-    """Raises UserError where the folders are not what the mode needs; creates nothing."""
-    for name in ("input_dir", "output_dir", "checkpoint"):
-        path = getattr(options, name)
-        if path is not None and not path:
-            raise UserError(f"--{name} is empty: give a folder")
-    for name in ("checkpoint", "output_dir"):
-        path = getattr(options, name) or ""
-        if set("*?[") & set(path) and options.mode != "test":
-            raise UserError(f"--{name} {path} has one of * ? [ in its name, "
-                            "which TensorFlow reads as a pattern: rename it")
-        if os.fsencode(path).decode(errors="ignore") != path:
-            raise UserError(f"--{name} {path} is not valid UTF-8, which TensorFlow cannot "
-                            "write: rename it")
-    if options.mode != "export" and not os.path.isdir(options.input_dir):
-        raise UserError(f"--input_dir {options.input_dir} is not a folder: check the path")
-    checkpoint = options.checkpoint
-    if checkpoint is not None and not os.path.isdir(checkpoint) \
-            and not os.path.exists(f"{checkpoint}.index") \
-            and not (checkpoint.endswith(".pict") and os.path.isfile(checkpoint)):
-        hint = "give a training folder" if "checkpoint" in explicit \
-            else "give one with --checkpoint"
-        raise UserError(f"--checkpoint {checkpoint} is not a folder, checkpoint or .pict file: "
-                        f"{hint}")
-    output_dir = Path(options.output_dir)
-    if output_dir.exists() and not output_dir.is_dir():
-        raise UserError(f"--output_dir {output_dir} is a file: give a folder")
-    if options.mode != "export" and not os.access(options.input_dir, os.R_OK | os.X_OK):
-        raise UserError(f"--input_dir {options.input_dir} is not readable: check its permissions")
-    existing = next(path for path in (output_dir, *output_dir.absolute().parents) if path.exists())
-    if not existing.is_dir():
-        raise UserError(f"--output_dir {output_dir} is inside a file, {existing}: give a folder")
-    if not os.access(existing, os.W_OK):
-        raise UserError(f"--output_dir {output_dir} is not writable: choose another")
-    if options.input_dir and Path(options.input_dir).resolve() in (
-            output_dir.resolve(), (output_dir / "images").resolve()):
-        raise UserError(f"--output_dir {output_dir} would mix the results with the images of "
-                        "--input_dir: choose another")
+    """Raises UserError where the folders are not what the mode needs; creates nothing. explicit:
+    names of the flags that were given."""
+    check_names(options, explicit)
+    if options.mode != "export":
+        check_input_dir(options, explicit)
+    check_checkpoint(options, explicit)
+    check_output_dir(options)
     check_results(options)
 
 
