@@ -1570,17 +1570,19 @@ def build_one_size(options):
 
 
 def build_affinelayer(options):
-    """affinelayer's export: from base64 image to base64 image. The collections `inputs` and
-    `outputs` hold JSON with the tensors' names."""
-    key = tf.placeholder(tf.string, [1])
-    encoded = tf.placeholder(tf.string, [1])
-    image = decode_image(tf.decode_base64(encoded[0]))[tf.newaxis]
+    """affinelayer's export: from base64 image to base64 image, under its tensors' names. The
+    collections `inputs` and `outputs` hold JSON with them."""
+    encoded = tf.placeholder(tf.string, [1], "Placeholder")
+    key = tf.placeholder(tf.string, [1], "Placeholder_1")
+    same_key = tf.identity(key, "Identity")
+    with tf.name_scope("decode"):  # these names stay free
+        image = decode_image(tf.decode_base64(encoded[0]))[tf.newaxis]
     result = generate_rgb(image, options, [options.crop_size, options.crop_size])
-    contents = encode_image(result[0], options.output_filetype)
-    result = tf.encode_base64(contents)[tf.newaxis]
+    with tf.name_scope("encode"):
+        contents = encode_image(result[0], options.output_filetype)
+    result = tf.stack([tf.encode_base64(contents)], name="packed")
     tf.add_to_collection("inputs", json.dumps({"key": key.name, "input": encoded.name}))
-    tf.add_to_collection("outputs", json.dumps(
-        {"key": tf.identity(key).name, "output": result.name}))
+    tf.add_to_collection("outputs", json.dumps({"key": same_key.name, "output": result.name}))
     return export_formats.Endpoints(None, None, encoded, result)
 
 

@@ -144,6 +144,27 @@ def test_affinelayers_graph_is_fed_as_its_scripts_do(model):
     assert format_of(result) == "png" and np.abs(read_pixels(result) - expected).max() <= 1
 
 
+def test_affinelayers_graph_has_the_tensor_names_of_its_script(model):
+    """Programs rely on them; the text and array that they feed are its process-local.py's."""
+    contents = (model / "out/images/one-inputs.png").read_bytes()
+    text = np.array(base64.urlsafe_b64encode(contents).decode("ascii"))
+    with tf.Graph().as_default() as graph, tf.Session() as sess:
+        tf.train.import_meta_graph(str(model / "export/export.meta")).restore(
+            sess, str(model / "export/export"))
+        assert json.loads(tf.get_collection("inputs")[0]) == {
+            "input": "Placeholder:0", "key": "Placeholder_1:0"}
+        assert json.loads(tf.get_collection("outputs")[0]) == {
+            "output": "packed:0", "key": "Identity:0"}
+        for name in ("Placeholder:0", "Placeholder_1:0", "packed:0", "Identity:0"):
+            tensor = graph.get_tensor_by_name(name)
+            assert (tensor.dtype, tensor.shape.as_list()) == (tf.string, [1])
+        result = sess.run("packed:0", {"Placeholder:0": np.expand_dims(text, axis=0)})[0]
+        assert sess.run("Identity:0", {"Placeholder_1:0": ["0"]}) == [b"0"]
+    result = result.decode("ascii")
+    got = read_pixels(base64.urlsafe_b64decode(result + "=" * (-len(result) % 4)))
+    assert np.abs(got - read_pixels(model / "out/images/one-outputs.png")).max() <= 1
+
+
 @pytest.mark.filterwarnings("ignore:.*Interpreter:UserWarning")  # that it moves to a package
 def test_tflite_has_one_float_image_in_and_out(model):
     interpreter = tf.lite.Interpreter(str(model / "export/model.tflite"))
