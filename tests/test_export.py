@@ -279,10 +279,11 @@ def test_importing_needs_nothing_but_tensorflow():
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
 
 
-def test_an_export_replaces_the_earlier_one_whole(model, tmp_path, monkeypatch):
+def test_an_export_replaces_the_earlier_one_whole(model, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)  # a relative folder, as users write it
     arguments = ["--mode", "export", "--checkpoint", model / "run", "--output_dir", "export"]
     assert run(*arguments, "--export_format", "affinelayer", "pict", "pict") == 0
+    assert "for them train with --crop_size 256, --bottleneck_norm\n" in capsys.readouterr().err
     assert tf.train.latest_checkpoint("export") == os.path.join("export", "export")
     assert run("--mode", "export", "--checkpoint", "export", "--output_dir", "again",
                 "--export_format", "pict") == 0

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import io
+import itertools
 import json
 import os
 import tempfile
@@ -18,7 +19,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tools.lib.checkpoints import encode_pict, infer_options, load_variables
-from tools.lib.cli import RunError, UserError, check_combinations, describe_error, quiet_stderr, say
+from tools.lib.cli import (RunError, UserError, check_combinations, describe_error, quiet_stderr,
+                           say, warn)
 from tools.lib.files import remove, write_atomic
 from tools.lib.image_files import format_of
 from tools.lib.images import decode_image, encode_image, scale_back, to_bytes
@@ -27,6 +29,7 @@ from tools.lib.run_folder import remove_results, write_options
 from tools.lib.tf1 import session_config, tf
 
 JPEG_TOLERANCE = 12  # more levels, where the result is a JPEG file: one may become another step
+DEMO_WIDTHS = (1, 2, 4, 8, 8, 8, 8, 8)  # of the demo's encoder_1 to encoder_8, in units of ngf
 
 
 class Endpoints(NamedTuple):
@@ -83,9 +86,40 @@ def write_tflite(sess, ends, folder):
     write_atomic(folder / "model.tflite", converter.convert())
 
 
+def demo_shapes(ngf):
+    """Name -> shape of the variables that affinelayer's browser demo reads from a .pict file, and
+    the programs that follow it."""
+    shapes, channels = {}, [3, *(ngf * width for width in DEMO_WIDTHS)]
+    for number, (below, above) in enumerate(itertools.pairwise(channels), 1):
+        inputs = above if number == len(DEMO_WIDTHS) else 2 * above  # with the skip
+        for scope, kernel, outputs in ((f"encoder_{number}/conv2d", [4, 4, below, above], above),
+                                       (f"decoder_{number}/conv2d_transpose",
+                                        [4, 4, below, inputs], below)):
+            layer = f"generator/{scope}"
+            shapes |= {f"{layer}/kernel": kernel, f"{layer}/bias": [outputs]}
+            if number > 1:
+                norm = f"{layer.rpartition('/')[0]}/batch_normalization"
+                shapes |= {f"{norm}/gamma": [outputs], f"{norm}/beta": [outputs]}
+    return shapes
+
+
+def warn_of_demo(shapes):
+    """Warns where a .pict file's variables, name -> shape, are not those that other programs draw
+    by."""
+    found = infer_options(shapes)
+    wanted = demo_shapes(found["ngf"])
+    if shapes == wanted:
+        return
+    flags = [f"{'' if value else 'no '}--{name}" if isinstance(value, bool) else f"--{name} {value}"
+             for name, value in infer_options(wanted).items() if found.get(name) != value]
+    warn("affinelayer's browser demo, ml5 and Unity's Pix2Pix cannot draw this model.pict (they "
+         f"fail, or draw another image): for them train with {', '.join(flags)}")
+
+
 def write_pict(sess, _ends, folder):
     """Writes model.pict."""
     names = {variable.op.name: variable for variable in tf.trainable_variables("generator/")}
+    warn_of_demo({name: variable.shape.as_list() for name, variable in names.items()})
     write_atomic(folder / "model.pict", encode_pict(sess.run(names)))
 
 
