@@ -166,11 +166,29 @@ def test_affinelayers_graph_has_the_tensor_names_of_its_script(model):
 
 
 @pytest.mark.filterwarnings("ignore:.*Interpreter:UserWarning")  # that it moves to a package
-def test_tflite_has_one_float_image_in_and_out(model):
+def test_tflite_has_a_signature_of_one_image(model):
     interpreter = tf.lite.Interpreter(str(model / "export/model.tflite"))
+    assert interpreter.get_signature_list() == {
+        "serving_default": {"inputs": ["input"], "outputs": ["output"]}}
     source, target = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
     assert list(source["shape"]) == [1, 64, 64, 3] and source["dtype"] == np.float32
-    assert (source["name"], target["name"]) == ("input", "output")
+    assert (source["name"], target["name"]) == ("input:0", "output:0")
+    pixels = read_pixels(model / "out/images/one-inputs.png")
+    outputs = interpreter.get_signature_runner()(input=np.float32(pixels[np.newaxis]) / 255)
+    expected = read_pixels(model / "out/images/one-outputs.png")
+    assert np.abs(np.floor(outputs["output"][0] * 255.5) - expected).max() <= 1
+
+
+@pytest.mark.filterwarnings("ignore:.*Interpreter:UserWarning")
+def test_a_tflite_file_without_signature_is_read(model, tmp_path):
+    """As exports were before they had one."""
+    with tf.Graph().as_default(), tf.Session() as sess:
+        images = tf.placeholder(tf.float32, [1, 8, 8, 3])
+        converter = tf.lite.TFLiteConverter.from_session(sess, [images], [1 - images])
+        (tmp_path / "model.tflite").write_bytes(converter.convert())
+    pixels = draw(1, 8, 8, 3, low=0, high=255).astype(np.uint8)
+    got = read_pixels(pix2pix.load_export(tmp_path / "model.tflite")(png(pixels)))
+    np.testing.assert_allclose(got, 255 - pixels.astype(int), atol=1)
 
 
 def test_jpeg_files_come_out_where_asked_for(model, tmp_path):

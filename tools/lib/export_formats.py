@@ -47,16 +47,17 @@ class Endpoints(NamedTuple):
 
 
 def write_saved_model(sess, ends, folder):
-    """Writes saved_model.pb and variables/ with signatures serving_default and encoded."""
+    """Writes saved_model.pb and variables/ with the signature serving_default, and encoded where
+    there are ends for files."""
     info = tf.saved_model.build_tensor_info
-    signatures = {
-        "serving_default": tf.saved_model.build_signature_def(
-            {"input": info(ends.images)}, {"output": info(ends.results)},
-            tf.saved_model.PREDICT_METHOD_NAME),
+    signatures = {"serving_default": tf.saved_model.build_signature_def(
+        {"input": info(ends.images)}, {"output": info(ends.results)},
+        tf.saved_model.PREDICT_METHOD_NAME)}
+    if ends.encoded is not None:
         # TensorFlow Serving sends and takes names that end in _bytes as {"b64": ...}
-        "encoded": tf.saved_model.build_signature_def(
+        signatures["encoded"] = tf.saved_model.build_signature_def(
             {"input_bytes": info(ends.encoded)}, {"output_bytes": info(ends.encoded_results)},
-            tf.saved_model.PREDICT_METHOD_NAME)}
+            tf.saved_model.PREDICT_METHOD_NAME)
     builder = tf.saved_model.Builder(str(folder / "model"))
     builder.add_meta_graph_and_variables(sess, [tf.saved_model.SERVING], signatures)
     builder.save()
@@ -78,12 +79,6 @@ def write_graph(sess, ends, folder):
     outputs = [ends.results.op.name, ends.encoded_results.op.name]
     frozen = tf.graph_util.convert_variables_to_constants(sess, sess.graph.as_graph_def(), outputs)
     write_atomic(folder / "graph.pb", frozen.SerializeToString())
-
-
-def write_tflite(sess, ends, folder):
-    """Writes model.tflite."""
-    converter = tf.lite.TFLiteConverter.from_session(sess, [ends.images], [ends.results])
-    write_atomic(folder / "model.tflite", converter.convert())
 
 
 def demo_shapes(ngf):
@@ -123,6 +118,22 @@ def write_pict(sess, _ends, folder):
     write_atomic(folder / "model.pict", encode_pict(sess.run(names)))
 
 
+# --------------------------------------------------------------------------------------------------
+# Converting
+# --------------------------------------------------------------------------------------------------
+
+
+def convert_tflite(folder, _options):
+    """Replaces the SavedModel in a folder by model.tflite, which keeps its signature."""
+    # version 1's converter, which a session can be given to, writes no signature
+    converter = tf.compat.v2.lite.TFLiteConverter.from_saved_model(str(folder))
+    with quiet_stderr():  # which of its own settings it ignores, at any log level
+        contents = converter.convert()
+    for path in folder.iterdir():
+        remove(path)
+    write_atomic(folder / "model.tflite", contents)
+
+
 class ExportFormat(NamedTuple):
     """A format of exported models."""
 
@@ -130,13 +141,15 @@ class ExportFormat(NamedTuple):
     write: Any  # function of session, Endpoints and folder
     file: str  # the file to load
     tolerance: int  # largest difference from the checkpoint's own image, in 8-bit levels
+    convert: Any = None  # function of folder and options: from what `write` wrote, outside a graph
 
 
 EXPORT_FORMATS = {
     "saved_model": ExportFormat("any_size", write_saved_model, "saved_model.pb", tolerance=1),
     "affinelayer": ExportFormat("affinelayer", write_affinelayer, "export.meta", tolerance=1),
     "graph": ExportFormat("any_size", write_graph, "graph.pb", tolerance=1),
-    "tflite": ExportFormat("one_size", write_tflite, "model.tflite", tolerance=2),
+    "tflite": ExportFormat("one_size", write_saved_model, "model.tflite", tolerance=2,
+                           convert=convert_tflite),
     "pict": ExportFormat("one_size", write_pict, "model.pict", tolerance=64)}
 
 
@@ -223,6 +236,26 @@ def load_graph(path):
     return run_base64
 
 
+def apply_to_files(generate, choose_size):
+    """A function from an image file's bytes to a PNG file's. generate: function of float32
+    [1, height, width, 3] 0..1 to the same; choose_size: of an image's size [2] to that for it."""
+    with tf.Graph().as_default() as graph:
+        contents = tf.placeholder(tf.string, [])
+        image = decode_image(contents)
+        shape = tf.shape(image)[:2]
+        fed = tf.image.resize(image, choose_size(shape), method="area"), shape
+        result = tf.placeholder(tf.float32, [1, None, None, 3])
+        size = tf.placeholder(tf.int32, [2])
+        encoded = encode_image(scale_back(result[0], size), "png")
+        sess = tf.Session(graph=graph, config=session_config())
+
+    def run(image_bytes):
+        """One image through the model."""
+        pixels, shape = sess.run(fed, {contents: image_bytes})
+        return sess.run(encoded, {result: generate(pixels[np.newaxis]), size: shape})
+    return run
+
+
 def load_tflite(path):
     """`load_export` of a TFLite file: any image is scaled to its size and back."""
     with warnings.catch_warnings(), quiet_stderr():
@@ -230,23 +263,17 @@ def load_tflite(path):
         interpreter = tf.lite.Interpreter(str(path))
         interpreter.allocate_tensors()
     source, target = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
-    with tf.Graph().as_default() as graph:
-        contents = tf.placeholder(tf.string, [])
-        image = decode_image(contents)
-        fed = tf.image.resize(image, source["shape"][1:3], method="area"), tf.shape(image)
-        result = tf.placeholder(tf.float32, [1, None, None, 3])
-        size = tf.placeholder(tf.int32, [2])
-        encoded = encode_image(scale_back(result[0], size), "png")
-        sess = tf.Session(graph=graph, config=session_config())
+    if interpreter.get_signature_list():
+        runner = interpreter.get_signature_runner("serving_default")
+        return apply_to_files(lambda pixels: runner(input=pixels)["output"],
+                              lambda _: source["shape"][1:3])
 
-    def run(image_bytes):
-        """One image through the interpreter."""
-        pixels, shape = sess.run(fed, {contents: image_bytes})
-        interpreter.set_tensor(source["index"], pixels[np.newaxis])
+    def generate(pixels):
+        """Of an older export, which has no signature."""
+        interpreter.set_tensor(source["index"], pixels)
         interpreter.invoke()
-        return sess.run(encoded, {result: interpreter.get_tensor(target["index"]),
-                                  size: shape[:2]})
-    return run
+        return interpreter.get_tensor(target["index"])
+    return apply_to_files(generate, lambda _: source["shape"][1:3])
 
 
 # --------------------------------------------------------------------------------------------------
@@ -299,12 +326,15 @@ def verify_floats(folder, results, image):
 
 def write_export(name, folder, stored, options, build):
     """Writes one format into a new folder. build: function of options -> Endpoints."""
+    row = EXPORT_FORMATS[name]
     folder.mkdir()
     with tf.Graph().as_default() as graph:
         ends = build(options)
         with tf.Session(graph=graph, config=session_config()) as sess:
             load_variables(sess, stored, tf.global_variables(), options)
-            EXPORT_FORMATS[name].write(sess, ends, folder)
+            row.write(sess, ends, folder)
+    if row.convert:
+        row.convert(folder, options)
 
 
 def write_verified_export(name, folder, stored, options, network, examples):
