@@ -602,6 +602,7 @@ def dropout(inputs, rate, key, stream):
     """Sets a share `rate` of the values to zero and scales the rest."""
     shape = tf.shape(inputs)
     draws = draw_uniform(key, stream, shape[0], shape[1:])
+    draws = tf.broadcast_to(draws, shape) if key.first is None else draws
     return tf.where(draws >= rate, inputs / (1 - rate), tf.zeros_like(inputs))
 
 
