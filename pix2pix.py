@@ -1495,7 +1495,6 @@ def write_results(output_dir, all_names, rows, has_targets):
 # --------------------------------------------------------------------------------------------------
 
 MIN_SIZE = 8  # of a padded image: a residual block can reflect 2x2 values, not 1x1
-MAX_ASPECT = 16  # longest ratio of sides; beyond it the shorter side gets fewer pixels
 
 
 def mirror_pad(images, multiple):
@@ -1506,7 +1505,8 @@ def mirror_pad(images, multiple):
         size = tf.shape(images)[axis]
         total = tf.maximum((size + multiple - 1) // multiple * multiple, MIN_SIZE)
         starts.append((total - size) // 2)
-        place = tf.math.floormod(tf.range(total) - starts[-1], 2 * size)
+        # whole periods more keep it positive: converted to ONNX, floormod of less than 0 is wrong
+        place = tf.math.floormod(tf.range(total) + starts[-1] * (2 * size - 1), 2 * size)
         images = tf.gather(images, tf.minimum(place, 2 * size - 1 - place), axis=axis)
     return images, *starts
 
@@ -1540,15 +1540,9 @@ def generate_encoded(contents, options):
 
     The shorter side is scaled to crop_size, at which the model was trained, and the result back.
     """
-    image, crop_size = decode_image(contents), options.crop_size
-    size = tf.cast(tf.shape(image)[:2], tf.float32)
-    # training squeezed images that are aspect_ratio times as wide as high into squares
-    sides = size / [1.0, options.aspect_ratio]
-    scale = crop_size / tf.maximum(tf.reduce_min(sides), tf.reduce_max(sides) / MAX_ASPECT)
-    scaled = tf.maximum(tf.round(sides * scale), 1)
-    # less than one of its pixels off still is a square
-    is_square = tf.abs(scaled - crop_size) * tf.reduce_min(size) <= crop_size
-    scaled = tf.cast(tf.where(is_square, tf.fill([2], float(crop_size)), scaled), tf.int32)
+    image = decode_image(contents)
+    scaled = export_formats.network_size(tf.shape(image)[:2], options.crop_size,
+                                         options.aspect_ratio)
     result = generate_rgb(image[tf.newaxis], options, scaled)
     return encode_image(scale_back(result[0], tf.shape(image)[:2]), options.output_filetype)
 
@@ -1564,10 +1558,15 @@ def build_any_size(options):
                                     tf.identity(encoded_results, "output_bytes"))
 
 
+def build_floats(options, shape=(None, None, None)):
+    """The Endpoints of ONNX: images of any size without files. shape: [batch, height, width]."""
+    images = tf.placeholder(tf.float32, [*shape, 3], "input")
+    return export_formats.Endpoints(images, tf.identity(generate_rgb(images, options), "output"))
+
+
 def build_one_size(options):
     """The Endpoints of TFLite: one image of the model's size."""
-    images = tf.placeholder(tf.float32, [1, options.crop_size, options.crop_size, 3], "input")
-    return export_formats.Endpoints(images, tf.identity(generate_rgb(images, options), "output"))
+    return build_floats(options, (1, options.crop_size, options.crop_size))
 
 
 def build_affinelayer(options):
@@ -1632,10 +1631,12 @@ def export(options):
     stored = checkpoints.open_checkpoint(options.checkpoint)
     if "pict" in options.export_format:
         export_formats.check_pict(stored, options)
+    if "onnx" in options.export_format:
+        export_formats.import_onnx("--export_format onnx", "tf2onnx", "onnxruntime")
     say(f"loading model from {printable(stored.path)}")
     network = export_formats.NetworkFunctions(
-        {"any_size": build_any_size, "one_size": build_one_size, "affinelayer": build_affinelayer},
-        load_pict, checkpoint_results)
+        {"any_size": build_any_size, "floats": build_floats, "one_size": build_one_size,
+         "affinelayer": build_affinelayer}, load_pict, checkpoint_results)
     with lock_folder(options.output_dir):
         export_formats.write_exports(stored, options, network)
     say(printable(f"exported {stored.path} to {options.output_dir}: "

@@ -6,13 +6,13 @@ import shutil
 
 import numpy as np
 import pytest
-from helpers import build_once, filled, read_pixels, run, run_graph, smooth_images
+from helpers import EXPORTS, build_once, filled, read_pixels, run, run_graph, smooth_images
 from PIL import Image
 
 import pix2pix
 from tools.lib.checkpoints import encode_pict, read_pict
 from tools.lib.cli import with_options
-from tools.lib.export_formats import EXPORT_FORMATS, warn_of_demo
+from tools.lib.export_formats import warn_of_demo
 from tools.lib.tf1 import tf
 
 
@@ -43,7 +43,7 @@ def facades(tmp_path_factory):
                    root / "facades_train.pict", "--output_dir", root / "facades_test") == 0
         with contextlib.redirect_stderr(io.StringIO()) as errors:
             assert run("--mode", "export", "--checkpoint", root / "facades_train.pict",
-                       "--output_dir", root / "facades_export", "--export_format", *EXPORT_FORMATS) == 0
+                       "--output_dir", root / "facades_export", "--export_format", *EXPORTS) == 0
         assert errors.getvalue() == ""
     return build_once(tmp_path_factory, "facades", build)
 

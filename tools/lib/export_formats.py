@@ -1,4 +1,4 @@
-"""Exported models in five formats: writing, loading back and comparing with the checkpoint.
+"""Exported models in six formats: writing, loading back and comparing with the checkpoint.
 
 A .pict file is the format of affinelayer's browser demo. What needs the network comes from the
 caller: builders of graphs, and what loads a .pict file.
@@ -7,9 +7,11 @@ caller: builders of graphs, and what loads a .pict file.
 from __future__ import annotations
 
 import base64
+import importlib
 import io
 import itertools
 import json
+import math
 import os
 import tempfile
 import warnings
@@ -29,6 +31,9 @@ from tools.lib.run_folder import remove_results, write_options
 from tools.lib.tf1 import session_config, tf
 
 JPEG_TOLERANCE = 12  # more levels, where the result is a JPEG file: one may become another step
+MAX_ASPECT = 16  # longest ratio of sides; beyond it the shorter side gets fewer pixels
+MAX_CONSTANT = 4096  # values of a constant that tf2onnx is given, which copies them dozens of times
+ONNX_OPSET = 15  # of 2021, which other programs have caught up with
 DEMO_WIDTHS = (1, 2, 4, 8, 8, 8, 8, 8)  # of the demo's encoder_1 to encoder_8, in units of ngf
 
 
@@ -39,6 +44,19 @@ class Endpoints(NamedTuple):
     results: Any  # "output": the same
     encoded: Any = None  # "input_bytes": PNG or JPEG files
     encoded_results: Any = None  # "output_bytes"
+
+
+def network_size(size, crop_size, aspect_ratio):
+    """Height and width [2] that an image of a size [2] has in the network: the shorter side is
+    scaled to crop_size, at which the model was trained."""
+    size = tf.cast(size, tf.float32)
+    # training squeezed images that are aspect_ratio times as wide as high into squares
+    sides = size / [1.0, aspect_ratio]
+    scale = crop_size / tf.maximum(tf.reduce_min(sides), tf.reduce_max(sides) / MAX_ASPECT)
+    scaled = tf.maximum(tf.round(sides * scale), 1)
+    # less than one of its pixels off still is a square
+    is_square = tf.abs(scaled - crop_size) * tf.reduce_min(size) <= crop_size
+    return tf.cast(tf.where(is_square, tf.fill([2], float(crop_size)), scaled), tf.int32)
 
 
 # --------------------------------------------------------------------------------------------------
@@ -76,7 +94,8 @@ def write_affinelayer(sess, _ends, folder):
 
 def write_graph(sess, ends, folder):
     """Writes graph.pb: the graph with its weights as constants."""
-    outputs = [ends.results.op.name, ends.encoded_results.op.name]
+    outputs = [tensor.op.name for tensor in (ends.results, ends.encoded_results)
+               if tensor is not None]
     frozen = tf.graph_util.convert_variables_to_constants(sess, sess.graph.as_graph_def(), outputs)
     write_atomic(folder / "graph.pb", frozen.SerializeToString())
 
@@ -134,10 +153,75 @@ def convert_tflite(folder, _options):
     write_atomic(folder / "model.tflite", contents)
 
 
+def import_onnx(flag, *names):
+    """The modules with these names, which only ONNX needs. Raises UserError."""
+    try:
+        return [importlib.import_module(name) for name in names]
+    except Exception as error:  # one that does not fit TensorFlow's libraries raises anything
+        # pip would replace libraries of TensorFlow's if it were not named
+        raise UserError(
+            f"{flag} needs {' and '.join(names)} ({describe_error(error)}): python3 -m pip install "
+            f"tf2onnx onnxruntime 'onnx!=1.19.0' tensorflow=={tf.__version__}") from None
+
+
+def detach_weights(graph_def):
+    """Makes the large constants of a frozen graph its inputs; returns tensor name -> array."""
+    weights = {}
+    for node in graph_def.node:
+        if node.op != "Const":
+            continue
+        tensor = node.attr["value"].tensor
+        if math.prod(dimension.size for dimension in tensor.tensor_shape.dim) > MAX_CONSTANT:
+            weights[f"{node.name}:0"] = tf.make_ndarray(tensor)
+            node.op = "Placeholder"
+            node.attr["shape"].shape.CopyFrom(tensor.tensor_shape)
+            del node.attr["value"]
+    return weights
+
+
+def attach_weights(graph, weights):
+    """Makes inputs of an ONNX graph, name -> array, its constants, transposed where it did that."""
+    from onnx import numpy_helper
+    constants, nodes = dict(weights), []
+    for node in graph.node:
+        if node.op_type == "Transpose" and node.input[0] in weights:
+            constants[node.output[0]] = weights[node.input[0]].transpose(node.attribute[0].ints)
+        else:
+            nodes.append(node)
+    used = {name for node in nodes for name in node.input}
+    inputs = [tensor for tensor in graph.input if tensor.name not in weights]
+    for field, values in ((graph.node, nodes), (graph.input, inputs)):
+        del field[:]
+        field.extend(values)
+    graph.initializer.extend(numpy_helper.from_array(array, name)
+                             for name, array in constants.items() if name in used)
+
+
+def convert_onnx(folder, options):
+    """Replaces the frozen graph in a folder by model.onnx."""
+    tf2onnx, = import_onnx("--export_format onnx", "tf2onnx")
+    path = folder / "graph.pb"
+    graph_def = tf.GraphDef.FromString(path.read_bytes())
+    weights = detach_weights(graph_def)
+    model, _ = tf2onnx.convert.from_graph_def(
+        graph_def, input_names=["input:0", *weights], output_names=["output:0"],
+        tensors_to_rename={"input:0": "input", "output:0": "output"}, opset=ONNX_OPSET)
+    attach_weights(model.graph, weights)
+    for tensor in (*model.graph.input, *model.graph.output):
+        for dimension, name in zip(tensor.type.tensor_type.shape.dim, ("batch", "height", "width"),
+                                   strict=False):
+            dimension.dim_param = name
+    for name in ("crop_size", "aspect_ratio"):  # at which `load_onnx` uses it
+        model.metadata_props.add(key=name, value=str(getattr(options, name)))
+    write_atomic(folder / "model.onnx", model.SerializeToString())
+    verify_onnx(path, folder / "model.onnx", options.crop_size)
+    remove(path)
+
+
 class ExportFormat(NamedTuple):
     """A format of exported models."""
 
-    graph: str  # which graph the caller builds: "any_size", "one_size" or "affinelayer"
+    graph: str  # which graph the caller builds: "any_size", "floats", "one_size", "affinelayer"
     write: Any  # function of session, Endpoints and folder
     file: str  # the file to load
     tolerance: int  # largest difference from the checkpoint's own image, in 8-bit levels
@@ -150,6 +234,7 @@ EXPORT_FORMATS = {
     "graph": ExportFormat("any_size", write_graph, "graph.pb", tolerance=1),
     "tflite": ExportFormat("one_size", write_saved_model, "model.tflite", tolerance=2,
                            convert=convert_tflite),
+    "onnx": ExportFormat("floats", write_graph, "model.onnx", tolerance=1, convert=convert_onnx),
     "pict": ExportFormat("one_size", write_pict, "model.pict", tolerance=64)}
 
 
@@ -163,13 +248,13 @@ def add_options(add):
 
 def check(options, _explicit):
     """Raises UserError for options that a format cannot hold."""
-    small = options.mode == "export" and {"tflite", "pict"} & {*options.export_format}
+    foreign = options.mode == "export" and {"tflite", "onnx", "pict"} & {*options.export_format}
     check_combinations([
-        (small and options.precision != "float32",
-         f"--precision {options.precision} does not work with --export_format tflite and pict: "
-         "remove one"),
-        (small and options.test_dropout,
-         "--test_dropout does not work with --export_format tflite and pict: remove one")])
+        (foreign and options.precision != "float32",
+         f"--precision {options.precision} does not work with --export_format tflite, onnx and "
+         "pict: remove one"),
+        (foreign and options.test_dropout,
+         "--test_dropout does not work with --export_format tflite, onnx and pict: remove one")])
 
 
 def check_pict(stored, options):
@@ -194,11 +279,12 @@ def load_export(path, load_pict):
     if path.is_dir():
         found = [path / row.file for row in EXPORT_FORMATS.values() if (path / row.file).exists()]
         path = found[0] if found else path
-    loaders = {".meta": load_graph, ".pb": load_graph, ".tflite": load_tflite, ".pict": load_pict}
+    loaders = {".meta": load_graph, ".pb": load_graph, ".tflite": load_tflite, ".onnx": load_onnx,
+               ".pict": load_pict}
     loader = loaders.get(path.suffix)
     if loader is None or not path.is_file():
         raise UserError(f"--model {path} is not an export: give a folder that --mode export wrote, "
-                        "or its .pb, .meta, .tflite or .pict file")
+                        "or its .pb, .meta, .tflite, .onnx or .pict file")
     from google.protobuf.message import DecodeError  # comes with TensorFlow
     try:
         return loader(path)
@@ -276,6 +362,34 @@ def load_tflite(path):
     return apply_to_files(generate, lambda _: source["shape"][1:3])
 
 
+def open_onnx(path):
+    """An ONNX file's function of float32 [batch, height, width, 3] 0..1 to the same, and its
+    metadata. Raises UserError, ValueError; the function RunError."""
+    onnxruntime, = import_onnx(path, "onnxruntime")
+    settings = onnxruntime.SessionOptions()
+    settings.log_severity_level = 4  # it prints nothing: errors are raised
+    try:
+        session = onnxruntime.InferenceSession(str(path), settings, ["CPUExecutionProvider"])
+    except Exception as error:  # its errors share no class
+        raise ValueError(describe_error(error)) from None
+
+    def generate(images):
+        """One batch through the model."""
+        try:
+            return session.run(["output"], {"input": images})[0]
+        except Exception as error:
+            raise RunError(f"{path} cannot be run ({describe_error(error)}): export it again") \
+                from None
+    return generate, session.get_modelmeta().custom_metadata_map
+
+
+def load_onnx(path):
+    """`load_export` of an ONNX file: any image is scaled as in the signature `encoded`."""
+    generate, metadata = open_onnx(path)
+    crop_size, aspect_ratio = int(metadata["crop_size"]), float(metadata["aspect_ratio"])
+    return apply_to_files(generate, lambda size: network_size(size, crop_size, aspect_ratio))
+
+
 # --------------------------------------------------------------------------------------------------
 # Comparing with the checkpoint
 # --------------------------------------------------------------------------------------------------
@@ -294,12 +408,12 @@ def read_pixels(contents):
     return np.asarray(Image.open(io.BytesIO(contents)).convert("RGB"), int)
 
 
-def check_difference(what, difference, tolerance):
-    """Prints how far a format is from the checkpoint. Raises RunError where too far."""
-    say(f"{what}: largest difference from the checkpoint's image {difference:.0f} of 255, "
+def check_difference(what, difference, tolerance, source="checkpoint"):
+    """Prints how far a format is from its source. Raises RunError where too far."""
+    say(f"{what}: largest difference from the {source}'s image {difference:.0f} of 255, "
         f"allowed {tolerance}")
-    if difference > tolerance:
-        raise RunError(f"--export_format {what} gives another image than the checkpoint: nothing "
+    if not difference <= tolerance:  # NaN too
+        raise RunError(f"--export_format {what} gives another image than the {source}: nothing "
                        "was written")
 
 
@@ -322,6 +436,18 @@ def verify_floats(folder, results, image):
     levels = np.floor(np.clip(got[0], 0, 1) * 255.5)  # as convert_image_dtype does
     check_difference("saved_model, floats", np.abs(levels - read_pixels(results["png"])).max(),
                      EXPORT_FORMATS["saved_model"].tolerance)
+
+
+def verify_onnx(graph_path, onnx_path, crop_size):
+    """Compares an ONNX file with the frozen graph that it comes from, on images of another size
+    than the model's: the checkpoint has no result for them."""
+    images = draw_example(crop_size + 1, 2 * crop_size - 1)[np.newaxis].astype(np.float32) / 255
+    with tf.Graph().as_default(), tf.Session(config=session_config()) as sess:
+        tf.import_graph_def(tf.GraphDef.FromString(graph_path.read_bytes()), name="")
+        expected = sess.run("output:0", {"input:0": images})
+    generate, _ = open_onnx(onnx_path)
+    check_difference("onnx, another size", 255 * np.abs(generate(images) - expected).max(),
+                     EXPORT_FORMATS["onnx"].tolerance, "graph")
 
 
 def write_export(name, folder, stored, options, build):

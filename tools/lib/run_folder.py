@@ -16,7 +16,8 @@ RESULT_PATTERNS = {  # mode -> the files and folders that it writes, and may rep
     "test": ("metrics.csv", "metrics.json", "index.html", "images/*-inputs.png",
              "images/*-outputs.png", "images/*-targets.png"),
     "export": ("saved_model.pb", "variables", "assets", "export.meta", "export.index",
-               "export.data-*", "checkpoint", "graph.pb", "model.tflite", "model.pict")}
+               "export.data-*", "checkpoint", "graph.pb", "model.tflite", "model.onnx",
+               "model.pict")}
 
 
 def add_options(add):
