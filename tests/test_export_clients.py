@@ -1,12 +1,21 @@
-"""Exports through the programs they are for."""
+"""Exports through the programs they are for: those of docs/formats.md as printed, and the demo's."""
 
+import base64
 import contextlib
+import http.server
 import io
+import json
+import re
+import shlex
 import shutil
+import subprocess
+import sys
+import threading
 
 import numpy as np
 import pytest
-from helpers import EXPORTS, build_once, filled, read_pixels, run, run_graph, smooth_images
+from helpers import (EXPORTS, HAS_ONNX, ROOT, build_once, filled, read_pixels, run, run_graph,
+                     smooth_images)
 from PIL import Image
 
 import pix2pix
@@ -14,6 +23,16 @@ from tools.lib.checkpoints import encode_pict, read_pict
 from tools.lib.cli import with_options
 from tools.lib.export_formats import warn_of_demo
 from tools.lib.tf1 import tf
+
+PAGE = (ROOT / "docs/formats.md").read_text(encoding="utf-8")
+SECTION = PAGE.split("### Call an exported model\n")[1].split("\n### ")[0]
+BLOCKS = re.findall(r"```(\w+)\n(.*?)```", SECTION, re.DOTALL)
+ADDRESS = "localhost:8501"  # of TensorFlow Serving in the page
+COMPARE_FLOATS = """
+import numpy as np
+pixels = tf.image.decode_png(results[0]).numpy().astype(int)
+assert np.abs(np.floor(outputs[0].numpy() * 255.5) - pixels).max() <= 1
+"""
 
 
 def build_variables(options):
@@ -46,6 +65,74 @@ def facades(tmp_path_factory):
                        "--output_dir", root / "facades_export", "--export_format", *EXPORTS) == 0
         assert errors.getvalue() == ""
     return build_once(tmp_path_factory, "facades", build)
+
+
+# ---- the programs of docs/formats.md
+
+
+class Serving(http.server.BaseHTTPRequestHandler):
+    """Answers by TensorFlow Serving's REST conventions: values of names that end in _bytes are
+    {"b64": ...}, and of a single output its values alone come back."""
+
+    def do_POST(self):
+        """predict, row format."""
+        assert self.path == "/v1/models/facades:predict"
+        request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        files = [base64.b64decode(instance["input_bytes"]["b64"])
+                 for instance in request["instances"]]
+        signature = self.server.model.signatures[request["signature_name"]]
+        results = signature(input_bytes=tf.compat.v2.constant(files))["output_bytes"].numpy()
+        answer = {"predictions": [{"b64": base64.b64encode(result).decode()}
+                                  for result in results]}
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(json.dumps(answer).encode())
+
+    def log_message(self, *_):
+        """Nothing."""
+
+
+@pytest.fixture
+def serving(facades):
+    """The address of a server of the SavedModel."""
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Serving) as server:
+        server.model = tf.compat.v2.saved_model.load(str(facades / "facades_export"))
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+def test_every_format_has_a_program():
+    for name, row in pix2pix.export_formats.EXPORT_FORMATS.items():
+        file = {"saved_model": '.load("facades_export")'}.get(name, f"facades_export/{row.file}")
+        assert sum(file in text for _, text in BLOCKS) == 1, name
+    assert sum(ADDRESS in text for _, text in BLOCKS) == 1 and len(BLOCKS) == 7
+
+
+@pytest.mark.parametrize("kind, text", BLOCKS, ids=range(len(BLOCKS)))
+def test_a_program_of_the_docs_runs_as_printed(facades, request, tmp_path, monkeypatch, kind, text):
+    """In a process as users start it, in which TensorFlow prints all it has to say."""
+    if "onnx" in text and not HAS_ONNX:
+        pytest.skip("needs onnxruntime")
+    if "outputs = translate_images" in text:  # it writes the other result
+        text += COMPARE_FLOATS
+    if ADDRESS in text:
+        text = text.replace(ADDRESS, request.getfixturevalue("serving"))
+    for name in ("label.png", "facades_export"):
+        (tmp_path / name).symlink_to(facades / name)
+    command, photo = [sys.executable, "-c", text], tmp_path / "photo.png"
+    if kind == "sh":
+        words = shlex.split(text)
+        command, photo = [sys.executable, ROOT / words[1], *words[2:]], tmp_path / "photos/label.png"
+    monkeypatch.delenv("TF_CPP_MIN_LOG_LEVEL", raising=False)
+    done = subprocess.run(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    expected = read_pixels(facades / "facades_test/images/label-outputs.png")
+    tolerance = 30 if ".pict" in text else 1
+    assert np.abs(read_pixels(photo) - expected).max() <= tolerance
+    assert expected.std() > 20 and np.abs(expected - expected[::-1]).mean() > 5
 
 
 # ---- affinelayer's browser demo
