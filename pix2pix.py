@@ -467,6 +467,7 @@ class Layers(NamedTuple):
     conv: Any  # function of inputs, out_channels, kernel_size, stride
     deconv: Any  # function of inputs, out_channels, kernel_size: twice as high and wide
     norm: Any  # function of inputs
+    lrelu: Any  # function of inputs
 
 
 def get_weights(name, shape, mean=0.0):
@@ -493,6 +494,12 @@ def relu(x):
 def lrelu(x, slope=0.2):
     """x where x > 0, slope * x elsewhere."""
     return tf.nn.leaky_relu(x, slope)
+
+
+def lrelu_by_where(x, slope=0.2):
+    """`lrelu` for graphs that other programs load: TensorFlow's remapper fails at a leaky relu
+    whose input is also a skip, and prints an error line."""
+    return tf.where(x > 0, x, slope * x)
 
 
 def add_bias(inputs, channels):
@@ -612,14 +619,14 @@ def choose_norm(norm, per_image=False):
             "instance": instancenorm, "none": identity}[norm]
 
 
-def choose_layers(options, per_image=False):
+def choose_layers(options, per_image=False, lrelu=lrelu):
     """The generator's Layers. per_image: batch norm sees each image alone."""
     norm = choose_norm(options.norm, per_image)
     if options.separable_conv:
-        return Layers(separable_conv, separable_deconv, norm)
+        return Layers(separable_conv, separable_deconv, norm, lrelu)
     plain = {"zero": conv, "reflect": reflect_conv}[options.padding]
     resize = functools.partial(resize_conv, conv_layer=plain)
-    return Layers(plain, {"deconv": deconv, "resize": resize}[options.upsample], norm)
+    return Layers(plain, {"deconv": deconv, "resize": resize}[options.upsample], norm, lrelu)
 
 
 # --------------------------------------------------------------------------------------------------
@@ -758,7 +765,7 @@ def map_size(size, rows):
 
 def apply_row(x, row, channels, layers, dropout_key, stream, upward=False):
     """A generator's layer: [batch, height, width, in] -> smaller by its stride, upward larger."""
-    x = row.activation(x)
+    x = layers.lrelu(x) if row.activation is lrelu else row.activation(x)
     if upward and row.stride > 1:
         x = layers.deconv(x, channels, row.kernel_size)
     else:
@@ -1018,15 +1025,15 @@ def apply_gradients(network, gradients, lr, beta1):
         return tf.train.AdamOptimizer(lr, beta1).apply_gradients(pairs)
 
 
-def generate(inputs, options, dropout_key=None, per_image=False):
+def generate(inputs, options, dropout_key=None, layers=None):
     """The generator's outputs [batch, height, width, out_channels] -1..1 for inputs
-    [batch, height, width, in_channels] -1..1. per_image: batch norm sees each image alone."""
+    [batch, height, width, in_channels] -1..1. layers: Layers; None: those of training."""
     pair_type = choose_pair(options.lab_colorization, options.which_direction)
     with tf.variable_scope("generator", reuse=tf.AUTO_REUSE):
         return create_generator(
             tf.cast(inputs, options.precision), pair_type.targets.channels, options.ngf,
             choose_generator(options.generator, options.crop_size, options.bottleneck_norm),
-            choose_layers(options, per_image), dropout_key)
+            layers or choose_layers(options), dropout_key)
 
 
 def discriminate(examples, targets, options, key):
@@ -1382,9 +1389,9 @@ def run_step(run, due, step, unreadable, log):
 MAX_PIXELS_AT_ONCE = 2**21  # of images in the network: their layers take a gigabyte at ngf 64
 
 
-def create_outputs(inputs, options, per_image=False, key=None):
+def create_outputs(inputs, options, layers=None, key=None):
     """`generate` as test and export use it. key: DrawKey of --test_dropout."""
-    return generate(inputs, options, key if options.test_dropout else None, per_image)
+    return generate(inputs, options, key if options.test_dropout else None, layers)
 
 
 def kernels_in(precision):
@@ -1511,7 +1518,7 @@ def mirror_pad(images, multiple):
     return images, *starts
 
 
-def generate_rgb(images, options, size=None):
+def generate_rgb(images, options, size=None, lrelu=lrelu_by_where):
     """The model as others use it: sRGB 0..1 [batch, height, width, 3] -> the same, of any size.
 
     size: height and width to scale to first, in the network's colour space as in test mode.
@@ -1524,7 +1531,8 @@ def generate_rgb(images, options, size=None):
     fits = None not in (height, width) and height % multiple == width % multiple == 0 \
         and min(height, width) >= MIN_SIZE
     padded, top, left = (inputs, 0, 0) if fits else mirror_pad(inputs, multiple)
-    outputs = create_outputs(padded, options, per_image=True, key=DrawKey(options.seed, 0, None))
+    outputs = create_outputs(padded, options, choose_layers(options, per_image=True, lrelu=lrelu),
+                             key=DrawKey(options.seed, 0, None))
     shown = to_three_channels(pair_type.targets.to_rgb(outputs, padded))
     height, width = tf.unstack(tf.shape(inputs)[1:3])
     return shown if fits else shown[:, top:top + height, left:left + width]
@@ -1561,7 +1569,8 @@ def build_any_size(options):
 def build_floats(options, shape=(None, None, None)):
     """The Endpoints of ONNX: images of any size without files. shape: [batch, height, width]."""
     images = tf.placeholder(tf.float32, [*shape, 3], "input")
-    return export_formats.Endpoints(images, tf.identity(generate_rgb(images, options), "output"))
+    results = generate_rgb(images, options, lrelu=lrelu)  # one operation in these formats too
+    return export_formats.Endpoints(images, tf.identity(results, "output"))
 
 
 def build_one_size(options):
