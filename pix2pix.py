@@ -469,6 +469,7 @@ class Layers(NamedTuple):
     conv: Any  # function of inputs, out_channels, kernel_size, stride
     deconv: Any  # function of inputs, out_channels, kernel_size: twice as high and wide
     norm: Any  # function of inputs
+    lrelu: Any  # function of inputs
 
 
 def get_weights(name, shape, mean=0.0):
@@ -495,6 +496,12 @@ def relu(x):
 def lrelu(x, slope=0.2):
     """x where x > 0, slope * x elsewhere."""
     return tf.nn.leaky_relu(x, slope)
+
+
+def lrelu_by_where(x, slope=0.2):
+    """`lrelu` for graphs that other programs load: TensorFlow's remapper fails at a leaky relu
+    whose input is also a skip, and prints an error line."""
+    return tf.where(x > 0, x, slope * x)
 
 
 def add_bias(inputs, channels):
@@ -604,6 +611,7 @@ def dropout(inputs, rate, key, stream):
     """Sets a share `rate` of the values to zero and scales the rest."""
     shape = tf.shape(inputs)
     draws = draw_uniform(key, stream, shape[0], shape[1:])
+    draws = tf.broadcast_to(draws, shape) if key.first is None else draws
     return tf.where(draws >= rate, inputs / (1 - rate), tf.zeros_like(inputs))
 
 
@@ -613,14 +621,14 @@ def choose_norm(norm, per_image=False):
             "instance": instancenorm, "none": identity}[norm]
 
 
-def choose_layers(options, per_image=False):
+def choose_layers(options, per_image=False, lrelu=lrelu):
     """The generator's Layers. per_image: batch norm sees each image alone."""
     norm = choose_norm(options.norm, per_image)
     if options.separable_conv:
-        return Layers(separable_conv, separable_deconv, norm)
+        return Layers(separable_conv, separable_deconv, norm, lrelu)
     plain = {"zero": conv, "reflect": reflect_conv}[options.padding]
     resize = functools.partial(resize_conv, conv_layer=plain)
-    return Layers(plain, {"deconv": deconv, "resize": resize}[options.upsample], norm)
+    return Layers(plain, {"deconv": deconv, "resize": resize}[options.upsample], norm, lrelu)
 
 
 # --------------------------------------------------------------------------------------------------
@@ -759,7 +767,7 @@ def map_size(size, rows):
 
 def apply_row(x, row, channels, layers, dropout_key, stream, upward=False):
     """A generator's layer: [batch, height, width, in] -> smaller by its stride, upward larger."""
-    x = row.activation(x)
+    x = layers.lrelu(x) if row.activation is lrelu else row.activation(x)
     if upward and row.stride > 1:
         x = layers.deconv(x, channels, row.kernel_size)
     else:
@@ -1019,15 +1027,15 @@ def apply_gradients(network, gradients, lr, beta1):
         return tf.train.AdamOptimizer(lr, beta1).apply_gradients(pairs)
 
 
-def generate(inputs, options, dropout_key=None, per_image=False):
+def generate(inputs, options, dropout_key=None, layers=None):
     """The generator's outputs [batch, height, width, out_channels] -1..1 for inputs
-    [batch, height, width, in_channels] -1..1. per_image: batch norm sees each image alone."""
+    [batch, height, width, in_channels] -1..1. layers: Layers; None: those of training."""
     pair_type = choose_pair(options.lab_colorization, options.which_direction)
     with tf.variable_scope("generator", reuse=tf.AUTO_REUSE):
         return create_generator(
             tf.cast(inputs, options.precision), pair_type.targets.channels, options.ngf,
             choose_generator(options.generator, options.crop_size, options.bottleneck_norm),
-            choose_layers(options, per_image), dropout_key)
+            layers or choose_layers(options), dropout_key)
 
 
 def discriminate(examples, targets, options, key):
@@ -1383,9 +1391,9 @@ def run_step(run, due, step, unreadable, log):
 MAX_PIXELS_AT_ONCE = 2**21  # of images in the network: their layers take a gigabyte at ngf 64
 
 
-def create_outputs(inputs, options, per_image=False, key=None):
+def create_outputs(inputs, options, layers=None, key=None):
     """`generate` as test and export use it. key: DrawKey of --test_dropout."""
-    return generate(inputs, options, key if options.test_dropout else None, per_image)
+    return generate(inputs, options, key if options.test_dropout else None, layers)
 
 
 def kernels_in(precision):
@@ -1503,7 +1511,6 @@ def write_results(output_dir, all_names, rows, has_targets):
 # --------------------------------------------------------------------------------------------------
 
 MIN_SIZE = 8  # of a padded image: a residual block can reflect 2x2 values, not 1x1
-MAX_ASPECT = 16  # longest ratio of sides; beyond it the shorter side gets fewer pixels
 
 
 def mirror_pad(images, multiple):
@@ -1514,12 +1521,13 @@ def mirror_pad(images, multiple):
         size = tf.shape(images)[axis]
         total = tf.maximum((size + multiple - 1) // multiple * multiple, MIN_SIZE)
         starts.append((total - size) // 2)
-        place = tf.math.floormod(tf.range(total) - starts[-1], 2 * size)
+        # whole periods more keep it positive: converted to ONNX, floormod of less than 0 is wrong
+        place = tf.math.floormod(tf.range(total) + starts[-1] * (2 * size - 1), 2 * size)
         images = tf.gather(images, tf.minimum(place, 2 * size - 1 - place), axis=axis)
     return images, *starts
 
 
-def generate_rgb(images, options, size=None):
+def generate_rgb(images, options, size=None, lrelu=lrelu_by_where):
     """The model as others use it: sRGB 0..1 [batch, height, width, 3] -> the same, of any size.
 
     size: height and width to scale to first, in the network's colour space as in test mode.
@@ -1532,7 +1540,8 @@ def generate_rgb(images, options, size=None):
     fits = None not in (height, width) and height % multiple == width % multiple == 0 \
         and min(height, width) >= MIN_SIZE
     padded, top, left = (inputs, 0, 0) if fits else mirror_pad(inputs, multiple)
-    outputs = create_outputs(padded, options, per_image=True, key=DrawKey(options.seed, 0, None))
+    outputs = create_outputs(padded, options, choose_layers(options, per_image=True, lrelu=lrelu),
+                             key=DrawKey(options.seed, 0, None))
     shown = to_three_channels(pair_type.targets.to_rgb(outputs, padded))
     height, width = tf.unstack(tf.shape(inputs)[1:3])
     return shown if fits else shown[:, top:top + height, left:left + width]
@@ -1548,15 +1557,9 @@ def generate_encoded(contents, options):
 
     The shorter side is scaled to crop_size, at which the model was trained, and the result back.
     """
-    image, crop_size = decode_image(contents), options.crop_size
-    size = tf.cast(tf.shape(image)[:2], tf.float32)
-    # training squeezed images that are aspect_ratio times as wide as high into squares
-    sides = size / [1.0, options.aspect_ratio]
-    scale = crop_size / tf.maximum(tf.reduce_min(sides), tf.reduce_max(sides) / MAX_ASPECT)
-    scaled = tf.maximum(tf.round(sides * scale), 1)
-    # less than one of its pixels off still is a square
-    is_square = tf.abs(scaled - crop_size) * tf.reduce_min(size) <= crop_size
-    scaled = tf.cast(tf.where(is_square, tf.fill([2], float(crop_size)), scaled), tf.int32)
+    image = decode_image(contents)
+    scaled = export_formats.network_size(tf.shape(image)[:2], options.crop_size,
+                                         options.aspect_ratio)
     result = generate_rgb(image[tf.newaxis], options, scaled)
     return encode_image(scale_back(result[0], tf.shape(image)[:2]), options.output_filetype)
 
@@ -1572,24 +1575,32 @@ def build_any_size(options):
                                     tf.identity(encoded_results, "output_bytes"))
 
 
+def build_floats(options, shape=(None, None, None)):
+    """The Endpoints of ONNX: images of any size without files. shape: [batch, height, width]."""
+    images = tf.placeholder(tf.float32, [*shape, 3], "input")
+    results = generate_rgb(images, options, lrelu=lrelu)  # one operation in these formats too
+    return export_formats.Endpoints(images, tf.identity(results, "output"))
+
+
 def build_one_size(options):
     """The Endpoints of TFLite: one image of the model's size."""
-    images = tf.placeholder(tf.float32, [1, options.crop_size, options.crop_size, 3], "input")
-    return export_formats.Endpoints(images, tf.identity(generate_rgb(images, options), "output"))
+    return build_floats(options, (1, options.crop_size, options.crop_size))
 
 
 def build_affinelayer(options):
-    """affinelayer's export: from base64 image to base64 image. The collections `inputs` and
-    `outputs` hold JSON with the tensors' names."""
-    key = tf.placeholder(tf.string, [1])
-    encoded = tf.placeholder(tf.string, [1])
-    image = decode_image(tf.decode_base64(encoded[0]))[tf.newaxis]
+    """affinelayer's export: from base64 image to base64 image, under its tensors' names. The
+    collections `inputs` and `outputs` hold JSON with them."""
+    encoded = tf.placeholder(tf.string, [1], "Placeholder")
+    key = tf.placeholder(tf.string, [1], "Placeholder_1")
+    same_key = tf.identity(key, "Identity")
+    with tf.name_scope("decode"):  # these names stay free
+        image = decode_image(tf.decode_base64(encoded[0]))[tf.newaxis]
     result = generate_rgb(image, options, [options.crop_size, options.crop_size])
-    contents = encode_image(result[0], options.output_filetype)
-    result = tf.encode_base64(contents)[tf.newaxis]
+    with tf.name_scope("encode"):
+        contents = encode_image(result[0], options.output_filetype)
+    result = tf.stack([tf.encode_base64(contents)], name="packed")
     tf.add_to_collection("inputs", json.dumps({"key": key.name, "input": encoded.name}))
-    tf.add_to_collection("outputs", json.dumps(
-        {"key": tf.identity(key).name, "output": result.name}))
+    tf.add_to_collection("outputs", json.dumps({"key": same_key.name, "output": result.name}))
     return export_formats.Endpoints(None, None, encoded, result)
 
 
@@ -1647,11 +1658,13 @@ def export(options):
     stored = checkpoints.open_checkpoint(options.checkpoint)
     if "pict" in options.export_format:
         export_formats.check_pict(stored, options)
+    if "onnx" in options.export_format:
+        export_formats.import_onnx("--export_format onnx", "tf2onnx", "onnxruntime")
     check_variables(stored, options)
     say(f"loading model from {printable(stored.path)}")
     network = export_formats.NetworkFunctions(
-        {"any_size": build_any_size, "one_size": build_one_size, "affinelayer": build_affinelayer},
-        load_pict, checkpoint_results)
+        {"any_size": build_any_size, "floats": build_floats, "one_size": build_one_size,
+         "affinelayer": build_affinelayer}, load_pict, checkpoint_results)
     with lock_folder(options.output_dir):
         export_formats.write_exports(stored, options, network)
     say(printable(f"exported {stored.path} to {options.output_dir}: "

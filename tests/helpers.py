@@ -39,7 +39,11 @@ def session_config():
 tf1.session_config = session_config  # before the other modules import it by name
 
 import pix2pix  # noqa: E402
+from tools.lib.export_formats import EXPORT_FORMATS  # noqa: E402
 from tools.lib.files import lock_folder  # noqa: E402
+
+HAS_ONNX = all(importlib.util.find_spec(name) for name in ("tf2onnx", "onnxruntime"))
+EXPORTS = [name for name in EXPORT_FORMATS if name != "onnx" or HAS_ONNX]  # that can be made here
 
 # ---- values
 

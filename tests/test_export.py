@@ -2,6 +2,7 @@
 
 import base64
 import json
+import math
 import os
 import shutil
 import subprocess
@@ -10,17 +11,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import (ROOT, SHARED, build_once, draw, read_files, read_pixels, run, run_graph,
-                     to_jpeg)
+from helpers import (EXPORTS, HAS_ONNX, ROOT, SHARED, build_once, draw, read_files, read_pixels, run,
+                     run_graph, to_jpeg)
 from PIL import Image
 
 import pix2pix
 from tools.lib.checkpoints import StoredVariables
-from tools.lib.cli import UserError, with_options
-from tools.lib.export_formats import EXPORT_FORMATS, check_pict
+from tools.lib.cli import RunError, UserError, with_options
+from tools.lib.export_formats import MAX_CONSTANT, check_difference, check_pict
 from tools.lib.image_files import format_of
 from tools.lib.images import to_bytes
 from tools.lib.tf1 import tf
+
+
+needs_onnx = pytest.mark.skipif(not HAS_ONNX, reason="needs tf2onnx and onnxruntime")
 
 
 @pytest.fixture(scope="session")
@@ -36,7 +40,7 @@ def model(tmp_path_factory):
         assert run("--mode", "test", "--input_dir", root / "images", "--checkpoint", root / "run",
                    "--output_dir", root / "out") == 0
         assert run("--mode", "export", "--checkpoint", root / "run", "--output_dir",
-                   root / "export", "--export_format", *EXPORT_FORMATS) == 0
+                   root / "export", "--export_format", *EXPORTS) == 0
     return build_once(tmp_path_factory, "export", build)
 
 
@@ -46,7 +50,8 @@ def png(array):
 
 
 @pytest.mark.parametrize("file, tolerance", [
-    ("", 1), ("saved_model.pb", 1), ("export.meta", 1), ("graph.pb", 1), ("model.tflite", 2)])
+    ("", 1), ("saved_model.pb", 1), ("export.meta", 1), ("graph.pb", 1), ("model.tflite", 2),
+    pytest.param("model.onnx", 1, marks=needs_onnx)])
 def test_each_format_gives_the_images_of_test(model, file, tolerance):
     generate = pix2pix.load_export(model / "export" / file)
     got = read_pixels(generate((model / "out/images/one-inputs.png").read_bytes()))
@@ -144,12 +149,126 @@ def test_affinelayers_graph_is_fed_as_its_scripts_do(model):
     assert format_of(result) == "png" and np.abs(read_pixels(result) - expected).max() <= 1
 
 
+def test_affinelayers_graph_has_the_tensor_names_of_its_script(model):
+    """Programs rely on them; the text and array that they feed are its process-local.py's."""
+    contents = (model / "out/images/one-inputs.png").read_bytes()
+    text = np.array(base64.urlsafe_b64encode(contents).decode("ascii"))
+    with tf.Graph().as_default() as graph, tf.Session() as sess:
+        tf.train.import_meta_graph(str(model / "export/export.meta")).restore(
+            sess, str(model / "export/export"))
+        assert json.loads(tf.get_collection("inputs")[0]) == {
+            "input": "Placeholder:0", "key": "Placeholder_1:0"}
+        assert json.loads(tf.get_collection("outputs")[0]) == {
+            "output": "packed:0", "key": "Identity:0"}
+        for name in ("Placeholder:0", "Placeholder_1:0", "packed:0", "Identity:0"):
+            tensor = graph.get_tensor_by_name(name)
+            assert (tensor.dtype, tensor.shape.as_list()) == (tf.string, [1])
+        result = sess.run("packed:0", {"Placeholder:0": np.expand_dims(text, axis=0)})[0]
+        assert sess.run("Identity:0", {"Placeholder_1:0": ["0"]}) == [b"0"]
+    result = result.decode("ascii")
+    got = read_pixels(base64.urlsafe_b64decode(result + "=" * (-len(result) % 4)))
+    assert np.abs(got - read_pixels(model / "out/images/one-outputs.png")).max() <= 1
+
+
 @pytest.mark.filterwarnings("ignore:.*Interpreter:UserWarning")  # that it moves to a package
-def test_tflite_has_one_float_image_in_and_out(model):
+def test_tflite_has_a_signature_of_one_image(model):
     interpreter = tf.lite.Interpreter(str(model / "export/model.tflite"))
+    assert interpreter.get_signature_list() == {
+        "serving_default": {"inputs": ["input"], "outputs": ["output"]}}
     source, target = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
     assert list(source["shape"]) == [1, 64, 64, 3] and source["dtype"] == np.float32
-    assert (source["name"], target["name"]) == ("input", "output")
+    assert (source["name"], target["name"]) == ("input:0", "output:0")
+    pixels = read_pixels(model / "out/images/one-inputs.png")
+    outputs = interpreter.get_signature_runner()(input=np.float32(pixels[np.newaxis]) / 255)
+    expected = read_pixels(model / "out/images/one-outputs.png")
+    assert np.abs(np.floor(outputs["output"][0] * 255.5) - expected).max() <= 1
+
+
+@pytest.mark.filterwarnings("ignore:.*Interpreter:UserWarning")
+def test_a_tflite_file_without_signature_is_read(model, tmp_path):
+    """As exports were before they had one."""
+    with tf.Graph().as_default(), tf.Session() as sess:
+        images = tf.placeholder(tf.float32, [1, 8, 8, 3])
+        converter = tf.lite.TFLiteConverter.from_session(sess, [images], [1 - images])
+        (tmp_path / "model.tflite").write_bytes(converter.convert())
+    pixels = draw(1, 8, 8, 3, low=0, high=255).astype(np.uint8)
+    got = read_pixels(pix2pix.load_export(tmp_path / "model.tflite")(png(pixels)))
+    np.testing.assert_allclose(got, 255 - pixels.astype(int), atol=1)
+
+
+@needs_onnx
+def test_onnx_takes_any_batch_and_size(model):
+    """As the frozen graph does, also where images are mirrored more than once."""
+    import onnxruntime
+    session = onnxruntime.InferenceSession(model / "export/model.onnx",
+                                           providers=["CPUExecutionProvider"])
+    source, target = session.get_inputs()[0], session.get_outputs()[0]
+    assert (source.name, target.name) == ("input", "output")
+    assert source.shape == target.shape == ["batch", "height", "width", 3]
+    with tf.Graph().as_default(), tf.Session() as sess:
+        tf.import_graph_def(tf.GraphDef.FromString((model / "export/graph.pb").read_bytes()),
+                            name="")
+        for shape in ((1, 64, 64), (2, 128, 64), (2, 200, 300), (1, 70, 41), (3, 5, 7), (1, 1, 1)):
+            images = draw(1, *shape, 3, low=0)
+            expected = sess.run("output:0", {"input:0": images})
+            got = session.run(["output"], {"input": images})[0]
+            np.testing.assert_allclose(got, expected, atol=1e-4, err_msg=str(shape))
+            assert got.shape == images.shape
+
+
+@needs_onnx
+def test_onnx_holds_the_weights_in_its_convolutions(model):
+    """Programs that compile a model want constants there, each once."""
+    import onnx
+    graph = onnx.load(model / "export/model.onnx").graph
+    onnx.checker.check_model(onnx.load(model / "export/model.onnx"))
+    constants = {constant.name: math.prod(constant.dims) for constant in graph.initializer}
+    kernels = [node.input[1] for node in graph.node if node.op_type in ("Conv", "ConvTranspose")]
+    assert {*kernels} <= {*constants} and [tensor.name for tensor in graph.input] == ["input"]
+    with tf.Graph().as_default(), tf.Session() as sess:
+        tf.import_graph_def(tf.GraphDef.FromString((model / "export/graph.pb").read_bytes()))
+        sizes = [sess.run(op.outputs[0]).size for op in sess.graph.get_operations()
+                 if op.type == "Const" and op.name.endswith("/kernel")]
+    assert max(sizes) > MAX_CONSTANT > min(sizes)
+    assert sorted(constants[name] for name in kernels) == sorted(sizes)
+
+
+@needs_onnx
+def test_onnx_scales_files_as_the_signature_encoded_does(model):
+    contents = png(draw(3, 150, 90, 3, low=0, high=255))
+    got, expected = (read_pixels(pix2pix.load_export(model / "export" / file)(contents))
+                     for file in ("model.onnx", "saved_model.pb"))
+    assert got.shape == (150, 90, 3) and np.abs(got - expected).max() <= 1
+
+
+@needs_onnx
+def test_a_wrong_conversion_to_onnx_fails_the_export(model, tmp_path, capsys, monkeypatch):
+    """tf2onnx converts floormod of values below 0 to a remainder below 0; the image of the model's
+    own size does not show it."""
+    real = tf.math.floormod
+    monkeypatch.setattr("tensorflow.compat.v1.math.floormod",
+                        lambda x, y: real(x - y * ((x[0] + y - 1) // y), y))
+    assert run("--mode", "export", "--checkpoint", model / "run", "--output_dir",
+               tmp_path / "export", "--export_format", "onnx") == 1
+    assert "onnx, another size gives another image than the graph" in capsys.readouterr().err
+    assert not (tmp_path / "export/model.onnx").exists()
+
+
+@pytest.mark.parametrize("missing", ["tf2onnx", "onnxruntime"])
+def test_onnx_without_its_packages_is_one_line(model, tmp_path, capsys, monkeypatch, missing):
+    for name in ("tf2onnx", "onnxruntime"):
+        monkeypatch.setitem(sys.modules, name, None if name == missing else sys)
+    assert run("--mode", "export", "--checkpoint", model / "run", "--output_dir",
+               tmp_path / "export", "--export_format", "saved_model", "onnx") == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and "onnx needs tf2onnx and onnxruntime" in error
+    assert f"python3 -m pip install tf2onnx onnxruntime 'onnx!=1.19.0' tensorflow=={tf.__version__}" \
+        in error
+    assert not any(tmp_path.iterdir())
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    (tmp_path / "model.onnx").write_bytes(b"")
+    with pytest.raises(UserError, match="model.onnx needs onnxruntime .*: python3 -m pip install"):
+        pix2pix.load_export(tmp_path / "model.onnx")
 
 
 def test_jpeg_files_come_out_where_asked_for(model, tmp_path):
@@ -172,11 +291,13 @@ def test_lab_in_every_format(model, tmp_path, capsys):
                 tmp_path / "run", "--crop_size", 32, "--ngf", 2, "--gan_weight", 0, "--seed", 3,
                 "--max_steps", 9, "--lr", 0.01, "--lab_colorization", "--layout", "single") == 0
     assert run("--mode", "export", "--checkpoint", tmp_path / "run", "--output_dir",
-                tmp_path / "export", "--export_format", *EXPORT_FORMATS) == 0
-    assert capsys.readouterr().out.count("largest difference") == 6
+                tmp_path / "export", "--export_format", *EXPORTS) == 0
+    # the SavedModel and ONNX are compared twice
+    assert capsys.readouterr().out.count("largest difference") == len(EXPORTS) + 1 + HAS_ONNX
     grey = np.repeat(draw(6, 32, 32, 1, low=40, high=200).astype(int), 3, axis=2)
     results = [read_pixels(pix2pix.load_export(tmp_path / "export" / file)(png(grey)))
-               for file in ("saved_model.pb", "export.meta", "graph.pb", "model.tflite")]
+               for file in ("saved_model.pb", "export.meta", "graph.pb", "model.tflite",
+                            *["model.onnx"] * HAS_ONNX)]
     assert np.ptp(results[0], axis=2).mean() > 3  # it has colour
     for result in results[1:]:
         assert np.abs(result - results[0]).max() <= 1
@@ -224,6 +345,11 @@ def test_which_options_a_pict_file_can_hold(options, changes, text):
             check_pict(stored, options)
 
 
+def test_the_error_of_a_format_that_is_not_a_number_fails_it():
+    with pytest.raises(RunError, match="gives another image"):
+        check_difference("graph", np.nan, 1)
+
+
 def test_mirror_pad_reaches_any_multiple():
     image = draw(7, 1, 3, 5, 2)
     padded, top, left = run_graph(lambda: pix2pix.mirror_pad(tf.constant(image), 16))
@@ -235,7 +361,10 @@ def test_mirror_pad_reaches_any_multiple():
 def test_what_is_no_export_is_one_line(tmp_path):
     (tmp_path / "x.pb").write_bytes(b"nonsense")
     (tmp_path / "y.txt").write_text("")
-    for path in (tmp_path, tmp_path / "x.pb", tmp_path / "y.txt", tmp_path / "gone.pict"):
+    (tmp_path / "nonsense").mkdir()
+    (tmp_path / "nonsense/z.onnx").write_bytes(b"nonsense")
+    for path in (tmp_path, tmp_path / "x.pb", tmp_path / "y.txt", tmp_path / "gone.pict",
+                 *[tmp_path / "nonsense/z.onnx"] * HAS_ONNX):
         with pytest.raises(UserError, match="--model .*(not an export|cannot be loaded)"):
             pix2pix.load_export(path)
 
@@ -258,10 +387,11 @@ def test_importing_needs_nothing_but_tensorflow():
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
 
 
-def test_an_export_replaces_the_earlier_one_whole(model, tmp_path, monkeypatch):
+def test_an_export_replaces_the_earlier_one_whole(model, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)  # a relative folder, as users write it
     arguments = ["--mode", "export", "--checkpoint", model / "run", "--output_dir", "export"]
     assert run(*arguments, "--export_format", "affinelayer", "pict", "pict") == 0
+    assert "for them train with --crop_size 256, --bottleneck_norm\n" in capsys.readouterr().err
     assert tf.train.latest_checkpoint("export") == os.path.join("export", "export")
     assert run("--mode", "export", "--checkpoint", "export", "--output_dir", "again",
                 "--export_format", "pict") == 0
@@ -292,3 +422,14 @@ def test_the_smallest_images_go_through_residual_blocks(options):
         image = draw(1, 1, *shape, 3, low=0)
         result = run_graph(lambda image=image: pix2pix.generate_rgb(tf.constant(image), changed))
         assert result.shape == (1, *shape, 3)
+
+
+def test_a_batch_with_dropout_draws_the_same_for_each_image(options):
+    changed = with_options(options, test_dropout=True, crop_size=64)
+    images = draw(8, 3, 64, 64, 3, low=0)
+    together, alone = (run_graph(lambda batch=batch: pix2pix.generate_rgb(
+        tf.constant(batch), changed), fill=True) for batch in (images, images[1:2]))
+    without = run_graph(lambda: pix2pix.generate_rgb(
+        tf.constant(images), with_options(changed, test_dropout=False)), fill=True)
+    np.testing.assert_allclose(together[1:2], alone, atol=1e-4)
+    assert np.abs(together - without).mean() > 1e-2

@@ -88,7 +88,7 @@ def discriminator(inputs, targets, ndf):
     return x
 
 
-PLAIN = pix2pix.Layers(pix2pix.conv, pix2pix.deconv, pix2pix.batchnorm)
+PLAIN = pix2pix.Layers(pix2pix.conv, pix2pix.deconv, pix2pix.batchnorm, pix2pix.lrelu)
 SEPARABLE = PLAIN._replace(conv=pix2pix.separable_conv, deconv=pix2pix.separable_deconv)
 
 

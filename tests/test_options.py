@@ -153,7 +153,7 @@ def test_bad_values_are_one_line_and_exit_code_2(dataset, tmp_path, capsys, flag
     ("--no_targets", "--no_targets is for --mode test"),
     ("--label_smoothing 0.6", "at most 0.5"), ("--ema_generator 1", "--ema_generator: 1"),
     ("--patch_size 71", "71"), ("--discrim_weight 0", "above 0"), ("--augment turn", "turn"),
-    ("--grad_accumulation 0", "--grad_accumulation: 0"), ("--export_format onnx", "onnx")])
+    ("--grad_accumulation 0", "--grad_accumulation: 0"), ("--export_format coreml", "coreml")])
 def test_combinations_that_make_no_sense(dataset, tmp_path, capsys, flags, part):
     before = sorted(tmp_path.rglob("*"))
     code = pix2pix.main(["--mode", "train", "--input_dir", str(dataset / "train"), *flags.split()])

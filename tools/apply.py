@@ -135,7 +135,7 @@ def create_parser():
     parser = cli.Parser("apply.py", __doc__.split("\n\n", 1)[0], EXAMPLES)
     add = parser.add_argument
     add("--model", type=Path, required=True,
-        help="folder of an export, or its .pb, .meta, .tflite or .pict file")
+        help="folder of an export, or its .pb, .meta, .tflite, .onnx or .pict file")
     add("--input", type=Path, required=True, help="an image, or a folder of images")
     add("--output", type=Path, required=True, help="folder for the results")
     add("--force", action="store_true", help="make results again that exist")

@@ -3,10 +3,9 @@
 import os
 
 import numpy as np
-from helpers import run
+from helpers import EXPORTS, run
 from PIL import Image
 
-from tools.lib.export_formats import EXPORT_FORMATS
 from tools.lib.files import lock_folder
 
 
@@ -32,7 +31,7 @@ def train_and_export(root):
                "--crop_size", 32, "--ngf", 2, "--ndf", 3, "--max_steps", 2, "--save_freq", 1,
                "--seed", 2, "--patch_size", 16, "--ema_generator", 0.9) == 0
     assert run("--mode", "export", "--checkpoint", root / "run", "--output_dir", root / "export",
-               "--export_format", *EXPORT_FORMATS) == 0
+               "--export_format", *EXPORTS) == 0
 
 
 def small_model(tmp_path_factory):

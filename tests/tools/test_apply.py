@@ -11,7 +11,7 @@ import sys
 import models
 import numpy as np
 import pytest
-from helpers import ROOT
+from helpers import HAS_ONNX, ROOT
 from PIL import Image
 
 from tools import apply as apply_tool
@@ -63,8 +63,9 @@ def test_a_folder_of_frames_keeps_names_order_and_size(export_dir, tmp_path, cap
     assert "wrote 3, skipped 0" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("file", ["saved_model.pb", "export.meta", "graph.pb", "model.tflite",
-                                  "model.pict"])
+@pytest.mark.parametrize("file", [
+    "saved_model.pb", "export.meta", "graph.pb", "model.tflite", "model.pict",
+    pytest.param("model.onnx", marks=pytest.mark.skipif(not HAS_ONNX, reason="needs tf2onnx"))])
 def test_one_image_by_every_format(export_dir, tmp_path, file):
     frames = save_frames(tmp_path / "frames", size=(32, 32))
     for name, model in (("out", export_dir / file), ("reference", export_dir)):

@@ -1,4 +1,4 @@
-"""Exported models in five formats: writing, loading back and comparing with the checkpoint.
+"""Exported models in six formats: writing, loading back and comparing with the checkpoint.
 
 A .pict file is the format of affinelayer's browser demo. What needs the network comes from the
 caller: builders of graphs, and what loads a .pict file.
@@ -7,8 +7,11 @@ caller: builders of graphs, and what loads a .pict file.
 from __future__ import annotations
 
 import base64
+import importlib
 import io
+import itertools
 import json
+import math
 import os
 import tempfile
 import warnings
@@ -18,7 +21,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tools.lib.checkpoints import encode_pict, infer_options, load_variables
-from tools.lib.cli import RunError, UserError, check_combinations, describe_error, quiet_stderr, say
+from tools.lib.cli import (RunError, UserError, check_combinations, describe_error, quiet_stderr,
+                           say, warn)
 from tools.lib.files import remove, write_atomic
 from tools.lib.image_files import format_of
 from tools.lib.images import decode_image, encode_image, scale_back, to_bytes
@@ -28,6 +32,10 @@ from tools.lib.run_folder import (
 from tools.lib.tf1 import session_config, tf
 
 JPEG_TOLERANCE = 12  # more levels, where the result is a JPEG file: one may become another step
+MAX_ASPECT = 16  # longest ratio of sides; beyond it the shorter side gets fewer pixels
+MAX_CONSTANT = 4096  # values of a constant that tf2onnx is given, which copies them dozens of times
+ONNX_OPSET = 15  # of 2021, which other programs have caught up with
+DEMO_WIDTHS = (1, 2, 4, 8, 8, 8, 8, 8)  # of the demo's encoder_1 to encoder_8, in units of ngf
 
 
 class Endpoints(NamedTuple):
@@ -39,22 +47,36 @@ class Endpoints(NamedTuple):
     encoded_results: Any = None  # "output_bytes"
 
 
+def network_size(size, crop_size, aspect_ratio):
+    """Height and width [2] that an image of a size [2] has in the network: the shorter side is
+    scaled to crop_size, at which the model was trained."""
+    size = tf.cast(size, tf.float32)
+    # training squeezed images that are aspect_ratio times as wide as high into squares
+    sides = size / [1.0, aspect_ratio]
+    scale = crop_size / tf.maximum(tf.reduce_min(sides), tf.reduce_max(sides) / MAX_ASPECT)
+    scaled = tf.maximum(tf.round(sides * scale), 1)
+    # less than one of its pixels off still is a square
+    is_square = tf.abs(scaled - crop_size) * tf.reduce_min(size) <= crop_size
+    return tf.cast(tf.where(is_square, tf.fill([2], float(crop_size)), scaled), tf.int32)
+
+
 # --------------------------------------------------------------------------------------------------
 # Writing
 # --------------------------------------------------------------------------------------------------
 
 
 def write_saved_model(sess, ends, folder):
-    """Writes saved_model.pb and variables/ with signatures serving_default and encoded."""
+    """Writes saved_model.pb and variables/ with the signature serving_default, and encoded where
+    there are ends for files."""
     info = tf.saved_model.build_tensor_info
-    signatures = {
-        "serving_default": tf.saved_model.build_signature_def(
-            {"input": info(ends.images)}, {"output": info(ends.results)},
-            tf.saved_model.PREDICT_METHOD_NAME),
+    signatures = {"serving_default": tf.saved_model.build_signature_def(
+        {"input": info(ends.images)}, {"output": info(ends.results)},
+        tf.saved_model.PREDICT_METHOD_NAME)}
+    if ends.encoded is not None:
         # TensorFlow Serving sends and takes names that end in _bytes as {"b64": ...}
-        "encoded": tf.saved_model.build_signature_def(
+        signatures["encoded"] = tf.saved_model.build_signature_def(
             {"input_bytes": info(ends.encoded)}, {"output_bytes": info(ends.encoded_results)},
-            tf.saved_model.PREDICT_METHOD_NAME)}
+            tf.saved_model.PREDICT_METHOD_NAME)
     builder = tf.saved_model.Builder(str(folder / "model"))
     builder.add_meta_graph_and_variables(sess, [tf.saved_model.SERVING], signatures)
     builder.save()
@@ -73,37 +95,147 @@ def write_affinelayer(sess, _ends, folder):
 
 def write_graph(sess, ends, folder):
     """Writes graph.pb: the graph with its weights as constants."""
-    outputs = [ends.results.op.name, ends.encoded_results.op.name]
+    outputs = [tensor.op.name for tensor in (ends.results, ends.encoded_results)
+               if tensor is not None]
     frozen = tf.graph_util.convert_variables_to_constants(sess, sess.graph.as_graph_def(), outputs)
     write_atomic(folder / "graph.pb", frozen.SerializeToString())
 
 
-def write_tflite(sess, ends, folder):
-    """Writes model.tflite."""
-    converter = tf.lite.TFLiteConverter.from_session(sess, [ends.images], [ends.results])
-    write_atomic(folder / "model.tflite", converter.convert())
+def demo_shapes(ngf):
+    """Name -> shape of the variables that affinelayer's browser demo reads from a .pict file, and
+    the programs that follow it."""
+    shapes, channels = {}, [3, *(ngf * width for width in DEMO_WIDTHS)]
+    for number, (below, above) in enumerate(itertools.pairwise(channels), 1):
+        inputs = above if number == len(DEMO_WIDTHS) else 2 * above  # with the skip
+        for scope, kernel, outputs in ((f"encoder_{number}/conv2d", [4, 4, below, above], above),
+                                       (f"decoder_{number}/conv2d_transpose",
+                                        [4, 4, below, inputs], below)):
+            layer = f"generator/{scope}"
+            shapes |= {f"{layer}/kernel": kernel, f"{layer}/bias": [outputs]}
+            if number > 1:
+                norm = f"{layer.rpartition('/')[0]}/batch_normalization"
+                shapes |= {f"{norm}/gamma": [outputs], f"{norm}/beta": [outputs]}
+    return shapes
+
+
+def warn_of_demo(shapes):
+    """Warns where a .pict file's variables, name -> shape, are not those that other programs draw
+    by."""
+    found = infer_options(shapes)
+    wanted = demo_shapes(found["ngf"])
+    if shapes == wanted:
+        return
+    flags = [f"{'' if value else 'no '}--{name}" if isinstance(value, bool) else f"--{name} {value}"
+             for name, value in infer_options(wanted).items() if found.get(name) != value]
+    warn("affinelayer's browser demo, ml5 and Unity's Pix2Pix cannot draw this model.pict (they "
+         f"fail, or draw another image): for them train with {', '.join(flags)}")
 
 
 def write_pict(sess, _ends, folder):
     """Writes model.pict."""
     names = {variable.op.name: variable for variable in tf.trainable_variables("generator/")}
+    warn_of_demo({name: variable.shape.as_list() for name, variable in names.items()})
     write_atomic(folder / "model.pict", encode_pict(sess.run(names)))
+
+
+# --------------------------------------------------------------------------------------------------
+# Converting
+# --------------------------------------------------------------------------------------------------
+
+
+def convert_tflite(folder, _options):
+    """Replaces the SavedModel in a folder by model.tflite, which keeps its signature."""
+    # version 1's converter, which a session can be given to, writes no signature
+    converter = tf.compat.v2.lite.TFLiteConverter.from_saved_model(str(folder))
+    with quiet_stderr():  # which of its own settings it ignores, at any log level
+        contents = converter.convert()
+    for path in folder.iterdir():
+        remove(path)
+    write_atomic(folder / "model.tflite", contents)
+
+
+def import_onnx(flag, *names):
+    """The modules with these names, which only ONNX needs. Raises UserError."""
+    try:
+        return [importlib.import_module(name) for name in names]
+    except Exception as error:  # one that does not fit TensorFlow's libraries raises anything
+        # pip would replace libraries of TensorFlow's if it were not named
+        raise UserError(
+            f"{flag} needs {' and '.join(names)} ({describe_error(error)}): python3 -m pip install "
+            f"tf2onnx onnxruntime 'onnx!=1.19.0' tensorflow=={tf.__version__}") from None
+
+
+def detach_weights(graph_def):
+    """Makes the large constants of a frozen graph its inputs; returns tensor name -> array."""
+    weights = {}
+    for node in graph_def.node:
+        if node.op != "Const":
+            continue
+        tensor = node.attr["value"].tensor
+        if math.prod(dimension.size for dimension in tensor.tensor_shape.dim) > MAX_CONSTANT:
+            weights[f"{node.name}:0"] = tf.make_ndarray(tensor)
+            node.op = "Placeholder"
+            node.attr["shape"].shape.CopyFrom(tensor.tensor_shape)
+            del node.attr["value"]
+    return weights
+
+
+def attach_weights(graph, weights):
+    """Makes inputs of an ONNX graph, name -> array, its constants, transposed where it did that."""
+    from onnx import numpy_helper
+    constants, nodes = dict(weights), []
+    for node in graph.node:
+        if node.op_type == "Transpose" and node.input[0] in weights:
+            constants[node.output[0]] = weights[node.input[0]].transpose(node.attribute[0].ints)
+        else:
+            nodes.append(node)
+    used = {name for node in nodes for name in node.input}
+    inputs = [tensor for tensor in graph.input if tensor.name not in weights]
+    for field, values in ((graph.node, nodes), (graph.input, inputs)):
+        del field[:]
+        field.extend(values)
+    graph.initializer.extend(numpy_helper.from_array(array, name)
+                             for name, array in constants.items() if name in used)
+
+
+def convert_onnx(folder, options):
+    """Replaces the frozen graph in a folder by model.onnx."""
+    tf2onnx, = import_onnx("--export_format onnx", "tf2onnx")
+    path = folder / "graph.pb"
+    graph_def = tf.GraphDef.FromString(path.read_bytes())
+    weights = detach_weights(graph_def)
+    model, _ = tf2onnx.convert.from_graph_def(
+        graph_def, input_names=["input:0", *weights], output_names=["output:0"],
+        tensors_to_rename={"input:0": "input", "output:0": "output"}, opset=ONNX_OPSET)
+    attach_weights(model.graph, weights)
+    for tensor in (*model.graph.input, *model.graph.output):
+        for dimension, name in zip(tensor.type.tensor_type.shape.dim, ("batch", "height", "width"),
+                                   strict=False):
+            dimension.dim_param = name
+    for name in ("crop_size", "aspect_ratio"):  # at which `load_onnx` uses it
+        model.metadata_props.add(key=name, value=str(getattr(options, name)))
+    write_atomic(folder / "model.onnx", model.SerializeToString())
+    verify_onnx(path, folder / "model.onnx", options.crop_size)
+    remove(path)
 
 
 class ExportFormat(NamedTuple):
     """A format of exported models."""
 
-    graph: str  # which graph the caller builds: "any_size", "one_size" or "affinelayer"
+    graph: str  # which graph the caller builds: "any_size", "floats", "one_size", "affinelayer"
     write: Any  # function of session, Endpoints and folder
     file: str  # the file to load
     tolerance: int  # largest difference from the checkpoint's own image, in 8-bit levels
+    convert: Any = None  # function of folder and options: from what `write` wrote, outside a graph
 
 
 EXPORT_FORMATS = {
     "saved_model": ExportFormat("any_size", write_saved_model, "saved_model.pb", tolerance=1),
     "affinelayer": ExportFormat("affinelayer", write_affinelayer, "export.meta", tolerance=1),
     "graph": ExportFormat("any_size", write_graph, "graph.pb", tolerance=1),
-    "tflite": ExportFormat("one_size", write_tflite, "model.tflite", tolerance=2),
+    "tflite": ExportFormat("one_size", write_saved_model, "model.tflite", tolerance=2,
+                           convert=convert_tflite),
+    "onnx": ExportFormat("floats", write_graph, "model.onnx", tolerance=1, convert=convert_onnx),
     "pict": ExportFormat("one_size", write_pict, "model.pict", tolerance=64)}
 
 
@@ -117,13 +249,13 @@ def add_options(add):
 
 def check(options, _explicit):
     """Raises UserError for options that a format cannot hold."""
-    small = options.mode == "export" and {"tflite", "pict"} & {*options.export_format}
+    foreign = options.mode == "export" and {"tflite", "onnx", "pict"} & {*options.export_format}
     check_combinations([
-        (small and options.precision != "float32",
-         f"--precision {options.precision} does not work with --export_format tflite and pict: "
-         "remove one"),
-        (small and options.test_dropout,
-         "--test_dropout does not work with --export_format tflite and pict: remove one")])
+        (foreign and options.precision != "float32",
+         f"--precision {options.precision} does not work with --export_format tflite, onnx and "
+         "pict: remove one"),
+        (foreign and options.test_dropout,
+         "--test_dropout does not work with --export_format tflite, onnx and pict: remove one")])
 
 
 def check_pict(stored, options):
@@ -148,14 +280,15 @@ def load_export(path, load_pict):
     if path.is_dir():
         found = [path / row.file for row in EXPORT_FORMATS.values() if (path / row.file).exists()]
         path = found[0] if found else path
-    loaders = {".meta": load_graph, ".pb": load_graph, ".tflite": load_tflite, ".pict": load_pict}
+    loaders = {".meta": load_graph, ".pb": load_graph, ".tflite": load_tflite, ".onnx": load_onnx,
+               ".pict": load_pict}
     loader = loaders.get(path.suffix)
     if not path.exists():
         raise UserError(f"--model {path} is not an export, it does not exist: check the path")
     if loader is None or not path.is_file():
         remedy = f"export it with pix2pix.py --mode export --checkpoint {path}" \
             if holds_run(path) else "give a folder that --mode export wrote, or its .pb, .meta, " \
-            ".tflite or .pict file"
+            ".tflite, .onnx or .pict file"
         raise UserError(f"--model {path} is not an export, it is {describe_path(path)}: {remedy}")
     from google.protobuf.message import DecodeError  # comes with TensorFlow
     try:
@@ -199,6 +332,26 @@ def load_graph(path):
     return run_base64
 
 
+def apply_to_files(generate, choose_size):
+    """A function from an image file's bytes to a PNG file's. generate: function of float32
+    [1, height, width, 3] 0..1 to the same; choose_size: of an image's size [2] to that for it."""
+    with tf.Graph().as_default() as graph:
+        contents = tf.placeholder(tf.string, [])
+        image = decode_image(contents)
+        shape = tf.shape(image)[:2]
+        fed = tf.image.resize(image, choose_size(shape), method="area"), shape
+        result = tf.placeholder(tf.float32, [1, None, None, 3])
+        size = tf.placeholder(tf.int32, [2])
+        encoded = encode_image(scale_back(result[0], size), "png")
+        sess = tf.Session(graph=graph, config=session_config())
+
+    def run(image_bytes):
+        """One image through the model."""
+        pixels, shape = sess.run(fed, {contents: image_bytes})
+        return sess.run(encoded, {result: generate(pixels[np.newaxis]), size: shape})
+    return run
+
+
 def load_tflite(path):
     """`load_export` of a TFLite file: any image is scaled to its size and back."""
     with warnings.catch_warnings(), quiet_stderr():
@@ -206,23 +359,45 @@ def load_tflite(path):
         interpreter = tf.lite.Interpreter(str(path))
         interpreter.allocate_tensors()
     source, target = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
-    with tf.Graph().as_default() as graph:
-        contents = tf.placeholder(tf.string, [])
-        image = decode_image(contents)
-        fed = tf.image.resize(image, source["shape"][1:3], method="area"), tf.shape(image)
-        result = tf.placeholder(tf.float32, [1, None, None, 3])
-        size = tf.placeholder(tf.int32, [2])
-        encoded = encode_image(scale_back(result[0], size), "png")
-        sess = tf.Session(graph=graph, config=session_config())
+    if interpreter.get_signature_list():
+        runner = interpreter.get_signature_runner("serving_default")
+        return apply_to_files(lambda pixels: runner(input=pixels)["output"],
+                              lambda _: source["shape"][1:3])
 
-    def run(image_bytes):
-        """One image through the interpreter."""
-        pixels, shape = sess.run(fed, {contents: image_bytes})
-        interpreter.set_tensor(source["index"], pixels[np.newaxis])
+    def generate(pixels):
+        """Of an older export, which has no signature."""
+        interpreter.set_tensor(source["index"], pixels)
         interpreter.invoke()
-        return sess.run(encoded, {result: interpreter.get_tensor(target["index"]),
-                                  size: shape[:2]})
-    return run
+        return interpreter.get_tensor(target["index"])
+    return apply_to_files(generate, lambda _: source["shape"][1:3])
+
+
+def open_onnx(path):
+    """An ONNX file's function of float32 [batch, height, width, 3] 0..1 to the same, and its
+    metadata. Raises UserError, ValueError; the function RunError."""
+    onnxruntime, = import_onnx(path, "onnxruntime")
+    settings = onnxruntime.SessionOptions()
+    settings.log_severity_level = 4  # it prints nothing: errors are raised
+    try:
+        session = onnxruntime.InferenceSession(str(path), settings, ["CPUExecutionProvider"])
+    except Exception as error:  # its errors share no class
+        raise ValueError(describe_error(error)) from None
+
+    def generate(images):
+        """One batch through the model."""
+        try:
+            return session.run(["output"], {"input": images})[0]
+        except Exception as error:
+            raise RunError(f"{path} cannot be run ({describe_error(error)}): export it again") \
+                from None
+    return generate, session.get_modelmeta().custom_metadata_map
+
+
+def load_onnx(path):
+    """`load_export` of an ONNX file: any image is scaled as in the signature `encoded`."""
+    generate, metadata = open_onnx(path)
+    crop_size, aspect_ratio = int(metadata["crop_size"]), float(metadata["aspect_ratio"])
+    return apply_to_files(generate, lambda size: network_size(size, crop_size, aspect_ratio))
 
 
 # --------------------------------------------------------------------------------------------------
@@ -243,12 +418,12 @@ def read_pixels(contents):
     return np.asarray(Image.open(io.BytesIO(contents)).convert("RGB"), int)
 
 
-def check_difference(what, difference, tolerance):
-    """Prints how far a format is from the checkpoint. Raises RunError where too far."""
-    say(f"{what}: largest difference from the checkpoint's image {difference:.0f} of 255, "
+def check_difference(what, difference, tolerance, source="checkpoint"):
+    """Prints how far a format is from its source. Raises RunError where too far."""
+    say(f"{what}: largest difference from the {source}'s image {difference:.0f} of 255, "
         f"allowed {tolerance}")
-    if difference > tolerance:
-        raise RunError(f"--export_format {what} gives another image than the checkpoint: nothing "
+    if not difference <= tolerance:  # NaN too
+        raise RunError(f"--export_format {what} gives another image than the {source}: nothing "
                        "was written")
 
 
@@ -273,14 +448,29 @@ def verify_floats(folder, results, image):
                      EXPORT_FORMATS["saved_model"].tolerance)
 
 
+def verify_onnx(graph_path, onnx_path, crop_size):
+    """Compares an ONNX file with the frozen graph that it comes from, on images of another size
+    than the model's: the checkpoint has no result for them."""
+    images = draw_example(crop_size + 1, 2 * crop_size - 1)[np.newaxis].astype(np.float32) / 255
+    with tf.Graph().as_default(), tf.Session(config=session_config()) as sess:
+        tf.import_graph_def(tf.GraphDef.FromString(graph_path.read_bytes()), name="")
+        expected = sess.run("output:0", {"input:0": images})
+    generate, _ = open_onnx(onnx_path)
+    check_difference("onnx, another size", 255 * np.abs(generate(images) - expected).max(),
+                     EXPORT_FORMATS["onnx"].tolerance, "graph")
+
+
 def write_export(name, folder, stored, options, build):
     """Writes one format into a new folder. build: function of options -> Endpoints."""
+    row = EXPORT_FORMATS[name]
     folder.mkdir()
     with tf.Graph().as_default() as graph:
         ends = build(options)
         with tf.Session(graph=graph, config=session_config()) as sess:
             load_variables(sess, stored, tf.global_variables(), options)
-            EXPORT_FORMATS[name].write(sess, ends, folder)
+            row.write(sess, ends, folder)
+    if row.convert:
+        row.convert(folder, options)
 
 
 def write_verified_export(name, folder, stored, options, network, examples):

@@ -19,7 +19,8 @@ RESULT_PATTERNS = {  # mode -> the files and folders that it writes, and may rep
     "test": ("metrics.csv", "metrics.json", "index.html", "images/*-inputs.png",
              "images/*-outputs.png", "images/*-targets.png"),
     "export": ("saved_model.pb", "variables", "assets", "export.meta", "export.index",
-               "export.data-*", "checkpoint", "graph.pb", "model.tflite", "model.pict")}
+               "export.data-*", "checkpoint", "graph.pb", "model.tflite", "model.onnx",
+               "model.pict")}
 PATTERN_CHARACTERS = "*?[]" if os.sep == "\\" else "*?[]\\"  # special where TensorFlow opens a file
 SPLIT_NAME = re.compile(r"(train|training|val|valid|validation|test|testing)\d*", re.IGNORECASE)
 CHECKPOINT_FILE = re.compile(r"(.+)\.(index|meta|data-\d+-of-\d+)", re.DOTALL)
