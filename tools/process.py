@@ -32,8 +32,8 @@ from PIL import Image
 
 from tools.lib import provenance, workers
 from tools.lib.cli import Options, UserError, number_type, printable
-from tools.lib.files import (PARTS, describe_lonely, describe_missing, match_names, share_folder,
-                             sorted_by_name, unique_names)
+from tools.lib.files import (PARTS, describe_lonely, match_names, share_folder, sorted_by_name,
+                             unique_names)
 from tools.lib.image_files import require_images
 from tools.lib.images import ImageError, read_decoded, report_deep, write_image
 
