@@ -668,6 +668,11 @@ def test_a_dead_generator_is_told_in_the_log_and_on_the_page(tmp_path, capsys, m
 # ---- bad files
 
 
+def check_images(folder):
+    """`check_folder` of all images of a folder."""
+    return check_folder(folder, find_images(folder))
+
+
 def make_bad_files(folder):
     """A file of each kind that cannot be used; name -> a part of the reason."""
     whole_jpeg, whole_png = (folder / name for name in ("1.JPG", "2.png"))
@@ -735,11 +740,11 @@ def test_a_file_without_permission_is_named(tmp_path):
         os.chmod(root, 0o755)
         folder = draw_pairs(Path(root, "train"), 2)
         os.chmod(folder / "2.png", 0)
-        check_folder(tmp_path, find_images(draw_pairs(tmp_path / "before", 1)))  # imports what it needs
+        check_images(draw_pairs(tmp_path / "before", 1))  # imports what it needs
         if os.geteuid() == 0:
             os.seteuid(65534)  # root may read everything
         try:
-            checks = check_folder(folder, find_images(folder))
+            checks = check_images(folder)
         finally:
             os.seteuid(os.getuid())
     assert [check.reason for check in checks.values()] == ["", "Permission denied"]
@@ -756,17 +761,17 @@ def record_checks(monkeypatch):
 def test_what_was_checked_is_remembered_until_it_changes(tmp_path, monkeypatch):
     folder = draw_pairs(tmp_path / "bars" / "train", 4)
     checked = record_checks(monkeypatch)
-    first = check_folder(folder, find_images(folder))
+    first = check_images(folder)
     assert sorted(checked) == ["1.JPG", "2.png", "3.JPG", "4.png"]
-    assert check_folder(folder, find_images(folder)) == first and len(checked) == 4
+    assert check_images(folder) == first and len(checked) == 4
     os.utime(folder / "3.JPG", (1, 1))
     (folder / "4.png").write_bytes(b"")
-    checks = check_folder(folder, find_images(folder))
+    checks = check_images(folder)
     assert sorted(checked[4:]) == ["3.JPG", "4.png"]
     assert [path.name for path, check in checks.items() if check.reason] == ["4.png"]
-    assert check_folder(folder, find_images(folder)) == checks and checked[6:] == ["4.png"]
+    assert check_images(folder) == checks and checked[6:] == ["4.png"]
     checks_path(folder).write_text("[not a dictionary")
-    assert check_folder(folder, find_images(folder)) == checks
+    assert check_images(folder) == checks
 
 
 @pytest.mark.parametrize("variables", [
@@ -783,7 +788,7 @@ def test_without_a_home_nothing_is_remembered(tmp_path, monkeypatch, variables):
         monkeypatch.setenv(name, value)
     folder = draw_pairs(tmp_path / "bars/train", 2)
     checked = record_checks(monkeypatch)
-    assert check_folder(folder) == check_folder(folder) and len(checked) == 4
+    assert check_images(folder) == check_images(folder) and len(checked) == 4
     assert [path.name for path in tmp_path.iterdir()] == ["bars"]
 
 
@@ -813,7 +818,7 @@ def test_the_cache_is_where_the_specification_has_it(tmp_path, monkeypatch, cach
     monkeypatch.delenv("XDG_CACHE_HOME")
     if cache is not None:
         monkeypatch.setenv("XDG_CACHE_HOME", cache.format(tmp_path))
-    check_folder(draw_pairs(tmp_path / "bars/train", 1))
+    check_images(draw_pairs(tmp_path / "bars/train", 1))
     assert len([*(tmp_path / expected / "pix2pix").iterdir()]) == 1
     assert {path.name for path in tmp_path.iterdir()} == {"bars", expected.split("/")[0]}
 
@@ -823,7 +828,7 @@ def test_a_cache_that_cannot_be_written_does_no_harm(tmp_path, monkeypatch, caps
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     folder = draw_pairs(tmp_path / "bars/train", 2)
     checked = record_checks(monkeypatch)
-    assert check_folder(folder) == check_folder(folder) and len(checked) == 4
+    assert check_images(folder) == check_images(folder) and len(checked) == 4
     assert capsys.readouterr() == ("", "")
 
 
@@ -834,7 +839,7 @@ def test_checking_ends_in_time_and_goes_on_with_the_next_start(options, monkeypa
     for number in range(1, 12):
         paths, _ = list_images(options)
         assert [path.stem for path in paths] == [str(number) for number in range(1, 13)]
-        checks = [*check_folder(folder, find_images(folder)).values()] if number == 11 else []
+        checks = [*check_images(folder).values()] if number == 11 else []
         assert f"checked {number} of 12 images; the others" in capsys.readouterr().out
     assert UNCHECKED not in checks
     (folder / "3.JPG").write_bytes(b"")  # the others are as they were
@@ -871,7 +876,7 @@ def test_files_are_checked_in_parallel(tmp_path, monkeypatch):
     together = threading.Barrier(2, timeout=60)  # one file alone waits in vain
     monkeypatch.setattr(dataset, "check_file",
                         lambda *arguments: together.wait() * 0 or real(*arguments))
-    assert not any(check.reason for check in check_folder(folder, find_images(folder)).values())
+    assert not any(check.reason for check in check_images(folder).values())
 
 
 @pytest.mark.parametrize("how", ["gone", "cut"])
