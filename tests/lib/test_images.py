@@ -261,13 +261,20 @@ def test_every_format_and_mode_is_read(decode, contents, image):
     np.testing.assert_array_equal(decode(contents), np.asarray(image.convert("RGB")))
 
 
-def test_interlaced_pngs_are_read(decode):
-    """Adam7 of 1x1 pixel: one pass. Pillow writes none."""
-    row = zlib.compress(b"\0\x0a\x14\x1e")
-    header = struct.pack(">2I5B", 1, 1, 8, 2, 0, 0, 1)
-    contents = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", row) \
-        + chunk(b"IEND", b"")
-    assert decode(contents).tolist() == [[[10, 20, 30]]]
+ADAM7 = [(0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2),
+         (0, 1, 1, 2)]  # first column and row, distance of columns and rows (PNG, 8.1)
+
+
+@pytest.mark.parametrize("height, width", [(1, 1), (9, 13)])
+def test_interlaced_pngs_are_read(decode, height, width):
+    """Pillow writes none."""
+    pixels = noise(8, height, width, 3)
+    passes = [pixels[y::rows, x::columns] for x, y, columns, rows in ADAM7]
+    lines = b"".join(b"\0" + row.tobytes() for part in passes if part.size for row in part)
+    header = struct.pack(">2I5B", width, height, 8, 2, 0, 0, 1)
+    contents = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) \
+        + chunk(b"IDAT", zlib.compress(lines)) + chunk(b"IEND", b"")
+    np.testing.assert_array_equal(decode(contents), pixels)
 
 
 def test_cmyk_jpegs_are_read(decode):
