@@ -1367,6 +1367,7 @@ def run_training(run, manager, log):
     if guard.in_row >= stop_step - start_step:
         raise RunError("no step was finite, so none was applied: lower --lr and the weights of the "
                        "losses, and look at the images")
+    log.bar.close()
     say(f"trained to step {stop_step}, model in {printable(options.output_dir)}")
     return 0
 

@@ -130,7 +130,7 @@ def test_a_program_of_the_docs_runs_as_printed(facades, request, tmp_path, monke
     done = subprocess.run(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     # such as: meta_optimizer.cc:967] remapper failed: INVALID_ARGUMENT: Mutation::Apply error
-    assert not re.search("optimizer|failed: INVALID|fanout", done.stderr), done.stderr
+    assert not re.search("optimizer|failed: INVALID|fanout|oneDNN supports", done.stderr), done.stderr
     expected = read_pixels(facades / "facades_test/images/label-outputs.png")
     tolerance = 30 if ".pict" in text else 1
     assert np.abs(read_pixels(photo) - expected).max() <= tolerance

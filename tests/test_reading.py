@@ -165,6 +165,7 @@ def test_single_images_are_not_halved_in_silence(options, size):
         assert ("one above the other" in str(caught.value)) == (size == (256, 512))
     assert check_shape(with_options(options, layout="pairs"), size, size) == []
     for changes in ({"lab_colorization": True}, {"mode": "test", "no_targets": True}):
+        changes |= {"layout": "single"} if size == (256, 512) else {}
         assert check_shape(with_options(options, **changes), size, size) == []
 
 
@@ -179,6 +180,11 @@ def test_pairs_are_not_taken_for_single_images_in_silence(options, changes, flag
         check_shape(options, FACADES, FACADES)
     assert check_shape(with_options(options, layout="single"), FACADES) == []
     assert check_shape(options, KITTI, KITTI) == [] == check_shape(options, (640, 427))
+    with pytest.raises(UserError, match="256x512 pixels look like pairs of 256x256, one above the "
+                                        f"other: if they are pairs, remove {flag} and put them"):
+        check_shape(options, (256, 512))
+    with pytest.raises(UserError, match=f"--layout pairs contradicts {flag}, which takes single"):
+        dataset.check(with_options(options, layout="pairs"), set())
 
 
 def test_a_lab_model_whose_shape_is_not_known_is_tested_on_any(options, capsys):
@@ -187,7 +193,7 @@ def test_a_lab_model_whose_shape_is_not_known_is_tested_on_any(options, capsys):
     assert check_shape(options, FACADES) == []
     assert "512x256 pixels look like pairs of 256x256, but are taken whole" in \
         capsys.readouterr().err
-    with pytest.raises(UserError, match="look like pairs"):
+    with pytest.raises(UserError, match="like pairs of 256x256: the model takes single images"):
         check_shape(with_options(options, trained_ratio=1.0), FACADES)
 
 

@@ -191,10 +191,10 @@ def plan_moves(folder, parts):
 
 
 def find_links(folder):
-    """The symbolic links in a folder and its parts."""
-    folders = [folder, *filter(Path.is_dir, (folder / part for part in PARTS))]
-    return [Path(entry.path) for path in folders for entry in os.scandir(path)
-            if entry.is_symlink()]
+    """The symbolic links in a folder and all that it contains."""
+    paths = (Path(root, name) for root, folders, names in os.walk(folder)
+             for name in (*folders, *names))
+    return [path for path in paths if path.is_symlink()]
 
 
 def count_links(path):
@@ -248,7 +248,8 @@ def split_folder(options):
     if not folder.is_dir():
         raise UserError(f"--dir {folder} is not a folder: {describe_missing(folder)}")
     # what goes where depends on all names, which cannot be listed while another run moves them
-    with lock_folder(folder, wait=True, parts=(".", *PARTS)):
+    folders = [os.path.relpath(path, folder) for path, _, _ in os.walk(folder)]
+    with lock_folder(folder, wait=True, parts=folders):
         contents, placed = list_folder(folder), list_placed(folder)
         waiting = [path.name for path in contents.images if is_image(path)]
         if not waiting and not placed:
@@ -287,7 +288,8 @@ def parse_args(argv=None):
     options = Options(**vars(create_parser().parse_args(argv)))
     total = options.train_frac + options.test_frac
     if total > 1 + 1e-9:
-        raise UserError(f"--train_frac and --test_frac add up to {total:g}: give at most 1 in all")
+        raise UserError(f"--train_frac {options.train_frac:g} and --test_frac {options.test_frac:g} "
+                        f"add up to {total:g}: give at most 1 in all")
     return with_options(options, seed=None if options.sort else options.seed)
 
 

@@ -133,6 +133,15 @@ def test_what_is_cut_anywhere_never_hangs_or_crashes(decode, filetype):
                 pass
 
 
+def test_a_png_without_its_end_is_truncated(decode):
+    """Pillow would take it, TensorFlow does not."""
+    whole = images.to_bytes(PIXELS)
+    for cut in (1, 4, 12, 16):
+        with pytest.raises(ValueError, match="^truncated$"):
+            images.decode_bytes(whole[:-cut])
+    np.testing.assert_array_equal(images.decode_bytes(whole + b"rest").pixels, PIXELS)
+
+
 @pytest.mark.parametrize("name, extra", [
     ("iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + b"history " * 200_000),
     ("tEXt", b"workflow\0" + b"{}," * 500_000), ("zTXt", b"x\0\0no zlib"),

@@ -37,6 +37,7 @@ def test_advice_names_flags_that_exist_for_names_that_do_not():
     # others
     ("--epochs", "--max_epochs"), ("--batch", "--batch_size"), ("--learning_rate", "--lr"),
     ("--L1_lambda", "--l1_weight"), ("--image_size", "--crop_size"), ("--fine_size", "--crop_size"),
+    ("--input", "--input_dir"), ("--output", "--output_dir"), ("--epoch", "--checkpoint"),
     ("--preprocess", "--scale_size and --crop_size")])
 def test_flags_of_other_programs(foreign, ours):
     with pytest.raises(UserError) as caught:
@@ -52,7 +53,8 @@ def test_the_docs_show_what_is_printed(capsys):
 
 
 @pytest.mark.parametrize("flag", ["--gpu_ids", "--input_nc", "--num_threads", "--model",
-                                  "--pool_size", "--init_type", "--serial_batches"])
+                                  "--pool_size", "--init_type", "--serial_batches", "--num_test",
+                                  "--display_id", "--eval"])
 def test_flags_that_have_no_counterpart(flag):
     assert PARSER.suggest_flag(flag).startswith("remove it, ")
 

@@ -23,10 +23,10 @@ def save(path, filetype="PNG"):
 
 @pytest.mark.parametrize("contents, expected", [
     (b"\xff\xd8\xff\xe0rest", "jpeg"), (b"\xff\xd8\xff", "jpeg"), (b"\x89PNG\r\n\x1a\nrest", "png"),
-    (b"BM\x0a\x0b\x0c\x0d\0\0\0\0rest", "bmp"), (b"GIF87a", "gif"), (b"GIF89arest", "gif"),
-    (b"II*\0rest", "tiff"), (b"MM\0*", "tiff"), (b"RIFF\x0a\x0a\0\0WEBPVP8 ", "webp"),
-    (b"\xff\xd8", None), (b"\x89PNG\n\x1a\n", None), (b"GIF88a", None), (b"BMW is a car", None),
-    (b"RIFF\0\0\0\0WAVE", None), (b"II+\0", None), (b"", None)])
+    (b"BM" + b"\x0a\xff" * 6 + b"\x28\0\0\0rest", "bmp"), (b"GIF87a", "gif"), (b"GIF89arest", "gif"),
+    (b"II*\0rest", "tiff"), (b"MM\0*", "tiff"), (b"II+\0", "tiff"), (b"RIFF\x0a\x0a\0\0WEBPVP8 ", "webp"),
+    (b"\xff\xd8", None), (b"\x89PNG\n\x1a\n", None), (b"GIF88a", None), (b"BMW is a car, not an image", None),
+    (b"RIFF\0\0\0\0WAVE", None), (b"II-\0", None), (b"", None)])
 def test_a_format_is_told_by_the_first_bytes(tmp_path, contents, expected):
     assert image_files.format_of(contents) == expected
     (tmp_path / "name.jpg").write_bytes(contents)
@@ -67,13 +67,16 @@ def test_copies_and_thumbnails_are_not_images(tmp_path):
     """Nor are hidden files, on any system; frames that are numbered by the extension are."""
     for name in ("1.jpg", "shot.0000", "shot.0001", "1 (2).jpg",  # images
                  "1.jpg_original", "1.jpg~", "1.THM", "1.jpg.bak", "1.JPG.OLD", "1.jpg.part",
-                 "1.jpg.orig", "1.crdownload",
+                 "1.jpg.orig", "1.crdownload", "#1.jpg#", "~$1.jpg", "1.jpg.1", "1.jpg-old",
+                 "1 - Copy.jpg", "1 copy 2.jpg", "Copy of 1.jpg",
                  "._1.jpg", ".1.jpg.swp", "Thumbs.db", "desktop.ini"):
         save(tmp_path / name)
     contents = list_folder(tmp_path)
     assert [path.name for path in contents.images] == ["1 (2).jpg", "1.jpg", "shot.0000",
                                                        "shot.0001"]
-    assert contents.others == {"copies or thumbnails": 8}
+    assert contents.others == {"copies or thumbnails": 15}
+    (tmp_path / "1.jpg").unlink()  # without the image itself they may be images
+    assert len(list_folder(tmp_path).images) == 3 + 5
 
 
 def test_every_other_file_is_counted_by_kind(tmp_path):
@@ -114,8 +117,11 @@ def test_a_folder_without_images_is_described(tmp_path):
         (tmp_path / name).write_bytes(b"x")
     with pytest.raises(UserError, match=f"contains no {names} images, only 3 .heic: check the"):
         require_images(tmp_path, "--dir")
+    draw_pairs(tmp_path / "b" / "photo", 1)
+    with pytest.raises(UserError, match=f"did you mean {tmp_path}/b/photo\\?$"):
+        require_images(tmp_path, "--dir")
     draw_pairs(tmp_path / "a", 2)
     draw_pairs(tmp_path / "train", 1)
-    with pytest.raises(UserError, match=f"only 3 .heic, 3 in folders a, train: did you mean "
+    with pytest.raises(UserError, match=f"only 3 .heic, 4 in folders a, b, train: did you mean "
                                         f"{tmp_path}/train\\?$"):
         require_images(tmp_path, "--dir")

@@ -350,6 +350,16 @@ def test_unreadable_files_are_reported(tmp_path, data):
         read_image(tmp_path / "a.png")
 
 
+def test_what_libraries_print_of_a_broken_file_is_silenced(tmp_path, capfd):
+    """libtiff names a file of its own."""
+    contents = bytearray(to_file(PHOTO, "TIFF", compression="tiff_lzw"))
+    contents[12:60] = bytes(range(200, 248))
+    (tmp_path / "a.tif").write_bytes(contents)
+    with pytest.raises(ImageError, match="a.tif cannot be read"):
+        read_image(tmp_path / "a.tif")
+    assert capfd.readouterr().err == ""
+
+
 def test_what_is_not_a_file_is_reported_without_opening_it(tmp_path):
     os.mkfifo(tmp_path / "fifo")
     (tmp_path / "folder").mkdir()

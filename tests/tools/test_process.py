@@ -291,8 +291,8 @@ def test_results_of_images_that_changed_are_not_skipped_in_silence(tmp_path, cap
     assert run(tmp_path, *flags) == (2 if is_refused else 0)
     assert capsys.readouterr().err == is_refused * (
         f"process.py: error: 1 of 2 results in --output_dir {tmp_path}/out, such as "
-        f"{tmp_path}/out/a.png, were made of files that have changed: give --force to make them "
-        "again, or remove them\n")
+        f"{tmp_path}/out/a.png, were made of other files, or of files that have changed: give "
+        "--force to make them again, or remove them\n")
     (tmp_path / "out" / "a.png").unlink()
     assert run(tmp_path, *flags) == 0
     assert capsys.readouterr().out.splitlines()[-1] == "wrote 1, skipped 1, failed 0"

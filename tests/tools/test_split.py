@@ -318,7 +318,9 @@ def add_links(root):
         "d/by_alias.png": "../alias/3.png", "d/to_link.png": "beside.png",
         "d/to_link_to_link": "to_link.png", "d/to_out.png": "out.png",
         "store/back.png": "../d/4.png", "d/there_and_back.png": "../store/back.png",
-        "d/.hidden": "5.png", "d/val/placed.png": "../5.png", "d/broken.png": "../nowhere.png"}
+        "d/.hidden": "5.png", "d/val/placed.png": "../5.png", "d/broken.png": "../nowhere.png",
+        "d/old/deep.png": "../6.png"}
+    (root / "d/old").mkdir()
     for path, target in links.items():
         (root / path).symlink_to(target)
     return root / "d"
@@ -340,11 +342,12 @@ def test_every_link_opens_the_same_file_afterwards(tmp_path, capsys):
     """Those that move, those whose file moves, and both."""
     folder = add_links(tmp_path)
     before, texts = open_all(folder), read_texts(folder)
-    assert len(before) == 6 + 12 and "broken.png" not in before
+    assert len(before) == 6 + 13 and "broken.png" not in before
     assert run(folder, "--train_frac", 0.5) == 0
     printed = capsys.readouterr()
     assert printed.out == "train 8, val 9, test 0 (moved 16)\n"
-    assert printed.err == f"split.py: not used in {folder}: 1 that cannot be read\n"
+    assert printed.err == (f"split.py: not used in {folder}: 1 that cannot be read, "
+                           "1 in folder old\n")
     assert open_all(folder) == before
     after = {Path(path).name: text for path, text in read_texts(folder).items()}
     assert after.keys() == {Path(path).name for path in texts}

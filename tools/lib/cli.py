@@ -245,8 +245,10 @@ class Parser(argparse.ArgumentParser):
 
     def suggest_flag(self, flag):
         """What to do about a flag that does not exist."""
-        match = closest(flag, [*self._option_string_actions, *self.foreign])
-        meant = self.foreign.get(match, match)
+        own = [*self._option_string_actions]
+        meant = self.foreign.get(plain(flag)) or closest(flag, own)
+        if meant is None:
+            meant = self.foreign.get(closest(flag, self.foreign))
         if meant is None:
             return "see --help"
         return f"did you mean {meant}?" if meant.startswith("--") else meant

@@ -54,11 +54,16 @@ def check(options, _explicit):
         (options.no_targets and options.mode != "test",
          "--no_targets is for --mode test: training needs pairs"),
         (options.layout == "pairs" and options.mode != "export" and not takes_pairs(options),
-         "--layout pairs contradicts --lab_colorization and --no_targets, which take single "
-         "images: remove one"),
+         f"--layout pairs contradicts {single_flag(options)}, which takes single images: remove "
+         "one"),
         (options.layout == "single" and options.mode != "export" and takes_pairs(options),
          "--layout single needs --lab_colorization, or --no_targets in test: images are pairs "
          "otherwise")])
+
+
+def single_flag(options):
+    """The flag for which images are single."""
+    return "--no_targets" if options.no_targets else "--lab_colorization"
 
 
 def takes_pairs(options):
@@ -202,10 +207,12 @@ def is_pair(ratio, options):
 
 
 def is_pair_of_usual(ratio, options):
-    """Whether an image of this width / height is two of the model's, side by side, rather than one:
-    of squares where the model's are not known."""
+    """Whether an image of this width / height is two of the model's, side by side or one above the
+    other, rather than one: of squares where the model's are not known."""
     trained = trained_ratio(options)
-    return is_alike(ratio, 2 * (trained or 1)) and not (trained and is_alike(ratio, trained))
+    single = trained or 1
+    return (is_alike(ratio, 2 * single) or is_alike(ratio, single / 2)) \
+        and not (trained and is_alike(ratio, trained))
 
 
 def usable_ratios(checks):
@@ -232,14 +239,19 @@ def refuse_layout(checks, options):
                         f"pairs their halves would be {halves}: if they are pairs, give --layout "
                         f"pairs; if they are single, {single}{stacked}")
     if not takes_pairs(options) and is_pair_of_usual(usual, options):
+        stacked = usual < 1
+        if stacked:
+            halves = f"{check.width}x{check.height // 2}, one above the other"
         text = f"--input_dir {options.input_dir}: images of {size} pixels look like pairs of " \
                f"{halves}"
-        if options.mode == "test" and not options.no_targets and not trained_ratio(options):
+        own = options.mode == "test" and not options.no_targets  # the flag is the model's
+        if own and not trained_ratio(options):
             warn(printable(f"{text}, but are taken whole: the model learnt from single images"))
             return
-        flag = "--no_targets" if options.no_targets else "--lab_colorization"
-        raise UserError(f"{text}: if they are pairs, remove {flag}; if they are single, give "
-                        "--layout single")
+        remedy = "the model takes single images" if own else \
+            f"if they are pairs, remove {single_flag(options)}" \
+            + " and put them side by side" * stacked
+        raise UserError(f"{text}: {remedy}; if they are single, give --layout single")
 
 
 def refuse_other_shapes(checks, options):

@@ -60,14 +60,17 @@ def png_chunks(contents):
 
 
 def separate_png(contents):
-    """A PNG file without metadata, and its EXIF block, which stands before its pixels."""
+    """A PNG file without metadata, and its EXIF block, which stands before its pixels. Raises
+    ValueError for a file without its end, which Pillow may take."""
     kept, exif = [contents[:PNG_HEADER_SIZE]], b""
     for name, chunk in png_chunks(contents):
         if name in PNG_PIXELS:
             kept.append(chunk)
         elif name == b"eXIf" and not exif and not any(part[4:8] == b"IDAT" for part in kept[1:]):
             exif = chunk[8:-4]
-    return b"".join(kept), exif
+        if name == b"IEND" and len(chunk) >= 12:
+            return b"".join(kept), exif
+    raise ValueError("truncated")
 
 
 def separate_jpeg(contents):
@@ -219,12 +222,20 @@ def read_orientation(exif):
     return tf.where(is_valid & (value >= 1) & (value <= len(TURNS)), value, 1)
 
 
+def transpose(pixels):
+    """[height, width, channels] -> [width, height, channels]. tf.transpose of uint8 lets programs
+    that load an export print an error line about oneDNN."""
+    height, width, channels = tf.unstack(tf.shape(pixels))
+    places = tf.range(width)[:, tf.newaxis] + tf.range(height) * width  # [width, height]
+    return tf.gather(tf.reshape(pixels, [height * width, channels]), places)
+
+
 def turn(pixels, exif):
     """[height, width, channels] as stored -> upright. exif: the file's EXIF block [] string."""
     def turned(orientation):
         """The pixels of one orientation."""
         transposed, reversed_axes = TURNS[orientation]
-        upright = tf.transpose(pixels, [1, 0, 2]) if transposed else pixels
+        upright = transpose(pixels) if transposed else pixels
         return tf.reverse(upright, reversed_axes) if reversed_axes else tf.identity(upright)
 
     def turn_by_orientation():

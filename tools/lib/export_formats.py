@@ -13,6 +13,8 @@ import itertools
 import json
 import math
 import os
+import shlex
+import sys
 import tempfile
 import warnings
 from pathlib import Path
@@ -160,9 +162,11 @@ def import_onnx(flag, *names):
         return [importlib.import_module(name) for name in names]
     except Exception as error:  # one that does not fit TensorFlow's libraries raises anything
         # pip would replace libraries of TensorFlow's if it were not named
+        packages = [*names, *["'onnx!=1.19.0'"] * ("tf2onnx" in names),
+                    f"tensorflow=={tf.__version__}"]
         raise UserError(
-            f"{flag} needs {' and '.join(names)} ({describe_error(error)}): python3 -m pip install "
-            f"tf2onnx onnxruntime 'onnx!=1.19.0' tensorflow=={tf.__version__}") from None
+            f"{flag} needs {' and '.join(names)} ({describe_error(error)}): "
+            f"{shlex.quote(sys.executable)} -m pip install {' '.join(packages)}") from None
 
 
 def detach_weights(graph_def):

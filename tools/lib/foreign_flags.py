@@ -6,10 +6,10 @@ from __future__ import annotations
 # pix2pixHD, yenchenlin's and eriklindernoren's programs, Keras and TensorFlow's tutorial
 FOREIGN_NAMES = {
     "--mode": "phase action",
-    "--input_dir": "dataroot data_root data_dir data_path dataset dataset_name train_dir path",
-    "--output_dir": "name checkpoints_dir checkpoint_dir results_dir sample_dir test_dir log_dir "
+    "--input_dir": "input dataroot data_root data_dir data_path dataset dataset_name train_dir path",
+    "--output_dir": "output out name checkpoints_dir checkpoint_dir results_dir sample_dir test_dir log_dir "
                     "logdir suffix",
-    "--checkpoint": "which_epoch load_iter load_pretrain pretrained weights",
+    "--checkpoint": "epoch which_epoch load_iter load_pretrain pretrained weights",
     "--resume": "continue_train",
     "--seed": "manual_seed random_seed",
     "--which_direction": "direction",
@@ -24,14 +24,14 @@ FOREIGN_NAMES = {
     "--gan_weight": "use_gan lambda_gan",
     "--l1_weight": "lambda lambda_l1 l1_lambda lambda_a lambda_b lambda_pixel use_l1",
     "--feature_weight": "lambda_feat no_ganfeat_loss",
-    "--max_epochs": "epochs epoch n_epochs num_epochs niter",
+    "--max_epochs": "epochs n_epochs num_epochs niter",
     "--max_steps": "steps num_steps iterations n_iter",
     "--lr_decay": "lr_policy",
     "--lr_decay linear": "niter_decay n_epochs_decay",
     "--decay_from": "lr_decay_iters",
     "--decay_from_epoch": "decay_epoch",
     "--batch_size": "batchsize batch",
-    "--lr": "learning_rate",
+    "--lr": "learning_rate lrate",
     "--beta1": "b1 beta momentum",
     "--precision bfloat16": "fp16 amp",
     "--progress_freq": "print_freq",
@@ -47,6 +47,10 @@ REMARKS = {  # what to do instead of a flag that has no counterpart -> its names
                                                                   "num_workers",
     "remove it, this program trains pix2pix alone, from pairs": "model dataset_mode pool_size "
                                                                 "lambda_identity",
+    "remove it, all images of --input_dir are used": "num_test how_many max_dataset_size train_size",
+    "remove it, results are shown on the page index.html": "display_id display_winsize display_port "
+                                                           "no_html",
+    "remove it, --mode test is enough": "eval",
     "remove it, weights begin as in the paper": "init_type init_gain",
     "remove it, Adam's second decay rate is 0.999": "beta2 b2",
     "remove it, the order of images is random in training and that of the names in test":

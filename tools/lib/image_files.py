@@ -27,12 +27,12 @@ class ImageFormat(NamedTuple):
 FORMATS = {
     "jpeg": ImageFormat(rb"\xff\xd8\xff", (".jpg", ".jpeg", ".jpe", ".jfif", ".mpo")),
     "png": ImageFormat(rb"\x89PNG\r\n\x1a\n", (".png", ".apng")),
-    "bmp": ImageFormat(rb"BM.{4}\0{4}", (".bmp", ".dib")),
+    "bmp": ImageFormat(rb"BM.{12}[\x0c\x28\x34\x38\x40\x6c\x7c]\0{3}", (".bmp", ".dib")),
     "gif": ImageFormat(rb"GIF8[79]a", (".gif",)),
-    "tiff": ImageFormat(rb"II\*\0|MM\0\*", (".tif", ".tiff")),
+    "tiff": ImageFormat(rb"II[*+]\0|MM\0[*+]", (".tif", ".tiff")),
     "webp": ImageFormat(rb"RIFF.{4}WEBP", (".webp",))}
 GRAPH_FORMATS = ("jpeg", "png")  # that TensorFlow decodes, and exported models; Pillow the others
-SIGNATURE_SIZE = 12  # bytes; no signature is longer
+SIGNATURE_SIZE = 18  # bytes; no signature is longer
 EXTENSIONS = tuple(extension for row in FORMATS.values() for extension in row.extensions)
 FORMAT_NAMES = "JPEG, PNG, BMP, GIF, TIFF or WebP"
 
@@ -69,7 +69,12 @@ def is_candidate(path):
 
 COPIES = "copies or thumbnails"
 IS_COPY = re.compile(  # what editors, exiftool, browsers and cameras leave beside an image
-    r".+(~|_original|\.(bak|backup|orig|old|tmp|part|crdownload|thm))", re.IGNORECASE | re.DOTALL)
+    r".+(~|_original|\.(bak|backup|orig|old|tmp|part|crdownload|thm))|#.+#|~\$.+",
+    re.IGNORECASE | re.DOTALL)
+COPY_NAMES = (  # of an image that is there too: a.png.1, a.png-old; a - Copy.png, a copy.png
+    re.compile(rf"(.+({'|'.join(map(re.escape, EXTENSIONS))}))[^a-z].*", re.IGNORECASE | re.DOTALL),
+    re.compile(r"Copy of (.+)", re.IGNORECASE | re.DOTALL),
+    re.compile(r"(.+?)(?: -)? copy(?: \d+| \(\d+\))?(\.[^.]+)", re.IGNORECASE | re.DOTALL))
 HIDDEN = ("thumbs.db", "desktop.ini", "@eadir", "__macosx")  # without a dot; in lower case
 MAX_COUNTED = 100_000  # files in subfolders
 
@@ -77,6 +82,16 @@ MAX_COUNTED = 100_000  # files in subfolders
 def is_hidden(name):
     """Whether a file is another program's, or half written, and not spoken of."""
     return name.startswith(".") or name.lower() in HIDDEN
+
+
+def is_copy(name, names):
+    """Whether a file is another's copy or thumbnail. names: of all files in its folder."""
+    if IS_COPY.fullmatch(name):
+        return True
+    whole, prefixed, suffixed = (pattern.fullmatch(name) for pattern in COPY_NAMES)
+    return whole is not None and whole[1] in names \
+        or prefixed is not None and prefixed[1] in names \
+        or suffixed is not None and suffixed[1] + suffixed[2] in names
 
 
 class FolderContents(NamedTuple):
@@ -90,12 +105,11 @@ class FolderContents(NamedTuple):
 def list_folder(folder):
     """The FolderContents of a folder."""
     images, others, folders = [], collections.Counter(), []
-    for path in Path(folder).iterdir():
-        if is_hidden(path.name):
-            continue
+    paths = {path.name: path for path in Path(folder).iterdir() if not is_hidden(path.name)}
+    for path in paths.values():
         if path.is_dir():
             folders.append(path)
-        elif IS_COPY.fullmatch(path.name):
+        elif is_copy(path.name, paths):
             others[COPIES] += 1
         elif is_candidate(path):
             images.append(path)
@@ -120,15 +134,24 @@ def describe_others(contents, own_folders=()):
     return ", ".join(parts)
 
 
+def find_image_folders(folders, levels=2):
+    """Yields those of some folders that hold images, train first, and folders in the others."""
+    for path in sorted(folders, key=lambda path: path.name != "train"):
+        if os.access(path, os.R_OK | os.X_OK):
+            contents = list_folder(path)
+            if contents.images:
+                yield path
+            elif levels > 1:
+                yield from find_image_folders(contents.folders, levels - 1)
+
+
 def describe_no_images(folder, contents):
     """The end of an error about a folder without images: what it holds instead, and what may have
     been meant."""
-    inside = [path for path in contents.folders if os.access(path, os.R_OK | os.X_OK)
-              and list_folder(path).images]
-    inside.sort(key=lambda path: path.name != "train")
+    inside = next(find_image_folders(contents.folders), None)
     others = describe_others(contents)
     found = f"contains no {FORMAT_NAMES} images" + (f", only {others}" if others else "")
-    advice = f"did you mean {inside[0]}?" if inside else "check the path"
+    advice = f"did you mean {inside}?" if inside else "check the path"
     return f"{folder} {found}: {advice}"
 
 

@@ -9,6 +9,7 @@ decoding, checking, caching, both ends of the network, export and the tools ask 
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import io
 import warnings
@@ -18,7 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tools.lib import exif
-from tools.lib.cli import RunError, describe_error, warn
+from tools.lib.cli import RunError, describe_error, quiet_stderr, warn
 from tools.lib.colour import join_lab, split_lab
 from tools.lib.files import write_atomic
 from tools.lib.image_files import FORMAT_NAMES, format_of
@@ -348,7 +349,10 @@ def read_decoded(path):
     try:
         if path.exists() and not path.is_file():
             raise ValueError("not a file")  # opening a FIFO would wait
-        return decode_bytes(path.read_bytes())
+        contents = path.read_bytes()
+        quiet = quiet_stderr() if format_of(contents) == "tiff" else contextlib.nullcontext()
+        with quiet:  # libtiff prints its errors too
+            return decode_bytes(contents)
     except (OSError, ValueError, MemoryError) as error:
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         raise ImageError(f"{path} cannot be read ({reason}): repair or remove it") from error

@@ -127,8 +127,9 @@ def check_results(results, options, flag, folder, explain=explain_flags):
         raise UserError(f"{len(other)} {number}, such as {path}, were made {explain(made, options)}"
                         f": give --force to make them again, or another {flag}")
     if changed:
-        raise UserError(f"{len(changed)} {number}, such as {changed[0]}, were made of files that "
-                        "have changed: give --force to make them again, or remove them")
+        raise UserError(f"{len(changed)} {number}, such as {changed[0]}, were made of other files, "
+                        "or of files that have changed: give --force to make them again, or "
+                        "remove them")
     if unknown:
         warn(printable(f"{len(unknown)} {number} do not say how they were made and are kept: if "
                        "this command would make others, give --force"))

@@ -344,6 +344,8 @@ def check_output_dir(options):
     output_dir = Path(options.output_dir)
     if output_dir.exists() and not output_dir.is_dir():
         raise UserError(f"--output_dir {output_dir} is a file: give a folder")
+    if output_dir.is_symlink() and not output_dir.exists():
+        raise UserError(f"--output_dir {output_dir} is a broken link: remove it")
     existing = next(path for path in (output_dir, *output_dir.absolute().parents) if path.exists())
     if not existing.is_dir():
         raise UserError(f"--output_dir {output_dir} is inside a file, {existing}: give a folder")
