@@ -288,8 +288,8 @@ def parse_args(argv=None):
     options = Options(**vars(create_parser().parse_args(argv)))
     total = options.train_frac + options.test_frac
     if total > 1 + 1e-9:
-        raise UserError(f"--train_frac {options.train_frac:g} and --test_frac {options.test_frac:g} "
-                        f"add up to {total:g}: give at most 1 in all")
+        raise UserError(f"--train_frac {options.train_frac:g} and --test_frac "
+                        f"{options.test_frac:g} add up to {total:g}: give at most 1 in all")
     return with_options(options, seed=None if options.sort else options.seed)
 
 

@@ -6,9 +6,10 @@ from __future__ import annotations
 # pix2pixHD, yenchenlin's and eriklindernoren's programs, Keras and TensorFlow's tutorial
 FOREIGN_NAMES = {
     "--mode": "phase action",
-    "--input_dir": "input dataroot data_root data_dir data_path dataset dataset_name train_dir path",
-    "--output_dir": "output out name checkpoints_dir checkpoint_dir results_dir sample_dir test_dir log_dir "
-                    "logdir suffix",
+    "--input_dir": "input dataroot data_root data_dir data_path dataset dataset_name train_dir "
+                   "path",
+    "--output_dir": "output out name checkpoints_dir checkpoint_dir results_dir sample_dir "
+                    "test_dir log_dir logdir suffix",
     "--checkpoint": "epoch which_epoch load_iter load_pretrain pretrained weights",
     "--resume": "continue_train",
     "--seed": "manual_seed random_seed",
@@ -47,9 +48,10 @@ REMARKS = {  # what to do instead of a flag that has no counterpart -> its names
                                                                   "num_workers",
     "remove it, this program trains pix2pix alone, from pairs": "model dataset_mode pool_size "
                                                                 "lambda_identity",
-    "remove it, all images of --input_dir are used": "num_test how_many max_dataset_size train_size",
-    "remove it, results are shown on the page index.html": "display_id display_winsize display_port "
-                                                           "no_html",
+    "remove it, all images of --input_dir are used": "num_test how_many max_dataset_size "
+                                                     "train_size",
+    "remove it, results are shown on the page index.html": "display_id display_winsize "
+                                                           "display_port no_html",
     "remove it, --mode test is enough": "eval",
     "remove it, weights begin as in the paper": "init_type init_gain",
     "remove it, Adam's second decay rate is 0.999": "beta2 b2",
