@@ -65,18 +65,18 @@ def test_images_are_found_by_extension_or_content(tmp_path):
 
 def test_copies_and_thumbnails_are_not_images(tmp_path):
     """Nor are hidden files, on any system; frames that are numbered by the extension are."""
-    for name in ("1.jpg", "shot.0000", "shot.0001", "1 (2).jpg",  # images
+    for name in ("1.jpg", "shot.0000", "shot.0001", "1 (2).jpg", "1.jpg.png",  # images
                  "1.jpg_original", "1.jpg~", "1.THM", "1.jpg.bak", "1.JPG.OLD", "1.jpg.part",
                  "1.jpg.orig", "1.crdownload", "#1.jpg#", "~$1.jpg", "1.jpg.1", "1.jpg-old",
                  "1 - Copy.jpg", "1 copy 2.jpg", "Copy of 1.jpg",
                  "._1.jpg", ".1.jpg.swp", "Thumbs.db", "desktop.ini"):
         save(tmp_path / name)
     contents = list_folder(tmp_path)
-    assert [path.name for path in contents.images] == ["1 (2).jpg", "1.jpg", "shot.0000",
-                                                       "shot.0001"]
+    assert [path.name for path in contents.images] == [
+        "1 (2).jpg", "1.jpg", "1.jpg.png", "shot.0000", "shot.0001"]
     assert contents.others == {"copies or thumbnails": 15}
     (tmp_path / "1.jpg").unlink()  # without the image itself they may be images
-    assert len(list_folder(tmp_path).images) == 3 + 5
+    assert len(list_folder(tmp_path).images) == 4 + 5
 
 
 def test_every_other_file_is_counted_by_kind(tmp_path):

@@ -89,7 +89,7 @@ def is_copy(name, names):
     if IS_COPY.fullmatch(name):
         return True
     whole, prefixed, suffixed = (pattern.fullmatch(name) for pattern in COPY_NAMES)
-    return whole is not None and whole[1] in names \
+    return whole is not None and whole[1] in names and Path(name).suffix.lower() not in EXTENSIONS \
         or prefixed is not None and prefixed[1] in names \
         or suffixed is not None and suffixed[1] + suffixed[2] in names
 
