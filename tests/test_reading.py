@@ -189,12 +189,16 @@ def test_pairs_are_not_taken_for_single_images_in_silence(options, changes, flag
 
 def test_a_lab_model_whose_shape_is_not_known_is_tested_on_any(options, capsys):
     """affinelayer's: their images may have been of that shape."""
-    options = with_options(options, mode="test", lab_colorization=True)
+    options = with_options(options, mode="test", lab_colorization=True, checkpoint="old")
     assert check_shape(options, FACADES) == []
     assert "512x256 pixels look like pairs of 256x256, but are taken whole" in \
         capsys.readouterr().err
     with pytest.raises(UserError, match="like pairs of 256x256: the model takes single images"):
         check_shape(with_options(options, trained_ratio=1.0), FACADES)
+    # trained on, too: the flag is the checkpoint's
+    options = with_options(options, mode="train")
+    assert check_shape(options, FACADES) == []
+    assert "512x256 pixels look like pairs of 256x256, but are taken" in capsys.readouterr().err
 
 
 def test_the_models_own_shape_decides_in_test(options):

@@ -271,6 +271,23 @@ def test_numbers_are_finite_and_within_their_limits(make, good, bad, text):
         assert str(caught.value) == f"{given}: {text}"
 
 
+@pytest.mark.parametrize("text, option, size", [
+    ("256", 256, (256, 256)), ("256x256", 256, (256, 256)), ("64x96", "64x96", (64, 96)),
+    ("96X64", "96x64", (96, 64)), ("96\u00d764", "96x64", (96, 64))])
+def test_a_size_is_a_number_or_height_and_width(text, option, size):
+    convert = cli.size_type(32, 4096)
+    assert convert(text) == option == convert(str(convert(text)))
+    assert cli.size_of(option) == size
+    assert str(cli.size_of(option)) == str(option)
+
+
+@pytest.mark.parametrize("text", ["", "x", "64x", "x64", "64x96x3", "31x64", "64x4097", "64 x", "-64",
+                                  "64,96", "1e2"])
+def test_what_is_no_size_is_refused(text):
+    with pytest.raises(argparse.ArgumentTypeError, match="give "):
+        cli.size_type(32, 4096)(text)
+
+
 def test_the_first_refused_combination_is_raised():
     cli.check_combinations([(False, "one"), (None, "two"), ([], "three")])
     with pytest.raises(UserError, match="^second$"):

@@ -18,6 +18,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import NamedTuple
 
 # what warnings begin with; threads see the default
 PROGRAM = contextvars.ContextVar("PROGRAM", default="pix2pix.py")
@@ -294,6 +295,38 @@ def number_type(kind, low, high=math.inf, open_low=False):
         if not low <= value <= largest or (open_low and value == low):
             raise argparse.ArgumentTypeError(f"{text}: give a {name} {limits}")
         return value
+    return convert
+
+
+class Size(NamedTuple):
+    """Of an image, in pixels."""
+
+    height: int
+    width: int
+
+    def __str__(self):
+        """As a flag takes it: "256", or "256x512" for 256 rows of 512 pixels."""
+        return str(self.height) if self.height == self.width else f"{self.height}x{self.width}"
+
+
+def size_of(option):
+    """The Size of an option that `size_type` has read."""
+    height, _, width = str(option).partition("x")
+    return Size(int(height), int(width or height))
+
+
+def size_type(low, high=math.inf):
+    """An argparse type for N or HEIGHTxWIDTH, whole numbers in low..high: an int for squares, else
+    text such as "256x512". options.json holds these; `size_of` gives both sides."""
+    side = number_type(int, low, high)
+
+    def convert(text):
+        """The value of a text. Raises ArgumentTypeError."""
+        parts = text.lower().replace("\N{MULTIPLICATION SIGN}", "x").split("x")
+        if len(parts) > 2:
+            raise argparse.ArgumentTypeError(f"{text}: give N, or HEIGHTxWIDTH")
+        size = Size(side(parts[0]), side(parts[-1]))
+        return size.height if size.height == size.width else str(size)
     return convert
 
 

@@ -244,7 +244,7 @@ def refuse_layout(checks, options):
             halves = f"{check.width}x{check.height // 2}, one above the other"
         text = f"--input_dir {options.input_dir}: images of {size} pixels look like pairs of " \
                f"{halves}"
-        own = options.mode == "test" and not options.no_targets  # the flag is the model's
+        own = options.checkpoint and not options.no_targets  # the flag is the model's
         if own and not trained_ratio(options):
             warn(printable(f"{text}, but are taken whole: the model learnt from single images"))
             return
