@@ -54,16 +54,16 @@ if __name__ == "__main__":
 
 import numpy as np
 
-from tools.lib import (checkpoints, dataset, diffaugment, export_formats, foreign_flags, monitor,
-                       resume, run_folder, run_log, schedule, tf1)
-from tools.lib.cli import (Options, RunError, UserError, number_type, printable, say, warn,
-                           with_options)
+from tools.lib import (checkpoints, dataset, diffaugment, export_formats, foreign_flags, geometry,
+                       monitor, resume, run_folder, run_log, schedule, tf1)
+from tools.lib.cli import (Options, RunError, UserError, number_type, printable, say, size_of,
+                           warn, with_options)
 from tools.lib.fast_conv import conv2d, conv2d_transpose, doubled_shape
-from tools.lib.files import lock_folder, unique_names
-from tools.lib.images import (choose_pair, decode_image, decode_pixels, encode_image, encode_pngs,
-                              scale_back)
+from tools.lib.files import lock_folder
+from tools.lib.images import (decode_image, encode_image, encode_pngs, pair_of, scale_back,
+                              stack_images)
 from tools.lib.metrics import create_metrics, write_metrics
-from tools.lib.options import MODEL_OPTIONS, naming_origins, report_unused
+from tools.lib.options import MODEL_OPTIONS, depth_of, naming_origins, report_unused
 from tools.lib.page import KINDS, save_images, write_page
 from tools.lib.tf1 import tf
 
@@ -86,18 +86,14 @@ def add_mode_options(add):
 
 
 def add_image_options(add):
-    """Adds flags for size, direction and augmentation."""
-    add("--crop_size", type=number_type(int, 32, 4096), default=256,
-        help="height and width of an image in the network")
-    add("--scale_size", type=number_type(int, 32, 8192), default=286,
-        help="height and width that training scales images to before cropping")
+    """Adds flags for direction and augmentation."""
     add("--flip", dest="flip", action="store_true", default=True,
         help="flip images left to right at random (the default)")
     add("--no_flip", dest="flip", action="store_false", help="do not flip")
     add("--augment", nargs="+", default=["none"], choices=["none", *AUGMENTATIONS],
         help="further random changes; the last three change the input alone")
     add("--aspect_ratio", type=number_type(float, 0, 100, open_low=True), default=1.0,
-        help="width / height of the images that test and export write")
+        help="width / height of the images before --resize stretch, and of the results")
     add("--which_direction", default="AtoB", choices=["AtoB", "BtoA"],
         help="which half is the input; A is the left one")
     add("--lab_colorization", action="store_true",
@@ -162,7 +158,7 @@ def create_parser():
     parser.usage = "pix2pix.py --mode {train,test,export} --input_dir FOLDER [flags]"
     for title, *adders in (
             ("mode and folders", add_mode_options, run_folder.add_options),
-            ("images", add_image_options, dataset.add_options),
+            ("images", geometry.add_options, add_image_options, dataset.add_options),
             ("networks", add_network_options),
             ("losses", add_loss_options, diffaugment.add_options),
             ("training", schedule.add_length_options, add_step_options, schedule.add_decay_options,
@@ -173,19 +169,19 @@ def create_parser():
         group = parser.add_argument_group(title)
         for add_options in adders:
             add_options(group.add_argument)
-    parser.set_defaults(trained_ratio=None)  # no flag: training finds it in the images
+    # no flags: training finds the one in the images; the other tells where a network is not that of
+    # its --crop_size
+    parser.set_defaults(trained_ratio=None, depth=None, num_inputs=1)
     return parser
 
 
 def check_network(options, explicit):
     """Raises UserError for networks that cannot be built. explicit: names of the flags that were
     given; contradictions that come from a checkpoint and do no harm are allowed."""
-    size, below = options.crop_size, options.crop_size // 32 * 32
-    rows = choose_discriminator(options.patch_size)
+    size, rows = size_of(options.crop_size), choose_discriminator(options.patch_size)
     cli.check_combinations([
-        (size % 32, f"--crop_size {size} is not a multiple of 32: give {below} or {below + 32}"),
-        (options.scale_size < size,
-         f"--scale_size {options.scale_size} is below --crop_size {size}: give at least that"),
+        *geometry.refused_sizes(options, explicit, max(geometry.MIN_CROP, options.depth and
+                                                       size_multiple(options) or 0)),
         (options.bottleneck_norm and (options.generator == "resnet" or options.norm != "batch")
          and "bottleneck_norm" in explicit,
          "--bottleneck_norm needs a U-Net with --norm batch: remove it"),
@@ -199,12 +195,9 @@ def check_network(options, explicit):
         ("test_dropout" in explicit and options.test_dropout and not has_dropout(options),
          f"--test_dropout needs layers with dropout, a U-Net of --crop_size {size} has none: "
          "remove it"),
-        (has_discriminator(options) and map_size(size, rows) < 1,
+        (has_discriminator(options) and map_size(min(size), rows) < 1,
          f"--patch_size {options.patch_size} is too large for --crop_size {size}: give a smaller "
-         "one"),
-        (round(size * options.aspect_ratio) < 11,  # SSIM's window
-         f"--aspect_ratio {options.aspect_ratio} makes images less than 11 pixels wide: "
-         "give a larger one")])
+         "one")])
 
 
 def check_training(options, explicit):
@@ -225,6 +218,8 @@ def check_training(options, explicit):
          "--label_smoothing needs labels, which --gan_loss hinge does not have: remove one"),
         ("none" in options.augment and len(options.augment) > 1,
          "--augment none contradicts the others: remove it or them"),
+        ("rot90" in options.augment and len({*size_of(options.crop_size)}) > 1,
+         f"--augment rot90 needs a square, --crop_size {options.crop_size} is none: remove one"),
         (colour_input and {"brightness", "contrast"} & {*options.augment},
          "--augment brightness and contrast need lightness in the input: remove them")])
 
@@ -233,8 +228,8 @@ def same_variables(options, other):
     """Whether the variables of two models have the same names and shapes."""
     def shape_of(options):
         """All that these follow from."""
-        pair = choose_pair(options.lab_colorization, options.which_direction)
-        generator = choose_generator(options.generator, options.crop_size, options.bottleneck_norm)
+        pair = pair_of(options)
+        generator = choose_generator(options.generator, depth_of(options), options.bottleneck_norm)
         upsample = None if options.separable_conv else options.upsample
         return (pair.inputs.channels, pair.targets.channels, generator, options.separable_conv,
                 upsample, options.norm, options.ngf, options.ndf, options.patch_size,
@@ -264,7 +259,7 @@ def parse_args(argv=None):
     are those of tools/lib/resume.py. Raises UserError."""
     parser = create_parser()
     values, explicit = read_command_line(argv, parser)
-    values["input_dir"] = resume.find_input_dir(values, parser)
+    values.update(resume.find_sources(values, parser))
     values.update(run_folder.default_dirs(values))
     training, resuming = values["mode"] == "train", values["resume"]
     if resuming and values["overwrite"]:
@@ -276,8 +271,12 @@ def parse_args(argv=None):
         values = resume.resume_options(values, explicit, parser, same_variables)
     elif values["checkpoint"] is not None:
         values = resume.checkpoint_options(values, explicit, parser, same_variables)
-    if "scale_size" not in explicit and not resuming:
-        values["scale_size"] = round(values["crop_size"] * 286 / 256)  # the paper's ratio
+    if "scale_size" not in explicit and ("crop_size" in explicit or not resuming):
+        values["scale_size"] = geometry.usual_scale(values["crop_size"])
+    if training and values["checkpoint"] is None and not resuming:
+        values["num_inputs"] = max(len(values["a_dir"] or ()), 1)
+    if values["mode"] == "test" and bool(values["a_dir"]) != bool(values["b_dir"]):
+        values["no_targets"] = True
     if values["seed"] is None:
         values["seed"] = random.randrange(2**31)
     if values["precision"] == "auto" and not training:
@@ -298,8 +297,7 @@ def parse_args(argv=None):
 class Augmentation(NamedTuple):
     """One pair's random draws; None is not drawn."""
 
-    scale_size: Any  # [] int32 or int: height and width before the crop
-    offset: Any  # [2] int32: top, left corner of the crop
+    window: Any  # geometry.Window: the scale and the crop
     flip: Any = None  # [] bool: left to right
     vflip: Any = None  # [] bool: upside down
     turns: Any = None  # [] int32 0..3: quarter turns
@@ -312,8 +310,9 @@ class Examples(NamedTuple):
     """The pairs of a step. Which half is inputs is --which_direction's choice."""
 
     indices: Any  # [batch] int64: into the sorted list of files
-    inputs: Any  # [batch, crop_size, crop_size, in_channels] -1..1
-    targets: Any = []  # [batch, crop_size, crop_size, out_channels] -1..1; [] with --no_targets
+    inputs: Any  # [batch, height, width, in_channels] -1..1, of --crop_size in training
+    targets: Any = []  # [batch, height, width, out_channels] -1..1; [] with --no_targets
+    frame: Any = []  # [batch, 4]: top, left, height, width of the images in these; []: all of it
 
 
 def is_absent(field):
@@ -334,20 +333,19 @@ def indices_of_step(step, count, options):
     return epoch_order(count, options.seed, epoch)[place * step_size:][:step_size]
 
 
-def draw_augmentation(seed, number, crop_size, scale_size, kinds):
-    """Draws for the number-th pair of a run: a pure function of its arguments.
+def draw_augmentation(seed, number, shape, sizing, kinds):
+    """Draws for the number-th pair of a run, images of a shape [2]: a pure function of its
+    arguments.
 
-    kinds: what is drawn besides the place of the crop: "flip" and any of AUGMENTATIONS.
+    sizing: geometry.Sizing. kinds: what is drawn besides the place of the crop: "flip" and any of
+    AUGMENTATIONS.
     """
     zoom, top, left, flip, vflip, turn, brightness, contrast = tf.unstack(
         tf.random.stateless_uniform([8], seed=[seed, 2 * number]))
-    if "scale" in kinds:  # up to 1.25 times as large
-        room = int(1.25 * scale_size) - crop_size + 1
-        scale_size = crop_size + tf.cast(zoom * room, tf.int32)
-    room = tf.cast(scale_size - crop_size + 1, tf.float32)
+    window = geometry.choose_window(shape, sizing, tf.stack([top, left]),
+                                    zoom if "scale" in kinds else None)
     return Augmentation(
-        scale_size, tf.cast(tf.stack([top, left]) * room, tf.int32),
-        flip=flip < 0.5 if "flip" in kinds else None,
+        window, flip=flip < 0.5 if "flip" in kinds else None,
         vflip=vflip < 0.5 if "vflip" in kinds else None,
         turns=tf.cast(4 * turn, tf.int32) if "rot90" in kinds else None,
         brightness=0.4 * brightness - 0.2 if "brightness" in kinds else None,
@@ -363,14 +361,11 @@ def flip_where(condition, image, axis):
     return tf.cond(condition, lambda: tf.reverse(image, [axis]), lambda: image)
 
 
-def transform(image, crop_size, augmentation):
-    """An image as decoded or -1..1 [height, width, channels] -> -1..1
-    [crop_size, crop_size, channels]: scaled, cropped, flipped, turned."""
+def transform(image, augmentation, resize="stretch"):
+    """An image as decoded or -1..1 [height, width, channels] -> -1..1 [*window.size, channels]:
+    scaled, cropped, flipped, turned."""
     dtype = image.dtype
-    size = augmentation.scale_size
-    image = tf.image.resize(image, [size, size], method="area")  # float32, the range stays
-    top, left = tf.unstack(augmentation.offset)
-    image = image[top:top + crop_size, left:left + crop_size]
+    image = geometry.take_window(image, augmentation.window, resize)  # float32, the range stays
     image = flip_where(augmentation.flip, image, axis=1)
     image = flip_where(augmentation.vflip, image, axis=0)
     if augmentation.turns is not None:
@@ -392,21 +387,21 @@ def jitter_input(inputs, augmentation):
     return inputs if changed is inputs else tf.clip_by_value(changed, -1, 1)
 
 
-def create_examples(paths, options, first_step=0):
-    """Pairs from the image files, a step at a time, as Examples.
+def create_examples(found, options, first_step=0):
+    """Pairs from the image files of a dataset.ImageList, a step at a time, as Examples.
 
     Training: endless shuffled epochs, beginning as if `first_step` steps had been taken.
-    Otherwise: each image once, in order, scaled to crop_size and not changed at random.
+    Otherwise: each image once, in order, not changed at random.
     """
-    training, count, crop_size = options.mode == "train", len(paths), options.crop_size
-    pair_type = choose_pair(options.lab_colorization, options.which_direction)
+    training, count, pair_type = options.mode == "train", len(found.examples), pair_of(options)
     step_size = schedule.examples_per_step(options)
-    scale_size = options.scale_size if training else crop_size
+    choose_sizing = geometry.training_sizing if training else geometry.test_sizing
+    sizing = choose_sizing(options, size_multiple(options))
+    has_frame = not training and sizing.resize in geometry.MIRRORING
     kinds = ("flip",) * options.flip + tuple(options.augment) if training else ()
     sides = [pair_type.inputs] if options.no_targets else [pair_type.inputs, pair_type.targets]
     first_epoch, steps_done = divmod(first_step, schedule.steps_per_epoch(count, step_size))
-    read = dataset.create_path_reader(paths)
-    cache = dataset.ImageCache(options.cache * 2**20, pair_type.inputs)
+    load = dataset.create_loader(found.examples, options)
 
     def epoch_indices(epoch):
         """The steps of an epoch: indices into the files, and numbers of the pairs in the run."""
@@ -414,26 +409,22 @@ def create_examples(paths, options, first_step=0):
         pair_numbers = tf.range(tf.cast(count, tf.int64)) + epoch * count
         return tf.data.Dataset.from_tensor_slices((order, pair_numbers)).batch(step_size)
 
-    def load_pixels(index):
-        """The pixels of a file."""
-        return decode_pixels(read(index), pair_type.inputs)
-
     def load_pair(arguments):
-        """One pair, augmented: input and target, or the input alone."""
+        """One pair, augmented: input and target, or the input alone; its frame if it has one."""
         index, pair_number = arguments
-        pixels = cache.read(index, load_pixels) if options.cache else load_pixels(index)
-        if options.no_targets:
-            pair = [pair_type.inputs.from_rgb(tf.image.convert_image_dtype(pixels, tf.float32))]
-        else:
-            pair = pair_type.split(pixels)
-        draws = draw_augmentation(options.seed, pair_number, crop_size, scale_size, kinds)
-        inputs, *targets = (transform(image, crop_size, draws) for image in pair)
-        return (jitter_input(inputs, draws), *targets)
+        images = load(index)
+        shape = tf.shape(images[0])[:2]
+        draws = draw_augmentation(options.seed, pair_number, shape, sizing, kinds) if training \
+            else Augmentation(geometry.choose_window(shape, sizing))
+        images = [transform(image, draws, sizing.resize) for image in images]
+        inputs = tf.concat(images[:options.num_inputs], axis=2)
+        frame = (geometry.frame_of(draws.window),) * has_frame
+        return (jitter_input(inputs, draws), *images[options.num_inputs:], *frame)
 
     @tf.autograph.experimental.do_not_convert  # it has no Python to convert; that takes 0.3 s
     def load_step(indices, pair_numbers):
-        """The pairs of a step: indices, inputs and targets."""
-        types = (tf.float32,) * len(sides)
+        """The pairs of a step: indices, and what `load_pair` returns of each."""
+        types = (tf.float32,) * len(sides) + (tf.int32,) * has_frame
         return (indices, *tf.map_fn(load_pair, (indices, pair_numbers), fn_output_signature=types))
 
     epochs = tf.data.Dataset.range(first_epoch, 2**31 if training else 1)
@@ -441,9 +432,10 @@ def create_examples(paths, options, first_step=0):
     batches = batches.map(load_step, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
     indices, *images = tf.data.make_one_shot_iterator(
         batches.prefetch(tf.data.AUTOTUNE)).get_next()
-    for batch, side in zip(images, sides, strict=True):
-        batch.set_shape([None, crop_size, crop_size, side.channels])
-    return Examples(indices, *images)
+    for batch, side in zip(images, sides, strict=False):
+        batch.set_shape([None, *(sizing.crop or (None, None)), side.channels])
+    fields = ("inputs", "targets")[:len(sides)] + ("frame",) * has_frame
+    return Examples(indices, **dict(zip(fields, images, strict=True)))
 
 
 # --------------------------------------------------------------------------------------------------
@@ -723,30 +715,30 @@ DISCRIMINATOR_WIDTHS = {  # receptive field -> rows' widths, of which the last h
     16: (1, 2), 34: (1, 2, 4), 70: (1, 2, 4, 8), 142: (1, 2, 4, 8, 8), 286: (1, 2, 4, 8, 8, 8)}
 
 
-def num_halvings(generator, crop_size):
-    """How often a generator halves its image: a U-Net as often as the size allows."""
-    power_of_two = crop_size & -crop_size  # the largest that divides it
-    return 2 if generator == "resnet" else power_of_two.bit_length() - 1
-
-
 def repeat_rows(rows, count):
     """The first `count` of the rows, repeated as often as that takes."""
     return tuple(rows[index % len(rows)] for index in range(count))
 
 
-def choose_generator(generator, crop_size, bottleneck_norm=False):
-    """The table of a generator. Old models have a norm on the innermost encoder layer too.
+def choose_generator(generator, depth, bottleneck_norm=False):
+    """The table of a generator. depth: of `usual_depth`. Old models have a norm on the innermost
+    encoder layer too.
 
-    A U-Net has as many middle rows, those with dropout, as its size needs: three at 256, none at 32
-    and other odd multiples of 32.
+    A U-Net has as many middle rows, those with dropout, as its depth needs: three at 256, none at
+    32 and other odd multiples of 32.
     """
     if generator == "resnet":
-        return RESNET._replace(num_blocks=9 if crop_size > 128 else 6)
-    num_middle = num_halvings(generator, crop_size) - 5
+        return RESNET._replace(num_blocks=depth)
+    num_middle = depth - 5
     encoder = (*UNET_ENCODER[:4], *repeat_rows(UNET_ENCODER[4:7], num_middle),
                UNET_ENCODER[-1]._replace(norm=bottleneck_norm))
     decoder = (*repeat_rows(UNET_DECODER[:3], num_middle), *UNET_DECODER[3:])
     return GeneratorTable(encoder, decoder, skips=generator == "unet")
+
+
+def size_multiple(options):
+    """What height and width of the generator's input are multiples of."""
+    return 4 if options.generator == "resnet" else 2**depth_of(options)
 
 
 def choose_discriminator(patch_size):
@@ -782,7 +774,7 @@ def create_generator(inputs, out_channels, ngf, rows, layers, dropout_key=None):
     """[batch, height, width, channels] -> [batch, height, width, out_channels] -1..1, float32.
 
     All layers compute in the inputs' type, the norms' statistics are float32. Height
-    and width are multiples of 2**num_halvings. dropout_key: DrawKey; None: no dropout.
+    and width are multiples of `size_multiple`. dropout_key: DrawKey; None: no dropout.
     """
     skips, x = [], inputs
     for number, row in enumerate(rows.encoder, 1):
@@ -838,7 +830,7 @@ AVERAGE_DECAY = 0.99
 class Forward(NamedTuple):
     """What losses are computed from."""
 
-    targets: Any  # [batch, crop_size, crop_size, channels] -1..1
+    targets: Any  # [batch, height, width, channels] -1..1
     outputs: Any  # the same, generated
     real: Any = None  # DiscriminatorOutput of the targets; None without or before a discriminator
     fake: Any = None  # DiscriminatorOutput of the outputs
@@ -861,7 +853,7 @@ class Loss(NamedTuple):
 class Tower(NamedTuple):
     """One batch's forward and backward pass."""
 
-    outputs: Any  # [batch, crop_size, crop_size, channels] -1..1
+    outputs: Any  # [batch, height, width, channels] -1..1
     predict_real: Any  # [batch, height, width, 1] 0..1, or [] without a discriminator
     predict_fake: Any
     losses: dict  # name -> [] float32
@@ -944,7 +936,7 @@ LOSSES = {  # name in log.csv and TensorBoard -> what it is, in the order of the
 
 def has_dropout(options):
     """Whether a generator has layers with dropout, used or not."""
-    table = choose_generator(options.generator, options.crop_size)
+    table = choose_generator(options.generator, depth_of(options))
     return any(row.dropout for row in (*table.encoder, *table.block, *table.decoder))
 
 
@@ -1030,11 +1022,11 @@ def apply_gradients(network, gradients, lr, beta1):
 def generate(inputs, options, dropout_key=None, layers=None):
     """The generator's outputs [batch, height, width, out_channels] -1..1 for inputs
     [batch, height, width, in_channels] -1..1. layers: Layers; None: those of training."""
-    pair_type = choose_pair(options.lab_colorization, options.which_direction)
+    pair_type = pair_of(options)
     with tf.variable_scope("generator", reuse=tf.AUTO_REUSE):
         return create_generator(
             tf.cast(inputs, options.precision), pair_type.targets.channels, options.ngf,
-            choose_generator(options.generator, options.crop_size, options.bottleneck_norm),
+            choose_generator(options.generator, depth_of(options), options.bottleneck_norm),
             layers or choose_layers(options), dropout_key)
 
 
@@ -1156,14 +1148,16 @@ class DisplayImages(NamedTuple):
 
 def create_images(examples, outputs, options):
     """-1..1 in the model's channels -> DisplayImages of uint8 [batch, height, width, 1 or 3]."""
-    pair_type = choose_pair(options.lab_colorization, options.which_direction)
+    pair_type = pair_of(options)
     inputs, targets = examples.inputs, examples.targets
     # without targets there is no lightness to show a colour input with: the middle of the range
     partners = tf.zeros_like(inputs[..., :1]) if is_absent(targets) else targets
     shown = [pair_type.inputs.to_rgb(inputs, partners), pair_type.targets.to_rgb(outputs, inputs)]
     if not is_absent(targets):
         shown.append(pair_type.targets.to_rgb(targets, inputs))
-    if options.aspect_ratio != 1.0:
+    if not is_absent(examples.frame):  # a batch of one
+        shown = [geometry.take_frame(batch, examples.frame[0]) for batch in shown]
+    elif options.aspect_ratio != 1.0:
         size = [options.crop_size, round(options.crop_size * options.aspect_ratio)]
         shown = [scale_back(batch, size) for batch in shown]
     return DisplayImages(*(tf.image.convert_image_dtype(batch, tf.uint8, saturate=True)
@@ -1226,7 +1220,7 @@ class Run(NamedTuple):
     """A training run that is ready for its loop."""
 
     options: Any
-    paths: list  # of the images, by index
+    found: Any  # dataset.ImageList
     sess: Any
     fetches: Fetches  # all of them; due_fetches drops what is not due
     skip_step: Any  # op that counts a step without taking it
@@ -1266,25 +1260,27 @@ def train(options):
 
     After too many non-finite steps in a row it goes back to the last checkpoint, once.
     """
-    paths, ratio = dataset.list_images(options)
-    options = with_options(options, trained_ratio=ratio)
+    found = dataset.list_images(options)
+    options = with_options(options, trained_ratio=found.ratio)
     try:
-        return train_from(options, paths)
+        return train_from(options, found)
     except monitor.NonFiniteError as error:
         if not checkpoints.list_checkpoints(options.output_dir):
             raise RunError(f"{error}: lower --lr; no checkpoint has been saved") from None
         warn(f"{error}: going back to the last checkpoint, once")
     options = resume.from_folder(options, create_parser())
     try:
-        return train_from(options, paths)
+        return train_from(options, found)
     except monitor.NonFiniteError as error:
         raise RunError(f"{error}, again after going back: lower --lr or remove these images; "
                        "--resume continues from the last checkpoint") from None
 
 
-def train_from(options, paths):
-    """Builds the graph, loads what there is to load and runs the loop; returns the exit code."""
-    epoch_steps = schedule.steps_per_epoch(len(paths), schedule.examples_per_step(options))
+def train_from(options, found):
+    """Builds the graph, loads what there is to load and runs the loop; returns the exit code.
+    found: dataset.ImageList."""
+    count = len(found.examples)
+    epoch_steps = schedule.steps_per_epoch(count, schedule.examples_per_step(options))
     stored = resume.open_start(options)
     start_step = checkpoints.read_step(stored) if stored else 0
     stop_step = schedule.find_stop_step(options, start_step, epoch_steps)
@@ -1296,11 +1292,11 @@ def train_from(options, paths):
         options = with_options(options, precision=tf1.fast_precision())
     for name, value in sorted(vars(options).items()):
         say(printable(f"{name} = {value}"))
-    say(f"examples count = {len(paths)}")
+    say(f"examples count = {count}")
 
     with tf.Graph().as_default() as graph:
         tf.set_random_seed(options.seed)
-        examples = create_examples(paths, options, first_step=start_step)
+        examples = create_examples(found, options, first_step=start_step)
         model = create_model(examples, options, (options.decay_from, stop_step))
         fetches = create_fetches(examples, model, options)
         skip_step = tf.assign_add(tf.train.get_global_step(), 1).op
@@ -1318,18 +1314,19 @@ def train_from(options, paths):
                 run_folder.prepare_run(options)
                 manager = checkpoints.CheckpointManager(sess, options, start_step)
                 graph.finalize()
-                log = run_log.RunLog(options, paths, start_step, stop_step, model.losses, graph)
+                log = run_log.RunLog(options, found.names, start_step, stop_step, model.losses,
+                                     graph)
                 with contextlib.closing(log):
-                    return run_training(Run(options, paths, sess, fetches, skip_step, start_step,
+                    return run_training(Run(options, found, sess, fetches, skip_step, start_step,
                                             stop_step, epoch_steps), manager, log)
 
 
 def run_training(run, manager, log):
     """The training loop; returns the exit code."""
     options, start_step, stop_step = run.options, run.start_step, run.stop_step
-    guard = monitor.NonFiniteGuard(options.max_bad_steps, run.paths)
+    guard = monitor.NonFiniteGuard(options.max_bad_steps, run.found.paths)
     health = monitor.TrainingMonitor(options, generator_weight(options))
-    unreadable = dataset.UnreadableImages(options, run.paths)
+    unreadable = dataset.UnreadableImages(options, run.found.examples)
     owes_save, owes_epoch = False, None
     first_done = time.time()  # the first step is not timed: TensorFlow also sets itself up in it
     with contextlib.closing(cli.StopRequest()) as stop:
@@ -1344,7 +1341,7 @@ def run_training(run, manager, log):
             first_done = time.time() if step == start_step + 1 else first_done
             good = results is not None and guard.is_finite(step, results)
             progress = schedule.measure_progress(
-                step, stop_step, run.epoch_steps, len(run.paths), step - start_step - 1,
+                step, stop_step, run.epoch_steps, len(run.found.examples), step - start_step - 1,
                 time.time() - first_done)
             log.bar.update()
             if good:
@@ -1380,7 +1377,7 @@ def run_step(run, due, step, unreadable, log):
         return run_log.run_traced(run.sess, fetches, step, log) if due.trace \
             else run.sess.run(fetches)
     except dataset.reading_errors() as error:
-        unreadable.report(error, find_indices(step, len(run.paths), run.options))
+        unreadable.report(error, find_indices(step, len(run.found.examples), run.options))
         run.sess.run(run.skip_step)
         return None
 
@@ -1414,11 +1411,11 @@ def test(options):
     image alone, and rounding, which depends on the batch, is always the same.
     """
     options = with_options(options, batch_size=1, grad_accumulation=1)
-    paths, _ = dataset.list_images(options)
+    found = dataset.list_images(options)
     stored = checkpoints.open_checkpoint(options.checkpoint)
     say(f"loading model from {printable(stored.path)}")
     with tf.Graph().as_default() as graph:
-        examples = create_examples(paths, options)
+        examples = create_examples(found, options)
         with tf.variable_scope("", custom_getter=kernels_in(options.precision)):
             outputs = create_outputs(examples.inputs, options,
                                      key=DrawKey(options.seed, examples.indices[0]))
@@ -1431,15 +1428,16 @@ def test(options):
             graph.finalize()
             with lock_folder(options.output_dir):
                 run_folder.prepare_test(options)
-                return run_test(sess.make_callable(fetches), options, paths)
+                return run_test(sess.make_callable(fetches), options, found)
 
 
-def generate_images(run_next, names, options, rows):
+def generate_images(run_next, names, options, rows, largest):
     """Generates and saves every image and puts its metrics into rows, by its index; yields None as
     it is done, or the error of reading it.
 
     run_next: a function that returns the next image's index, DisplayImages of PNG files and
     metrics. While one image's files are written another is in the network; no more are in memory.
+    largest: pixels of the largest image.
     """
     def generate_next(_):
         """One image."""
@@ -1451,7 +1449,9 @@ def generate_images(run_next, names, options, rows):
         rows[index] = {name: float(value) for name, (value,) in metrics.items()}
         return None
 
-    at_once = max(1, min(os.cpu_count() or 1, MAX_PIXELS_AT_ONCE // options.crop_size**2))
+    size = geometry.test_sizing(options, size_multiple(options)).crop
+    pixels = math.prod(size) if size else largest
+    at_once = max(1, min(os.cpu_count() or 1, MAX_PIXELS_AT_ONCE // pixels))
     pool = multiprocessing.pool.ThreadPool(at_once)
     try:
         yield from pool.imap_unordered(generate_next, names)
@@ -1460,16 +1460,18 @@ def generate_images(run_next, names, options, rows):
         pool.join()
 
 
-def run_test(run_next, options, paths):
-    """The test loop; returns the exit code. run_next: as in `generate_images`.
+def run_test(run_next, options, found):
+    """The test loop; returns the exit code. run_next: as in `generate_images`; found:
+    dataset.ImageList.
 
     Ctrl-C and SIGTERM end it after the images in the network, with a page of those that are done.
     """
-    output_dir, start = Path(options.output_dir), time.time()
-    names, rows, failure, interrupt = unique_names(paths), {}, None, None
+    output_dir, start, names = Path(options.output_dir), time.time(), found.names
+    rows, failure, interrupt = {}, None, None
     try:
-        with cli.create_progress_bar(len(paths), 0, "image") as bar, \
-                contextlib.closing(generate_images(run_next, names, options, rows)) as results:
+        with cli.create_progress_bar(len(names), 0, "image") as bar, \
+                contextlib.closing(generate_images(run_next, names, options, rows,
+                                                   found.largest)) as results:
             for error in results:
                 failure = error or failure
                 if failure and options.on_bad_image == "fail":
@@ -1479,11 +1481,11 @@ def run_test(run_next, options, paths):
         interrupt, failure = signal_error, None
     seconds = time.time() - start
     if failure:  # results come nearly in order: at an early end the image is among the first
-        missing = [index for index in range(len(paths)) if index not in rows]
-        dataset.UnreadableImages(options, paths).report(
+        missing = [index for index in range(len(names)) if index not in rows]
+        dataset.UnreadableImages(options, found.examples).report(
             failure, missing[:1000] if options.on_bad_image == "fail" else missing)
     shown = write_results(output_dir, names, dict(sorted(rows.items())), not options.no_targets)
-    say(f"wrote {len(rows)} of {len(paths)} images to {printable(output_dir / 'index.html')}"
+    say(f"wrote {len(rows)} of {len(names)} images to {printable(output_dir / 'index.html')}"
         + cli.rate_text(len(rows), seconds, "image/sec"))
     if shown:
         say(shown)
@@ -1511,40 +1513,26 @@ def write_results(output_dir, all_names, rows, has_targets):
 # Mode export
 # --------------------------------------------------------------------------------------------------
 
-MIN_SIZE = 8  # of a padded image: a residual block can reflect 2x2 values, not 1x1
-
-
-def mirror_pad(images, multiple):
-    """Pads [batch, height, width, channels] on all sides to multiples of a size, mirroring as often
-    as necessary; returns it with top and left."""
-    starts = []
-    for axis in (1, 2):
-        size = tf.shape(images)[axis]
-        total = tf.maximum((size + multiple - 1) // multiple * multiple, MIN_SIZE)
-        starts.append((total - size) // 2)
-        # whole periods more keep it positive: converted to ONNX, floormod of less than 0 is wrong
-        place = tf.math.floormod(tf.range(total) + starts[-1] * (2 * size - 1), 2 * size)
-        images = tf.gather(images, tf.minimum(place, 2 * size - 1 - place), axis=axis)
-    return images, *starts
-
-
 def generate_rgb(images, options, size=None, lrelu=lrelu_by_where):
-    """The model as others use it: sRGB 0..1 [batch, height, width, 3] -> the same, of any size.
+    """The model as others use it: sRGB 0..1 [batch, height, width, 3] -> the same, of any size. The
+    channels of several inputs follow each other.
 
     size: height and width to scale to first, in the network's colour space as in test mode.
     """
-    pair_type = choose_pair(options.lab_colorization, options.which_direction)
+    pair_type = pair_of(options)
     inputs = pair_type.inputs.from_rgb(images)
     inputs = inputs if size is None else tf.image.resize(inputs, size, method="area")
-    multiple = 2**num_halvings(options.generator, options.crop_size)
+    multiple = size_multiple(options)
     _, height, width, _ = inputs.shape.as_list()
     fits = None not in (height, width) and height % multiple == width % multiple == 0 \
-        and min(height, width) >= MIN_SIZE
-    padded, top, left = (inputs, 0, 0) if fits else mirror_pad(inputs, multiple)
+        and min(height, width) >= geometry.MIN_SIDE
+    shape = tf.shape(inputs)[1:3]
+    padded, top, left = (inputs, 0, 0) if fits else \
+        geometry.mirror_pad(inputs, geometry.round_up(shape, multiple))
     outputs = create_outputs(padded, options, choose_layers(options, per_image=True, lrelu=lrelu),
                              key=DrawKey(options.seed, 0, None))
     shown = to_three_channels(pair_type.targets.to_rgb(outputs, padded))
-    height, width = tf.unstack(tf.shape(inputs)[1:3])
+    height, width = tf.unstack(shape)
     return shown if fits else shown[:, top:top + height, left:left + width]
 
 
@@ -1556,18 +1544,20 @@ def to_three_channels(images):
 def generate_encoded(contents, options):
     """`generate_rgb` from the bytes of an image file [] to those of another, of the same size.
 
-    The shorter side is scaled to crop_size, at which the model was trained, and the result back.
+    The image is scaled to the size at which the model was trained, and the result back. Several
+    inputs lie side by side in the file.
     """
-    image = decode_image(contents)
-    scaled = export_formats.network_size(tf.shape(image)[:2], options.crop_size,
-                                         options.aspect_ratio)
+    image = stack_images(decode_image(contents), options.num_inputs)
+    scaled = geometry.network_shape(
+        tf.shape(image)[:2], geometry.test_sizing(options, size_multiple(options)),
+        options.aspect_ratio)
     result = generate_rgb(image[tf.newaxis], options, scaled)
     return encode_image(scale_back(result[0], tf.shape(image)[:2]), options.output_filetype)
 
 
 def build_any_size(options):
     """The Endpoints of SavedModel and frozen graph."""
-    images = tf.placeholder(tf.float32, [None, None, None, 3], "input")
+    images = tf.placeholder(tf.float32, [None, None, None, 3 * options.num_inputs], "input")
     results = tf.identity(generate_rgb(images, options), "output")
     encoded = tf.placeholder(tf.string, [None], "input_bytes")
     encoded_results = tf.map_fn(lambda contents: generate_encoded(contents, options), encoded,
@@ -1578,14 +1568,14 @@ def build_any_size(options):
 
 def build_floats(options, shape=(None, None, None)):
     """The Endpoints of ONNX: images of any size without files. shape: [batch, height, width]."""
-    images = tf.placeholder(tf.float32, [*shape, 3], "input")
+    images = tf.placeholder(tf.float32, [*shape, 3 * options.num_inputs], "input")
     results = generate_rgb(images, options, lrelu=lrelu)  # one operation in these formats too
     return export_formats.Endpoints(images, tf.identity(results, "output"))
 
 
 def build_one_size(options):
     """The Endpoints of TFLite: one image of the model's size."""
-    return build_floats(options, (1, options.crop_size, options.crop_size))
+    return build_floats(options, (1, *size_of(options.crop_size)))
 
 
 def build_affinelayer(options):
@@ -1595,8 +1585,8 @@ def build_affinelayer(options):
     key = tf.placeholder(tf.string, [1], "Placeholder_1")
     same_key = tf.identity(key, "Identity")
     with tf.name_scope("decode"):  # these names stay free
-        image = decode_image(tf.decode_base64(encoded[0]))[tf.newaxis]
-    result = generate_rgb(image, options, [options.crop_size, options.crop_size])
+        image = stack_images(decode_image(tf.decode_base64(encoded[0])), options.num_inputs)
+    result = generate_rgb(image[tf.newaxis], options, [*size_of(options.crop_size)])
     with tf.name_scope("encode"):
         contents = encode_image(result[0], options.output_filetype)
     result = tf.stack([tf.encode_base64(contents)], name="packed")
@@ -1626,14 +1616,14 @@ def load_export(path):
 
 
 def checkpoint_results(stored, options, images):
-    """What test mode's network makes of images, each uint8 [height, width, 3]: per image, file type
-    -> a file's bytes, of the image's size."""
-    pair_type = choose_pair(options.lab_colorization, options.which_direction)
+    """What test mode's network makes of images, each uint8 [height, width, 3 for each input]: per
+    image, file type -> a file's bytes, of the image's size."""
+    pair_type = pair_of(options)
     with tf.Graph().as_default() as graph:
         files = []
         for image in images:
             inputs = pair_type.inputs.from_rgb(tf.constant(image[np.newaxis] / 255, tf.float32))
-            inputs = tf.image.resize(inputs, [options.crop_size] * 2, method="area")
+            inputs = tf.image.resize(inputs, size_of(options.crop_size), method="area")
             outputs = create_outputs(inputs, options, key=DrawKey(options.seed, 0, None))
             shown = scale_back(pair_type.targets.to_rgb(outputs, inputs)[0], image.shape[:2])
             files.append({filetype: encode_image(to_three_channels(shown), filetype)
@@ -1645,9 +1635,9 @@ def checkpoint_results(stored, options, images):
 
 def check_variables(stored, options):
     """Raises UserError where StoredVariables are not those of the generator."""
-    channels = choose_pair(options.lab_colorization, options.which_direction).inputs.channels
+    channels = pair_of(options).inputs.channels
     with tf.Graph().as_default():
-        inputs = tf.zeros([1, options.crop_size, options.crop_size, channels])
+        inputs = tf.zeros([1, *size_of(options.crop_size), channels])
         create_outputs(inputs, options, key=DrawKey(options.seed, 0, None))
         checkpoints.match_variables(stored, tf.global_variables(), options)
 

@@ -351,14 +351,6 @@ def test_the_error_of_a_format_that_is_not_a_number_fails_it():
         check_difference("graph", np.nan, 1)
 
 
-def test_mirror_pad_reaches_any_multiple():
-    image = draw(7, 1, 3, 5, 2)
-    padded, top, left = run_graph(lambda: pix2pix.mirror_pad(tf.constant(image), 16))
-    assert (padded.shape, top, left) == ((1, 16, 16, 2), 6, 5)
-    expected = np.pad(image, [(0, 0), (6, 7), (5, 6), (0, 0)], mode="symmetric")
-    np.testing.assert_array_equal(padded, expected)
-
-
 def test_what_is_no_export_is_one_line(tmp_path):
     (tmp_path / "x.pb").write_bytes(b"nonsense")
     (tmp_path / "y.txt").write_text("")

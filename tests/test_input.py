@@ -6,8 +6,9 @@ from PIL import Image
 
 import pix2pix
 from tools.lib import dataset
-from tools.lib.cli import with_options
+from tools.lib.cli import Size, with_options
 from tools.lib.dataset import list_images
+from tools.lib.geometry import Sizing, Window
 from tools.lib.images import choose_pair
 from tools.lib.schedule import steps_per_epoch
 from tools.lib.tf1 import tf
@@ -16,6 +17,11 @@ from tools.lib.tf1 import tf
 def make_options(folder, *flags):
     return pix2pix.parse_args(["--mode", "train", "--input_dir", str(folder), "--output_dir",
                                str(folder / "none"), "--seed", "5", *flags])
+
+
+def sizing_of(crop_size, scale_size):
+    """Squares, stretched."""
+    return Sizing("stretch", Size(scale_size, scale_size), Size(crop_size, crop_size), 32)
 
 
 def save_gradient_pairs(folder, count, size=40):
@@ -31,9 +37,9 @@ def save_gradient_pairs(folder, count, size=40):
 
 def take(options, steps, first_step=0):
     """The first batches, as Examples of arrays."""
-    paths, _ = list_images(options)
+    found = list_images(options)
     with tf.Graph().as_default():
-        examples = pix2pix.create_examples(paths, options, first_step)
+        examples = pix2pix.create_examples(found, options, first_step)
         with tf.Session() as sess:
             return [sess.run(examples) for _ in range(steps)]
 
@@ -55,16 +61,16 @@ def test_scaling_is_by_area():
     image = np.random.default_rng(1).random((512, 1024, 3)).astype(np.float32)
     expected = image.reshape(256, 2, 256, 4, 3).mean((1, 3))
     with tf.Graph().as_default(), tf.Session() as sess:
-        draws = pix2pix.Augmentation(256, tf.constant([0, 0]), tf.constant(False))
-        got = sess.run(pix2pix.transform(tf.constant(image), 256, draws))
+        draws = pix2pix.Augmentation(Window([256, 256], [0, 0], [256, 256]), tf.constant(False))
+        got = sess.run(pix2pix.transform(tf.constant(image), draws))
     np.testing.assert_allclose(got, expected, atol=1e-5)
 
 
 def test_crop_and_flip_are_where_they_were_drawn():
     image = np.random.default_rng(2).random((261, 261, 2)).astype(np.float32)
     with tf.Graph().as_default(), tf.Session() as sess:
-        draws = pix2pix.Augmentation(261, tf.constant([2, 4]), tf.constant(True))
-        got = sess.run(pix2pix.transform(tf.constant(image), 256, draws))
+        draws = pix2pix.Augmentation(Window([261, 261], [2, 4], [256, 256]), tf.constant(True))
+        got = sess.run(pix2pix.transform(tf.constant(image), draws))
     np.testing.assert_allclose(got, image[2:258, 4:260][:, ::-1], atol=1e-6)
 
 
@@ -73,10 +79,11 @@ def test_halves_stay_uint8_until_they_are_scaled():
     pixels = np.random.default_rng(3).integers(0, 256, (61, 124, 3), np.uint8)
     with tf.Graph().as_default() as graph, tf.Session() as sess:
         fed = tf.placeholder(tf.uint8, [None, None, 3])
-        draws = pix2pix.Augmentation(72, tf.constant([5, 3]), tf.constant(True), tf.constant(True))
+        draws = pix2pix.Augmentation(Window([72, 72], [5, 3], [64, 64]), tf.constant(True),
+                                     tf.constant(True))
         halves = choose_pair(False, "BtoA").split(fed)
         early = tf.cast(fed[:, 62:], tf.float32) / 127.5 - 1
-        got, expected = sess.run([pix2pix.transform(half, 64, draws)
+        got, expected = sess.run([pix2pix.transform(half, draws)
                                   for half in (halves[0], early)], {fed: pixels})
         resized = [operation.inputs[0].dtype for operation in graph.get_operations()
                    if operation.type == "ResizeArea"]
@@ -87,10 +94,10 @@ def test_halves_stay_uint8_until_they_are_scaled():
 def test_draws_cover_all_places_and_both_flips():
     with tf.Graph().as_default(), tf.Session() as sess:
         number = tf.placeholder(tf.int64, [])
-        draws = pix2pix.draw_augmentation(3, number, 256, 258, ("flip",))
-        assert all(draw is None for draw in draws[3:])
-        got = [sess.run(draws[1:3], {number: value}) for value in range(200)]
-    assert {tuple(offset) for offset, _ in got} == {(y, x) for y in range(3) for x in range(3)}
+        draws = pix2pix.draw_augmentation(3, number, [40, 40], sizing_of(256, 258), ("flip",))
+        assert all(draw is None for draw in draws[2:])
+        got = [sess.run((draws.window.corner, draws.flip), {number: value}) for value in range(200)]
+    assert {tuple(corner) for corner, _ in got} == {(y, x) for y in range(3) for x in range(3)}
     assert 70 < sum(flip for _, flip in got) < 130
 
 
@@ -160,13 +167,13 @@ def test_the_cache_changes_nothing_and_keeps_to_its_budget(tmp_path, caches, fla
 
 def test_a_cached_image_is_not_read_again(tmp_path, monkeypatch):
     options = make_options(save_gradient_pairs(tmp_path, 3), "--crop_size", "32", "--cache", "1")
-    paths, _ = list_images(options)
+    found = list_images(options)
     with tf.Graph().as_default():
-        examples = pix2pix.create_examples(paths, options)
+        examples = pix2pix.create_examples(found, options)
         with tf.Session() as sess:
             for _ in range(3):
                 sess.run(examples)
-            for path in paths:
+            for path in found.paths:
                 path.unlink()
             got = [int(sess.run(examples.indices)[0]) for _ in range(30)]
     assert all(sorted(got[start:start + 3]) == [0, 1, 2] for start in range(0, 30, 3))
@@ -230,22 +237,24 @@ def test_lab_gives_lightness_and_colour_of_one_image(tmp_path):
 # More augmentation, other sizes, inputs alone
 
 
-def draws_of(kinds, count=200, crop_size=64, scale_size=72):
+def draws_of(kinds, count=200):
     """The drawn values of so many pairs: a list of dicts, without what is not drawn."""
     with tf.Graph().as_default(), tf.Session() as sess:
         number = tf.placeholder(tf.int64, [])
-        draws = pix2pix.draw_augmentation(3, number, crop_size, scale_size, kinds)._asdict()
-        drawn = {name: value for name, value in draws.items()
-                 if name != "noise_seed" and isinstance(value, tf.Tensor)}
+        draws = pix2pix.draw_augmentation(3, number, [50, 50], sizing_of(64, 72), kinds)
+        drawn = {name: value for name, value in draws._asdict().items()
+                 if name not in ("noise_seed", "window") and value is not None}
+        drawn |= {"scaled": draws.window.scaled, "corner": draws.window.corner}
         return [sess.run(drawn, {number: value}) for value in range(count)]
 
 
 def test_every_augmentation_is_drawn_in_its_range_and_on_its_own():
     kinds = ("flip", "vflip", "rot90", "scale", "brightness", "contrast")
     got = draws_of(kinds)
-    sizes = np.array([draw["scale_size"] for draw in got])
+    sizes = np.array([draw["scaled"][0] for draw in got])
+    assert all(draw["scaled"][0] == draw["scaled"][1] for draw in got)
     assert sizes.min() == 64 and sizes.max() == 90 and len(set(sizes)) == 27
-    offsets = np.array([draw["offset"] for draw in got])
+    offsets = np.array([draw["corner"] for draw in got])
     room = (sizes - 64)[:, None]
     assert (offsets >= 0).all() and (offsets <= room).all() and (offsets == room).any()
     turns = [draw["turns"] for draw in got]
@@ -256,16 +265,16 @@ def test_every_augmentation_is_drawn_in_its_range_and_on_its_own():
     coins = np.array([[draw["flip"], draw["vflip"], draw["brightness"] > 0] for draw in got])
     assert np.abs(np.corrcoef(coins.T) - np.eye(3)).max() < 0.25
     assert [draw["flip"] for draw in draws_of(("flip",))] == [draw["flip"] for draw in got]
-    assert all(list(draw) == ["offset"] for draw in draws_of((), 2))
+    assert all(list(draw) == ["scaled", "corner"] for draw in draws_of((), 2))
 
 
 @pytest.mark.parametrize("turns", [0, 1, 2, 3])
 def test_turned_and_upside_down(turns):
     image = np.random.default_rng(4).random((64, 64, 2)).astype(np.float32)
     with tf.Graph().as_default(), tf.Session() as sess:
-        draws = pix2pix.Augmentation(64, tf.constant([0, 0]), vflip=tf.constant(True),
+        draws = pix2pix.Augmentation(Window([64, 64], [0, 0], [64, 64]), vflip=tf.constant(True),
                                      turns=tf.constant(turns))
-        got = sess.run(pix2pix.transform(tf.constant(image), 64, draws))
+        got = sess.run(pix2pix.transform(tf.constant(image), draws))
     np.testing.assert_allclose(got, np.rot90(image[::-1], turns), atol=1e-6)
 
 
@@ -274,7 +283,7 @@ def test_brightness_contrast_and_noise_by_formula():
 
     def disturbed(**changes):
         with tf.Graph().as_default(), tf.Session() as sess:
-            draws = pix2pix.Augmentation(64, None, **changes)
+            draws = pix2pix.Augmentation(None, **changes)
             return sess.run(pix2pix.jitter_input(tf.constant(image), draws))
     mean = image.mean((0, 1))
     expected = np.clip((image - mean) * 1.2 + mean - 0.15, -1, 1)

@@ -9,6 +9,7 @@ from helpers import ROOT, SHARED, draw, filled, run_graph, smooth_images
 
 import pix2pix
 from tools.lib.cli import with_options
+from tools.lib.options import usual_depth
 from tools.lib.tf1 import tf
 
 MANIFEST = ROOT / "tests" / "golden" / "variables.txt"
@@ -94,7 +95,7 @@ SEPARABLE = PLAIN._replace(conv=pix2pix.separable_conv, deconv=pix2pix.separable
 
 def create_unet(x, out_channels, ngf, separable=False, bottleneck_norm=False, dropout_key=None):
     """The generator of affinelayer's script."""
-    rows = pix2pix.choose_generator("unet", 256, bottleneck_norm)
+    rows = pix2pix.choose_generator("unet", 8, bottleneck_norm)
     return pix2pix.create_generator(tf.constant(x), out_channels, ngf, rows,
                                     SEPARABLE if separable else PLAIN, dropout_key)
 
@@ -308,11 +309,12 @@ def test_unconditional_does_not_see_the_input(options):
 
 
 @pytest.mark.parametrize("crop_size, depth", [
-    (32, 5), (64, 6), (96, 5), (128, 7), (256, 8), (384, 7), (512, 9)])
+    (32, 5), (64, 6), (96, 5), (128, 7), (256, 8), (384, 7), (512, 9), ("256x384", 7),
+    ("32x2048", 5)])
 def test_a_unets_depth_follows_the_size(crop_size, depth):
-    rows = pix2pix.choose_generator("unet", crop_size)
+    assert usual_depth("unet", crop_size) == depth
+    rows = pix2pix.choose_generator("unet", depth)
     assert len(rows.encoder) == len(rows.decoder) == depth
-    assert pix2pix.num_halvings("unet", crop_size) == depth
     widths = [1, 2, 4] + [8] * (depth - 3)
     assert [row.width for row in rows.encoder] == widths
     # each decoder row has the width of the encoder row that it meets, the last the image's
@@ -335,7 +337,7 @@ def test_an_encoder_decoder_is_a_unet_without_its_skips():
         return np.tanh(up(np.maximum(x, 0), "decoder_1", 3, False))
     x = draw(4, 2, 32, 32, 3)
     result = run_graph(lambda: pix2pix.create_generator(
-        tf.constant(x), 3, 2, pix2pix.choose_generator("encoder_decoder", 32), PLAIN), fill=True)
+        tf.constant(x), 3, 2, pix2pix.choose_generator("encoder_decoder", 5), PLAIN), fill=True)
     expected = skipless(x.astype(np.float64))
     # five doublings: decoder widths 8, 4, 2, 1 of the 32x32 table
     np.testing.assert_allclose(result, expected, atol=1e-3)
@@ -384,7 +386,7 @@ def resnet(x, ngf, blocks, mode):
 @pytest.mark.parametrize("padding, mode", [("zero", "constant"), ("reflect", "reflect")])
 def test_resnet(options, padding, mode):
     x = draw(5, 2, 32, 32, 3)
-    rows = pix2pix.choose_generator("resnet", 128)
+    rows = pix2pix.choose_generator("resnet", 6)
     layers = pix2pix.choose_layers(with_options(options, padding=padding))
     result = run_graph(lambda: pix2pix.create_generator(tf.constant(x), 3, 2, rows, layers),
                        fill=True)
@@ -395,18 +397,18 @@ def test_resnet(options, padding, mode):
 
 
 def test_resnets_blocks_and_weights():
-    assert [pix2pix.choose_generator("resnet", size).num_blocks
-            for size in (64, 128, 160, 256)] == [
-        6, 6, 9, 9]
+    assert [usual_depth("resnet", size) for size in (64, 128, 160, 256, "128x512", "160x288")] == [
+        6, 6, 9, 9, 6, 9]
+    assert pix2pix.choose_generator("resnet", 6).num_blocks == 6
     with_norms = shapes(lambda: pix2pix.create_generator(
-        tf.zeros([1, 256, 256, 3]), 3, 64, pix2pix.choose_generator("resnet", 256), PLAIN))
+        tf.zeros([1, 256, 256, 3]), 3, 64, pix2pix.choose_generator("resnet", 9), PLAIN))
     count = sum(math.prod(shape) for name, shape in with_norms.items()
                 if name.endswith(("kernel", "bias")))
     assert count == 11_378_179  # CycleGAN's code prints 11.378 M: its norms have no weights
 
 
 def test_resnets_dropout_lies_inside_the_blocks():
-    rows = pix2pix.choose_generator("resnet", 64)
+    rows = pix2pix.choose_generator("resnet", 6)
 
     def build():
         outputs = pix2pix.create_generator(tf.constant(draw(6, 1, 32, 32, 3)), 3, 2, rows, PLAIN,

@@ -379,8 +379,8 @@ def test_flags_without_effect_are_reported(dataset, tmp_path, capsys, flags, exp
 @pytest.mark.parametrize("mode, refused_or_reported", [
     # elsewhere; read when an image turns out unreadable; read before the mode is run
     ("test", {"resume", "overwrite", "no_dropout", "on_bad_image", "deterministic"}),
-    ("export", {"resume", "overwrite", "no_dropout", "cache", "no_targets", "input_dir",
-                "deterministic"})])
+    ("export", {"resume", "overwrite", "no_dropout", "cache", "no_targets", "input_dir", "a_dir",
+                "b_dir", "deterministic"})])
 def test_what_a_mode_does_not_read_is_reported(tiny, monkeypatch, mode, refused_or_reported):
     """The oracle: which options a run reads."""
     read = set()

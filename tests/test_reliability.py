@@ -837,7 +837,7 @@ def test_checking_ends_in_time_and_goes_on_with_the_next_start(options, monkeypa
     options = with_options(options, input_dir=str(folder))
     monkeypatch.setattr(dataset, "CHECK_SECONDS", 0)  # for one file
     for number in range(1, 12):
-        paths, _ = list_images(options)
+        paths = list_images(options).paths
         assert [path.stem for path in paths] == [str(number) for number in range(1, 13)]
         checks = [*check_images(folder).values()] if number == 11 else []
         assert f"checked {number} of 12 images; the others" in capsys.readouterr().out

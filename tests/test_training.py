@@ -152,7 +152,7 @@ def test_l1_reaches_every_skip(options):
     with tf.Graph().as_default() as graph:
         targets = tf.constant(smooth_images(2, 2))
         outputs = pix2pix.create_generator(
-            tf.constant(smooth_images(1, 2)), 3, 2, pix2pix.choose_generator("unet", 256),
+            tf.constant(smooth_images(1, 2)), 3, 2, pix2pix.choose_generator("unet", 8),
             pix2pix.choose_layers(options))
         skips = []
         for number in range(1, 9):

@@ -46,6 +46,7 @@ import pix2pix
 from tools.lib import fast_conv
 from tools.lib.checkpoints import CheckpointManager
 from tools.lib.cli import UserError, number_type, quiet_stderr, say, with_options
+from tools.lib.dataset import ImageList
 from tools.lib.files import write_atomic
 from tools.lib.image_files import find_images, require_images
 from tools.lib.monitor import TrainingMonitor
@@ -388,7 +389,8 @@ def fill_folder(folder, source, count):
 
 def read_examples(options):
     """The program's examples from --input_dir."""
-    return pix2pix.create_examples(find_images(options.input_dir), options)
+    paths = find_images(options.input_dir)
+    return pix2pix.create_examples(ImageList([(path,) for path in paths], []), options)
 
 
 def read_tutorial(model):

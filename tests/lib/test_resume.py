@@ -7,7 +7,7 @@ import pytest
 
 import pix2pix
 from tools.lib import resume
-from tools.lib.cli import Options, UserError, with_options
+from tools.lib.cli import Options, UserError, size_of, with_options
 from tools.lib.images import choose_pair
 from tools.lib.options import MODEL_OPTIONS, TRAINING_OPTIONS
 from tools.lib.tf1 import tf
@@ -59,7 +59,8 @@ def write_run(folder, **changes):
     """A training folder with the stored options of a plain run."""
     folder.mkdir()
     stored = vars(pix2pix.create_parser().parse_args(["--mode", "train"]))
-    stored.update(seed=5, input_dir="stored", output_dir="stored", precision="bfloat16", **changes)
+    stored.update(seed=5, input_dir=None if "b_dir" in changes else "stored", output_dir="stored",
+                  precision="bfloat16", **changes)
     (folder / "options.json").write_text(json.dumps(stored))
     return stored
 
@@ -111,7 +112,7 @@ def test_the_same_command_with_resume_may_name_where_the_run_started(tmp_path):
 
 
 OTHER_VALUES = {  # another value for each of MODEL_OPTIONS than the default
-    "which_direction": "BtoA", "lab_colorization": True, "crop_size": 192, "generator": "resnet",
+    "which_direction": "BtoA", "lab_colorization": True, "generator": "resnet",
     "separable_conv": True, "upsample": "resize", "norm": "instance", "bottleneck_norm": True,
     "padding": "reflect", "ngf": 8, "ndf": 8, "patch_size": 16, "unconditional": True}
 
@@ -121,7 +122,7 @@ def flag_of(name, value):
     return [f"--{name}"] if value is True else [f"--{name}", value]
 
 
-@pytest.mark.parametrize("name", MODEL_OPTIONS)
+@pytest.mark.parametrize("name", OTHER_VALUES)
 def test_resume_refuses_another_network(tmp_path, name):
     """What has the same variables too: the run would not be the one that was begun."""
     write_run(tmp_path / "run", crop_size=64)
@@ -129,7 +130,11 @@ def test_resume_refuses_another_network(tmp_path, name):
         resume_run(tmp_path / "run", *flag_of(name, OTHER_VALUES[name]))
 
 
-@pytest.mark.parametrize("together", resume.EITHER_OF, ids=sorted)
+def test_each_option_of_a_model_has_another_value():
+    assert {*OTHER_VALUES} == {*MODEL_OPTIONS} - {"num_inputs"}  # which no flag gives
+
+
+@pytest.mark.parametrize("together", resume.EITHER_OF[:2], ids=sorted)
 def test_flags_that_stand_for_each_other_replace_each_other(tmp_path, together):
     """Otherwise the run's --max_steps would end a run of more --max_epochs."""
     write_run(tmp_path / "run", **{name: 9 for name in together})
@@ -137,6 +142,16 @@ def test_flags_that_stand_for_each_other_replace_each_other(tmp_path, together):
         merged = resume_run(tmp_path / "run", f"--{name}", 12)
         assert {other: merged[other] for other in together} == {
             other: 12 if other == name else None for other in together}
+
+
+def test_other_folders_replace_all_of_the_runs(tmp_path):
+    write_run(tmp_path / "run", a_dir=["a", "c"], b_dir="b", num_inputs=2)
+    merged = resume_run(tmp_path / "run")
+    assert (merged["a_dir"], merged["b_dir"], merged["num_inputs"]) == (["a", "c"], "b", 2)
+    merged = resume_run(tmp_path / "run", "--input_dir", "x")
+    assert (merged["input_dir"], merged["a_dir"], merged["b_dir"]) == ("x", None, None)
+    merged = resume_run(tmp_path / "run", "--a_dir", "x", "--a_dir", "z", "--b_dir", "y")
+    assert (merged["input_dir"], merged["a_dir"], merged["b_dir"]) == (None, ["x", "z"], "y")
 
 
 def test_runs_older_than_precision_stay_float32(tmp_path):
@@ -156,7 +171,8 @@ def test_input_dir_may_be_left_out_to_resume_a_run(tmp_path):
             (["--resume", "--output_dir", tmp_path / "run", "--input_dir", "in"], "in"),
             (["--output_dir", tmp_path / "run"], None), (["--resume"], None),
             (["--resume", "--output_dir", tmp_path / "empty"], None)):
-        assert resume.find_input_dir(values_of(*arguments)[0], parser) == expected
+        assert resume.find_sources(values_of(*arguments)[0], parser) == {
+            "input_dir": expected, "a_dir": None, "b_dir": None}
 
 
 def start_from(folder, *arguments, mode="train"):
@@ -199,7 +215,7 @@ def test_what_does_not_fit_a_checkpoint_is_refused_in_training_and_ignored_elsew
 def variables_of(options):
     """Name -> shape of the variables of a model that is built."""
     pair = choose_pair(options.lab_colorization, options.which_direction)
-    sizes = options.crop_size, options.crop_size
+    sizes = size_of(options.crop_size)
     with tf.Graph().as_default():
         inputs = tf.zeros([1, *sizes, pair.inputs.channels])
         examples = pix2pix.Examples(tf.zeros([1], tf.int64), inputs)
@@ -209,28 +225,33 @@ def variables_of(options):
 
 
 @pytest.mark.parametrize("stored, tried, expected", [
-    ({}, [*OTHER_VALUES.items(), ("crop_size", 128)],
-     {("which_direction", "BtoA"), ("padding", "reflect"), ("crop_size", 192)}),
+    ({}, [*OTHER_VALUES.items(), ("crop_size", 128), ("crop_size", 192), ("crop_size", "64x192")],
+     {("which_direction", "BtoA"), ("padding", "reflect"), ("crop_size", 192), ("crop_size", 128),
+      ("crop_size", "64x192")}),
     ({"lab_colorization": True, "separable_conv": True},
      [("which_direction", "BtoA"), ("upsample", "resize")], {("upsample", "resize")}),
     ({"generator": "resnet", "crop_size": 160},
      [("crop_size", 192), ("crop_size", 128), ("padding", "reflect")],
-     {("crop_size", 192), ("padding", "reflect")})], ids=["unet", "lab", "resnet"])
+     {("crop_size", 192), ("crop_size", 128), ("padding", "reflect")})], ids=["unet", "lab", "resnet"])
 def test_a_new_run_takes_what_leaves_the_variables_as_they_are(tmp_path, stored, tried, expected):
-    """The oracle: the models are built, and their variables compared."""
+    """The oracle: the models are built, and their variables compared. Another size keeps the
+    network's depth."""
     values = vars(pix2pix.create_parser().parse_args(["--mode", "train"]))
     base = Options(**{**values, "crop_size": 64, "ngf": 1, "ndf": 1, "patch_size": 34,
                       "precision": "float32", **stored})
-    write_run(tmp_path / "run", **{name: getattr(base, name) for name in MODEL_OPTIONS})
+    write_run(tmp_path / "run", crop_size=base.crop_size,
+              **{name: getattr(base, name) for name in MODEL_OPTIONS})
     variables, taken = variables_of(base), set()
     for name, value in tried:
-        fits = variables_of(with_options(base, **{name: value})) == variables
+        changes = {name: value}
         try:
             merged = start_from(tmp_path / "run", *flag_of(name, value))
         except UserError:
-            assert not fits, (name, value)
+            assert variables_of(with_options(base, **changes)) != variables, (name, value)
         else:
-            assert fits and merged[name] == value, (name, value)
+            changes["depth"] = merged["depth"]
+            assert variables_of(with_options(base, **changes)) == variables, (name, value)
+            assert merged[name] == value
             taken.add((name, value))
     assert taken == expected
 
@@ -249,8 +270,27 @@ def test_a_run_without_its_options_takes_what_its_variables_do_not_show(tmp_path
     # a U-Net that halves 5 times: of 32, 96, 160, ... pixels
     merged = resume_run(tmp_path, "--crop_size", 96, "--which_direction", "BtoA", "--seed", 3)
     assert (merged["crop_size"], merged["which_direction"], merged["seed"]) == (96, "BtoA", 3)
-    with pytest.raises(UserError, match="cannot resume with --crop_size 64"):
-        resume_run(tmp_path, "--crop_size", 64)
+    assert merged["depth"] is None  # that of the size
+    assert resume_run(tmp_path, "--crop_size", 64)["depth"] == 5
+
+
+@pytest.mark.parametrize("stored, crop_size, depth", [
+    ({}, 512, 8), ({}, "256x768", None), ({"crop_size": 512, "depth": 8}, 256, None),
+    ({"crop_size": 512, "depth": 8}, 1024, 8), ({"generator": "resnet", "crop_size": 128}, 256, 6),
+    ({"crop_size": 512, "depth": "8"}, 512, None)])
+def test_a_network_keeps_its_depth_at_another_size(tmp_path, stored, crop_size, depth):
+    """256 halves 8 times; a depth that is no number is as none."""
+    write_run(tmp_path / "run", **stored)
+    for merge_run in (start_from, resume_run):
+        assert merge_run(tmp_path / "run", "--crop_size", crop_size)["depth"] == depth
+
+
+def test_a_model_is_used_at_another_size_with_a_line(tmp_path, capsys):
+    write_run(tmp_path / "run")
+    merged = start_from(tmp_path / "run", "--crop_size", 512, mode="test")
+    assert (merged["crop_size"], merged["depth"]) == (512, 8)
+    assert capsys.readouterr().err == \
+        "pix2pix.py: using the model at --crop_size 512: it was trained at 256\n"
 
 
 def test_a_run_continues_from_its_own_folder_within_a_command(tmp_path):

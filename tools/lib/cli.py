@@ -309,15 +309,20 @@ class Size(NamedTuple):
         return str(self.height) if self.height == self.width else f"{self.height}x{self.width}"
 
 
+def size_option(size):
+    """A Size as options and options.json have it: an int for squares, else text such as "256x512".
+    """
+    return size.height if size.height == size.width else str(size)
+
+
 def size_of(option):
-    """The Size of an option that `size_type` has read."""
+    """The Size of an option."""
     height, _, width = str(option).partition("x")
     return Size(int(height), int(width or height))
 
 
 def size_type(low, high=math.inf):
-    """An argparse type for N or HEIGHTxWIDTH, whole numbers in low..high: an int for squares, else
-    text such as "256x512". options.json holds these; `size_of` gives both sides."""
+    """An argparse type for N or HEIGHTxWIDTH, whole numbers in low..high: a `size_option`."""
     side = number_type(int, low, high)
 
     def convert(text):
@@ -325,8 +330,7 @@ def size_type(low, high=math.inf):
         parts = text.lower().replace("\N{MULTIPLICATION SIGN}", "x").split("x")
         if len(parts) > 2:
             raise argparse.ArgumentTypeError(f"{text}: give N, or HEIGHTxWIDTH")
-        size = Size(side(parts[0]), side(parts[-1]))
-        return size.height if size.height == size.width else str(size)
+        return size_option(Size(side(parts[0]), side(parts[-1])))
     return convert
 
 

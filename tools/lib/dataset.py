@@ -15,13 +15,15 @@ from typing import NamedTuple
 
 import numpy as np
 
+from tools.lib import run_folder
 from tools.lib.cli import (RunError, UserError, check_combinations, create_progress_bar,
                            describe_error, home_dir, number_type, printable, quiet_stderr, say,
-                           warn)
-from tools.lib.files import write_atomic
+                           size_of, warn)
+from tools.lib.files import unique_names, write_atomic
 from tools.lib.image_files import (FORMAT_NAMES, describe_no_images, format_of, list_folder,
                                     report_others)
-from tools.lib.images import RGB, choose_pair, create_decoder, report_deep
+from tools.lib.images import RGB, create_decoder, decode_pixels, pair_of, report_deep
+from tools.lib.partners import match_folders
 from tools.lib.tf1 import tf
 
 MAX_BYTES = 2**30  # of a file
@@ -35,8 +37,10 @@ PAIR_RATIO = 1.9  # least width / height of a pair: photos have up to 16:9, two 
 
 def add_options(add):
     """Which files are examples, and how they are read."""
+    add("--max_images", type=number_type(int, 1),
+        help="train or test on so many of the images, chosen by --seed: a quick look")
     add("--no_targets", action="store_true",
-        help="test: images are inputs without targets, not pairs")
+        help="test: images are inputs without targets, not pairs; --input_dir may be one file")
     add("--layout", choices=["pairs", "single"],
         help="what images are where their shape leaves doubt: pairs side by side, or single ones")
     add("--on_bad_image", default="fail", choices=["fail", "skip"],
@@ -47,7 +51,24 @@ def add_options(add):
 
 def check(options, _explicit):
     """Raises UserError for flags of another mode."""
+    folders, mode = run_folder.from_folders(options), options.mode
+    num_a, inputs = len(options.a_dir or ()), "b" if options.which_direction == "BtoA" else "a"
     check_combinations([
+        (folders and options.layout,
+         f"--layout {options.layout} is for --input_dir: remove it"),
+        (folders and options.no_targets and options.a_dir and options.b_dir,
+         f"--no_targets contradicts --{'a' if inputs == 'b' else 'b'}_dir: remove one"),
+        (folders and mode == "train" and not (options.a_dir and options.b_dir),
+         f"training needs pairs: give --{'b' if options.a_dir else 'a'}_dir too"),
+        (folders and mode == "test" and not getattr(options, f"{inputs}_dir"),
+         f"the model's inputs are {inputs.upper()}, by --which_direction "
+         f"{options.which_direction}: give --{inputs}_dir"),
+        (num_a > 1 and (options.lab_colorization or options.which_direction == "BtoA"),
+         f"several --a_dir are the channels of an input: they need --which_direction AtoB"
+         f"{' and no --lab_colorization' * options.lab_colorization}"),
+        (mode != "export" and max(num_a, 1) != options.num_inputs,
+         f"the model takes {options.num_inputs} images as its input: give --a_dir "
+         f"{options.num_inputs} times"),
         (options.cache and options.mode != "train",
          f"--cache {options.cache} is for --mode train, other modes read each image once: "
          "remove it"),
@@ -68,8 +89,8 @@ def single_flag(options):
 
 def takes_pairs(options):
     """Whether an image file holds two images side by side."""
-    pair = choose_pair(options.lab_colorization, options.which_direction)
-    return pair.side_by_side and not options.no_targets
+    return pair_of(options).side_by_side and not options.no_targets \
+        and not run_folder.from_folders(options)
 
 
 # --------------------------------------------------------------------------------------------------
@@ -170,12 +191,14 @@ def check_folder(folder, paths):
     checked as time allows, and the next start continues from there. The rest are UNCHECKED.
     """
     known = read_checks(folder)
-    checks = {path: known[path.name] if path.name in known
-              and read_stamp(path) == known[path.name][:2] else UNCHECKED for path in paths}
+    names = {path: os.path.relpath(path, folder) for path in paths}
+    checks = {path: known[name] if name in known
+              and read_stamp(path) == known[name][:2] else UNCHECKED
+              for path, name in names.items()}
     new = [path for path, check in checks.items() if check is UNCHECKED]
     if new:
         checks.update(check_files(new))
-        good = {path.name: check for path, check in checks.items()
+        good = {names[path]: check for path, check in checks.items()
                 if check is not UNCHECKED and not check.reason}
         with contextlib.suppress(OSError):  # then the next start checks again
             checks_path(folder).parent.mkdir(parents=True, exist_ok=True)
@@ -286,20 +309,47 @@ def image_ratio(checks, options):
         else None
 
 
+def refuse_different_shapes(checks, examples, options):
+    """The checks, with those images refused that are of another shape than the first image of their
+    example; of another size, where images are taken as they are."""
+    checked, exact = dict(checks), options.resize == "none" or options.native_size
+    for first, *others in examples:
+        for path in others:
+            one, other = checks[first], checks[path]
+            if UNCHECKED in (one, other) or one.reason or other.reason:
+                continue
+            same = (one.width, one.height) == (other.width, other.height)
+            if same or (not exact and is_alike(one.ratio, other.ratio)):
+                continue
+            sizes = f"{other.width}x{other.height} pixels, {first} has {one.width}x{one.height}"
+            flag = "--native_size" if options.native_size else "--resize none"
+            remedy = f"scale one of them, or do without {flag}" \
+                if is_alike(one.ratio, other.ratio) else "crop one of them to the other's shape"
+            checked[path] = other._replace(reason=f"{sizes}: {remedy}")
+    return checked
+
+
 # --------------------------------------------------------------------------------------------------
-# The images of --input_dir
+# The images of a mode
 # --------------------------------------------------------------------------------------------------
 
 
 class ImageList(NamedTuple):
-    """The images that a mode uses."""
+    """The images that a mode uses, by index; ordered by name."""
 
-    paths: list  # ordered by name
-    ratio: float | None  # width / height of the usual one, of one half where files are pairs
+    examples: list  # the paths of each: one file, or one of each --a_dir and --b_dir
+    names: list  # of their results
+    ratio: float | None = None  # width / height of the usual image, of one half in files of pairs
+    largest: int = 0  # pixels of the largest file that was checked
+
+    @property
+    def paths(self):
+        """The first file of each."""
+        return [paths[0] for paths in self.examples]
 
 
 def refuse_unusable(num_bad, num_all, options):
-    """Raises UserError where too many images of --input_dir cannot be used."""
+    """Raises UserError where too many images cannot be used."""
     if num_bad and options.on_bad_image == "fail":
         raise UserError(f"{num_bad} of {num_all} images cannot be used: repair or remove them, or "
                         "give --on_bad_image skip")
@@ -308,40 +358,88 @@ def refuse_unusable(num_bad, num_all, options):
                         f"more than {MAX_BAD_SHARE:.0%}: repair or remove them")
 
 
-def count_cached(checks, options):
-    """Number of these images that --cache has room for. Unchecked ones count as the mean of the
+def count_cached(examples, checks, options):
+    """Number of these examples that --cache has room for. Unchecked ones count as the mean of the
     others; which ones are cached depends on the order in which they are read."""
-    sizes = [RGB.bytes_per_pixel * check.width * check.height
-             for check in checks if check is not UNCHECKED]
-    return min(len(checks), int(options.cache * 2**20 / np.mean(sizes)))
+    known = [check for check in checks.values() if check is not UNCHECKED]
+    sizes = [RGB.bytes_per_pixel * check.width * check.height for check in known]
+    return min(len(examples), int(options.cache * 2**20 / np.mean(sizes) / len(examples[0])))
+
+
+def list_files(folder):
+    """The images of --input_dir, which may be one file. Raises UserError where there are none."""
+    if os.path.isfile(folder):
+        return [Path(folder)]
+    contents = list_folder(folder)
+    if not contents.images:
+        raise UserError(f"--input_dir {describe_no_images(folder, contents)}")
+    report_others(folder, contents)
+    return contents.images
+
+
+def choose_some(examples, options):
+    """--max_images of the examples, the first of an order that follows from --seed."""
+    if options.max_images is None or options.max_images >= len(examples):
+        return examples
+    order = np.random.default_rng(options.seed).permutation(len(examples))
+    say(f"--max_images {options.max_images}: using {options.max_images} of {len(examples)} images")
+    return [examples[index] for index in sorted(order[:options.max_images])]
+
+
+def check_examples(examples, options):
+    """Path -> ImageCheck of the files of examples. Raises UserError where they are not what the
+    mode takes."""
+    checks = {}
+    for (_, folder), *paths in zip(run_folder.list_sources(options), *examples, strict=True):
+        checks.update(check_folder(folder, paths))
+    if run_folder.from_folders(options):
+        return refuse_different_shapes(checks, examples, options)
+    refuse_layout(checks, options)
+    return refuse_other_shapes(checks, options)
+
+
+def report_stretching(ratio, options):
+    """Says so where training squeezes images into another shape, and results keep that. ratio:
+    width / height of the usual image."""
+    size = size_of(options.crop_size)
+    if options.mode == "train" and options.resize == "stretch" \
+            and not is_alike(ratio, options.aspect_ratio * size.width / size.height):
+        shape = f"--aspect_ratio {ratio:.3g} gives results their shape, " \
+            if size.width == size.height else ""
+        say(f"images are {ratio:.3g} times as wide as high and are stretched to {size.width}x"
+            f"{size.height}: {shape}--resize crop or pad keeps it")
 
 
 def list_images(options):
-    """The ImageList of --input_dir; warns of what is not used. Raises UserError where too many or
-    all of them cannot be used, or are not what the mode takes."""
-    contents = list_folder(options.input_dir)
-    if not contents.images:
-        raise UserError(f"--input_dir {describe_no_images(options.input_dir, contents)}")
-    report_others(options.input_dir, contents)
-    checks = check_folder(options.input_dir, contents.images)
-    refuse_layout(checks, options)
-    checks = refuse_other_shapes(checks, options)
+    """The ImageList of a mode; warns of what is not used. Raises UserError where too many or all of
+    them cannot be used, or are not what the mode takes."""
+    examples = match_folders(options) if run_folder.from_folders(options) else \
+        [(path,) for path in list_files(options.input_dir)]
+    examples = choose_some(examples, options)
+    checks = check_examples(examples, options)
     bad = {path: check.reason for path, check in checks.items() if check.reason}
     for path, reason in bad.items():
         warn(f"{printable(path)} cannot be used: {reason}")
-    num_checked = sum(check is not UNCHECKED for check in checks.values())
-    refuse_unusable(len(bad), num_checked, options)
-    if num_checked < len(checks):
-        say(f"checked {num_checked} of {len(checks)} images; the others are checked when they are "
-            "read")
+    num_checked = sum(any(checks[path] is not UNCHECKED for path in paths) for paths in examples)
+    usable = [paths for paths in examples if not bad.keys() & {*paths}]
+    refuse_unusable(len(examples) - len(usable), num_checked, options)
+    if num_checked < len(examples):
+        say(f"checked {num_checked} of {len(examples)} images; the others are checked when they "
+            "are read")
     report_deep([check.deep_range for check in checks.values()])
-    usable = {path: check for path, check in checks.items() if path not in bad}
+    good = {path: checks[path] for paths in usable for path in paths}
     if options.cache:
-        num_cached = count_cached([*usable.values()], options)
+        num_cached = count_cached(usable, good, options)
         if num_cached < len(usable):
             say(f"--cache {options.cache} has room for about {num_cached} of {len(usable)} images; "
                 "the others are decoded every time")
-    return ImageList([*usable], image_ratio(usable, options))
+    firsts = {paths[0]: checks[paths[0]] for paths in usable}
+    folder = run_folder.list_sources(options)[0][1] if run_folder.from_folders(options) else None
+    largest = max((check.width * check.height for check in firsts.values()), default=0)
+    ratio = image_ratio(firsts, options)
+    if ratio:
+        report_stretching(ratio, options)
+    return ImageList(usable, unique_names([*firsts], folder), ratio, largest)
 
 
 def reading_errors():
@@ -354,31 +452,34 @@ def reading_errors():
 class UnreadableImages:
     """The images that turned out unreadable while a run was reading them."""
 
-    def __init__(self, options, paths):
-        """paths: of the images, by index."""
-        self.options, self.paths, self.bad = options, paths, {}
+    def __init__(self, options, examples):
+        """examples: ImageList's."""
+        self.options, self.examples, self.bad = options, examples, set()
 
     def report(self, error, indices):
         """Finds out which of these images a TensorFlow error is about, and warns of them.
 
         Raises UserError where they end the run, RunError where the error has another cause.
         """
-        try:
-            os.listdir(self.options.input_dir)
-        except OSError as reason:
-            raise UserError(f"--input_dir {self.options.input_dir} cannot be read any more "
-                            f"({reason.strerror}): restore it") from None
-        suspects, decode = [self.paths[index] for index in indices], create_decoder()
+        for flag, folder in run_folder.list_sources(self.options):
+            try:
+                os.listdir(folder if os.path.isdir(folder) else Path(folder).parent)
+            except OSError as reason:
+                raise UserError(f"{flag} {folder} cannot be read any more ({reason.strerror}): "
+                                "restore it") from None
+        suspects, decode = [self.examples[index] for index in indices], create_decoder()
         # decoded again whatever size and time are: the medium may have changed
-        checks = refuse_other_shapes({path: check_file(path, decode) for path in suspects},
-                                     self.options)
+        checks = {path: check_file(path, decode) for paths in suspects for path in paths}
+        checks = refuse_different_shapes(checks, suspects, self.options) \
+            if run_folder.from_folders(self.options) else refuse_other_shapes(checks, self.options)
         bad = {path: check.reason for path, check in checks.items() if check.reason}
         if not bad:
             raise RunError(describe_error(error))
-        for path in bad.keys() - self.bad.keys():
+        for path in bad.keys() - self.bad:
             warn(f"{printable(path)} cannot be used: {bad[path]}")
         self.bad.update(bad)
-        refuse_unusable(len(self.bad), len(self.paths), self.options)
+        num_bad = sum(bool({*paths} & self.bad) for paths in self.examples)
+        refuse_unusable(num_bad, len(self.examples), self.options)
 
 
 # --------------------------------------------------------------------------------------------------
@@ -429,3 +530,29 @@ class ImageCache:
                          lambda: tf.numpy_function(self.put, [index, load(index)], dtype))
         pixels.set_shape([None, None, self.image_type.file_channels])
         return pixels
+
+
+def create_loader(examples, options):
+    """A function from an example's index [] int64 to its images, inputs first: each
+    [height, width, channels], RGB as decoded, others -1..1."""
+    pair_type = pair_of(options)
+    readers = [create_path_reader(paths) for paths in zip(*examples, strict=True)]
+    cache = ImageCache(options.cache * 2**20, RGB)
+
+    def load_pixels(index, place):
+        """The pixels of one file of an example."""
+        def decode(_):
+            """From the file."""
+            return decode_pixels(readers[place](index))
+        return cache.read(len(readers) * index + place, decode) if options.cache else decode(index)
+
+    def load(index):
+        """One example."""
+        files = [load_pixels(index, place) for place in range(len(readers))]
+        if options.no_targets:
+            return [pair_type.inputs.from_pixels(pixels) for pixels in files]
+        if len(files) == 1:
+            return pair_type.split(files[0])
+        *inputs, targets = files if options.which_direction == "AtoB" else files[::-1]
+        return [*map(pair_type.inputs.from_pixels, inputs), pair_type.targets.from_pixels(targets)]
+    return load

@@ -23,20 +23,21 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tools.lib.checkpoints import encode_pict, infer_options, load_variables
-from tools.lib.cli import (RunError, UserError, check_combinations, describe_error, quiet_stderr,
-                           say, warn)
+from tools.lib.cli import (Options, RunError, UserError, check_combinations, describe_error,
+                           quiet_stderr, say, size_of, warn)
 from tools.lib.files import remove, write_atomic
+from tools.lib.geometry import network_shape, test_sizing
 from tools.lib.image_files import format_of
-from tools.lib.images import decode_image, encode_image, scale_back, to_bytes
+from tools.lib.images import decode_image, encode_image, scale_back, stack_images, to_bytes
 from tools.lib.options import MODEL_OPTIONS
 from tools.lib.run_folder import (
     check_name, describe_path, holds_run, remove_results, write_options)
 from tools.lib.tf1 import session_config, tf
 
 JPEG_TOLERANCE = 12  # more levels, where the result is a JPEG file: one may become another step
-MAX_ASPECT = 16  # longest ratio of sides; beyond it the shorter side gets fewer pixels
 MAX_CONSTANT = 4096  # values of a constant that tf2onnx is given, which copies them dozens of times
 ONNX_OPSET = 15  # of 2021, which other programs have caught up with
+SIZE_OPTIONS = ("crop_size", "aspect_ratio", "resize", "native_size")
 DEMO_WIDTHS = (1, 2, 4, 8, 8, 8, 8, 8)  # of the demo's encoder_1 to encoder_8, in units of ngf
 
 
@@ -47,19 +48,6 @@ class Endpoints(NamedTuple):
     results: Any  # "output": the same
     encoded: Any = None  # "input_bytes": PNG or JPEG files
     encoded_results: Any = None  # "output_bytes"
-
-
-def network_size(size, crop_size, aspect_ratio):
-    """Height and width [2] that an image of a size [2] has in the network: the shorter side is
-    scaled to crop_size, at which the model was trained."""
-    size = tf.cast(size, tf.float32)
-    # training squeezed images that are aspect_ratio times as wide as high into squares
-    sides = size / [1.0, aspect_ratio]
-    scale = crop_size / tf.maximum(tf.reduce_min(sides), tf.reduce_max(sides) / MAX_ASPECT)
-    scaled = tf.maximum(tf.round(sides * scale), 1)
-    # less than one of its pixels off still is a square
-    is_square = tf.abs(scaled - crop_size) * tf.reduce_min(size) <= crop_size
-    return tf.cast(tf.where(is_square, tf.fill([2], float(crop_size)), scaled), tf.int32)
 
 
 # --------------------------------------------------------------------------------------------------
@@ -216,10 +204,10 @@ def convert_onnx(folder, options):
         for dimension, name in zip(tensor.type.tensor_type.shape.dim, ("batch", "height", "width"),
                                    strict=False):
             dimension.dim_param = name
-    for name in ("crop_size", "aspect_ratio"):  # at which `load_onnx` uses it
+    for name in SIZE_OPTIONS:  # at which `load_onnx` uses it
         model.metadata_props.add(key=name, value=str(getattr(options, name)))
     write_atomic(folder / "model.onnx", model.SerializeToString())
-    verify_onnx(path, folder / "model.onnx", options.crop_size)
+    verify_onnx(path, folder / "model.onnx", options)
     remove(path)
 
 
@@ -265,7 +253,7 @@ def check(options, _explicit):
 def check_pict(stored, options):
     """Raises UserError where a .pict file, which is variables alone, cannot describe the model."""
     inferred = {"padding": "zero", **infer_options(stored.shapes)}
-    for name in MODEL_OPTIONS:
+    for name in ("crop_size", *MODEL_OPTIONS):
         if name not in ("which_direction", "ndf", "patch_size", "unconditional") \
                 and inferred.get(name) != getattr(options, name):
             raise UserError(f"--export_format pict cannot hold --{name} {getattr(options, name)}: "
@@ -336,12 +324,13 @@ def load_graph(path):
     return run_base64
 
 
-def apply_to_files(generate, choose_size):
+def apply_to_files(generate, choose_size, channels):
     """A function from an image file's bytes to a PNG file's. generate: function of float32
-    [1, height, width, 3] 0..1 to the same; choose_size: of an image's size [2] to that for it."""
+    [1, height, width, channels] 0..1 to [1, height, width, 3]; choose_size: of an image's size [2]
+    to that for it."""
     with tf.Graph().as_default() as graph:
         contents = tf.placeholder(tf.string, [])
-        image = decode_image(contents)
+        image = stack_images(decode_image(contents), int(channels) // 3)
         shape = tf.shape(image)[:2]
         fed = tf.image.resize(image, choose_size(shape), method="area"), shape
         result = tf.placeholder(tf.float32, [1, None, None, 3])
@@ -366,19 +355,19 @@ def load_tflite(path):
     if interpreter.get_signature_list():
         runner = interpreter.get_signature_runner("serving_default")
         return apply_to_files(lambda pixels: runner(input=pixels)["output"],
-                              lambda _: source["shape"][1:3])
+                              lambda _: source["shape"][1:3], source["shape"][3])
 
     def generate(pixels):
         """Of an older export, which has no signature."""
         interpreter.set_tensor(source["index"], pixels)
         interpreter.invoke()
         return interpreter.get_tensor(target["index"])
-    return apply_to_files(generate, lambda _: source["shape"][1:3])
+    return apply_to_files(generate, lambda _: source["shape"][1:3], source["shape"][3])
 
 
 def open_onnx(path):
-    """An ONNX file's function of float32 [batch, height, width, 3] 0..1 to the same, and its
-    metadata. Raises UserError, ValueError; the function RunError."""
+    """An ONNX file's function of float32 [batch, height, width, channels] 0..1 to the same, its
+    metadata and its number of channels. Raises UserError, ValueError; the function RunError."""
     onnxruntime, = import_onnx(path, "onnxruntime")
     settings = onnxruntime.SessionOptions()
     settings.log_severity_level = 4  # it prints nothing: errors are raised
@@ -394,14 +383,18 @@ def open_onnx(path):
         except Exception as error:
             raise RunError(f"{path} cannot be run ({describe_error(error)}): export it again") \
                 from None
-    return generate, session.get_modelmeta().custom_metadata_map
+    return (generate, session.get_modelmeta().custom_metadata_map,
+            session.get_inputs()[0].shape[3])
 
 
 def load_onnx(path):
     """`load_export` of an ONNX file: any image is scaled as in the signature `encoded`."""
-    generate, metadata = open_onnx(path)
-    crop_size, aspect_ratio = int(metadata["crop_size"]), float(metadata["aspect_ratio"])
-    return apply_to_files(generate, lambda size: network_size(size, crop_size, aspect_ratio))
+    generate, metadata, channels = open_onnx(path)
+    # those of an export from before --resize are missing
+    sizing = test_sizing(Options(**{"resize": "stretch", **metadata, "native_size":
+                                    metadata.get("native_size") == "True"}), 1)
+    return apply_to_files(generate, lambda shape: network_shape(
+        shape, sizing, float(metadata["aspect_ratio"])), channels)
 
 
 # --------------------------------------------------------------------------------------------------
@@ -452,14 +445,16 @@ def verify_floats(folder, results, image):
                      EXPORT_FORMATS["saved_model"].tolerance)
 
 
-def verify_onnx(graph_path, onnx_path, crop_size):
+def verify_onnx(graph_path, onnx_path, options):
     """Compares an ONNX file with the frozen graph that it comes from, on images of another size
     than the model's: the checkpoint has no result for them."""
-    images = draw_example(crop_size + 1, 2 * crop_size - 1)[np.newaxis].astype(np.float32) / 255
+    (height, width), count = size_of(options.crop_size), options.num_inputs
+    image = stack_images(draw_example(height + 1, count * (2 * width - 1)), count)
+    images = image[np.newaxis].astype(np.float32) / 255
     with tf.Graph().as_default(), tf.Session(config=session_config()) as sess:
         tf.import_graph_def(tf.GraphDef.FromString(graph_path.read_bytes()), name="")
         expected = sess.run("output:0", {"input:0": images})
-    generate, _ = open_onnx(onnx_path)
+    generate, *_ = open_onnx(onnx_path)
     check_difference("onnx, another size", 255 * np.abs(generate(images) - expected).max(),
                      EXPORT_FORMATS["onnx"].tolerance, "graph")
 
@@ -479,16 +474,16 @@ def write_export(name, folder, stored, options, build):
 
 def write_verified_export(name, folder, stored, options, network, examples):
     """Writes one format into a new folder, loads it back and compares its results. network: as in
-    `write_exports`; examples: (image, its results), the first square."""
+    `write_exports`; examples: (image, its results), the first of --crop_size."""
     row = EXPORT_FORMATS[name]
     write_export(name, folder, stored, options, network.builders[row.graph])
-    # those that take any size know --aspect_ratio, the others take the square
+    # those that take any size know --aspect_ratio, the others take the network's
     image, results = examples[1 if row.graph == "any_size" else 0]
     export = load_export(folder / row.file, network.load_pict)
     verify_export(name, export(to_bytes(image)), results)
     if name == "saved_model":
         image, results = examples[0]
-        verify_floats(folder, results, image)
+        verify_floats(folder, results, stack_images(image, options.num_inputs))
 
 
 class NetworkFunctions(NamedTuple):
@@ -502,9 +497,11 @@ class NetworkFunctions(NamedTuple):
 def write_exports(stored, options, network):
     """Writes each --export_format into --output_dir, replacing an earlier export there, after each
     has given the checkpoint's own results. Raises RunError where one does not."""
-    output_dir, size = Path(options.output_dir), options.crop_size
-    images = [draw_example(size, width) for width in (size, round(size * options.aspect_ratio))]
-    examples = [*zip(images, network.run(stored, options, images), strict=True)]
+    output_dir, (height, width) = Path(options.output_dir), size_of(options.crop_size)
+    count, aspect_ratio = options.num_inputs, 1 if options.native_size else options.aspect_ratio
+    images = [draw_example(height, count * wide) for wide in (width, round(width * aspect_ratio))]
+    results = network.run(stored, options, [stack_images(image, count) for image in images])
+    examples = [*zip(images, results, strict=True)]
     for path in output_dir.glob(".export-*"):  # of a process that was killed
         remove(path)
     with tempfile.TemporaryDirectory(prefix=".export-", dir=output_dir) as folder:

@@ -60,13 +60,21 @@ def describe_missing(path):
     return "check the path"
 
 
-def unique_names(paths):
+def flat_name(path, folder):
+    """The name of a file in a folder, with those of its subfolders before it."""
+    return path.name if folder is None else "_".join(path.relative_to(folder).parts)
+
+
+def unique_names(paths, folder=None):
     """A name per file for its results: the stem, the whole name where stems are shared (by
-    `fold_name`), a number where that is taken; at most 200 bytes long."""
-    counts = collections.Counter(fold_name(path.stem) for path in paths)
+    `fold_name`), a number where that is taken; at most 200 bytes long. folder: what subfolders,
+    which then are part of the names, count from."""
+    wholes = [flat_name(path, folder) for path in paths]
+    stems = [whole.removesuffix(path.suffix) for whole, path in zip(wholes, paths, strict=True)]
+    counts = collections.Counter(map(fold_name, stems))
     names, taken = [], set()
-    for path in paths:
-        full = path.stem if counts[fold_name(path.stem)] == 1 else path.name
+    for whole, stem in zip(wholes, stems, strict=True):
+        full = stem if counts[fold_name(stem)] == 1 else whole
         while len(os.fsencode(full)) > 200:  # of 255; results add to a name
             full = full[:-1]
         name, number = full, 2

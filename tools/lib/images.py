@@ -43,6 +43,7 @@ class ImageType(NamedTuple):
     to_rgb: Any  # function of [..., channels] -1..1 and the pair's other side -> 0..1 [..., 1 or 3]
     file_channels: int = 3  # of the decoded file
     dtype: str = "uint8"  # of the decoded file
+    is_rgb: bool = True  # the network sees the file's own values, scaled
 
     @property
     def max_value(self):
@@ -53,6 +54,13 @@ class ImageType(NamedTuple):
     def bytes_per_pixel(self):
         """Of the decoded file in memory."""
         return self.file_channels * np.dtype(self.dtype).itemsize
+
+    def from_pixels(self, pixels):
+        """A decoded file [height, width, 3] that holds this side alone -> the same for RGB, which
+        becomes -1..1 when it is scaled; else [height, width, channels] -1..1."""
+        if self.is_rgb:
+            return pixels
+        return self.from_rgb(tf.image.convert_image_dtype(pixels, tf.float32))
 
 
 class PairType(NamedTuple):
@@ -75,8 +83,30 @@ def to_unit_range(images, _other=None):
 
 
 RGB = ImageType(3, lambda rgb: rgb * 2 - 1, to_unit_range)
-LIGHTNESS = ImageType(1, lambda rgb: split_lab(rgb)[0], to_unit_range)  # shown in grey
-COLOUR = ImageType(2, lambda rgb: split_lab(rgb)[1], lambda images, other: join_lab(other, images))
+LIGHTNESS = ImageType(1, lambda rgb: split_lab(rgb)[0], to_unit_range, is_rgb=False)  # in grey
+COLOUR = ImageType(2, lambda rgb: split_lab(rgb)[1], lambda images, other: join_lab(other, images),
+                   is_rgb=False)
+
+
+def stack_images(image, count):
+    """Images side by side, [height, count * width, 3], as the channels of one,
+    [height, width, 3 * count]; columns that are left over are dropped. Tensors or arrays."""
+    if count == 1:
+        return image
+    width = (tf.shape(image) if tf.is_tensor(image) else image.shape)[1] // count
+    join = tf.concat if tf.is_tensor(image) else np.concatenate
+    return join([image[:, place * width:(place + 1) * width] for place in range(count)], axis=2)
+
+
+def unstack_images(images, count):
+    """[..., height, width, 3 * count] -> [..., height, count * width, 3], side by side."""
+    return tf.concat(tf.split(images, count, axis=-1), axis=-2)
+
+
+def stacked(count):
+    """The ImageType of so many RGB images, stacked by channel and shown side by side."""
+    return ImageType(3 * count, RGB.from_rgb,
+                     lambda images, _other=None: unstack_images(to_unit_range(images), count))
 
 
 def split_halves(pixels):
@@ -96,15 +126,25 @@ SIDE_BY_SIDE = PairType(RGB, RGB, split_halves, side_by_side=True)
 LAB = PairType(LIGHTNESS, COLOUR, split_colour, side_by_side=False)
 
 
-def choose_pair(lab_colorization, which_direction):
-    """The PairType of --lab_colorization and --which_direction."""
+def choose_pair(lab_colorization, which_direction, num_inputs=1):
+    """The PairType of --lab_colorization, --which_direction and the number of --a_dir."""
     pair = LAB if lab_colorization else SIDE_BY_SIDE
+    if num_inputs > 1:
+        return pair._replace(inputs=stacked(num_inputs))
     return pair if which_direction == "AtoB" else pair.reversed()
+
+
+def pair_of(options):
+    """The PairType of a model."""
+    return choose_pair(options.lab_colorization, options.which_direction, options.num_inputs)
 
 
 def infer_pair(input_channels, target_channels):
     """The options of the pair that has so many channels at the network's ends, as far as they tell;
     {} where there is none."""
+    if input_channels > 3 and input_channels % 3 == 0 and target_channels == 3:
+        return {"num_inputs": input_channels // 3, "lab_colorization": False,
+                "which_direction": "AtoB"}
     found = [{"lab_colorization": lab, "which_direction": direction}
              for lab in (False, True) for direction in ("AtoB", "BtoA")
              if [side.channels for side in choose_pair(lab, direction)[:2]]

@@ -12,6 +12,7 @@ import os
 import numpy as np
 
 from tools.lib.files import write_atomic, write_json
+from tools.lib.geometry import mirror_pad
 from tools.lib.tf1 import tf
 
 SSIM_SIZE = 11  # pixels; with its sigma the window of Wang et al. 2004
@@ -43,7 +44,11 @@ def blur(images):
 
 
 def structural_similarity(x, y):
-    """SSIM [batch] of images 0..1 [batch, height, width, channels] (Wang et al. 2004)."""
+    """SSIM [batch] of images 0..1 [batch, height, width, channels] (Wang et al. 2004). Images that
+    are smaller than its window are mirrored up to that."""
+    if None in x.shape[1:3].as_list():
+        size = tf.maximum(tf.shape(x)[1:3], SSIM_SIZE)
+        x, y = mirror_pad(x, size)[0], mirror_pad(y, size)[0]
     means_x, means_y, means_xy, means_squares = tf.split(
         blur(tf.concat([x, y, x * y, x * x + y * y], axis=0)), 4)
     product, squares = means_x * means_y, means_x**2 + means_y**2

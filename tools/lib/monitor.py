@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tools.lib.cli import RunError, number_type, printable, warn
+from tools.lib.cli import RunError, Size, number_type, printable, size_of, warn
 from tools.lib.schedule import MONITOR_FREQ
 
 MONITOR_WINDOW = 20  # HealthStats that must agree: a thousand steps
@@ -155,7 +155,8 @@ def advise_memory(options):
         half = (options.batch_size + 1) // 2
         return (f"--batch_size {half} --grad_accumulation {2 * options.grad_accumulation} needs "
                 "about half of it for the same step")
-    smaller = max(options.crop_size // 64 * 32, 32)
-    share = (smaller / options.crop_size) ** 2
+    size = size_of(options.crop_size)
+    smaller = Size(*(max(side // 64 * 32, 32) for side in size))
+    share = smaller.height * smaller.width / (size.height * size.width)
     return (f"--ngf {max(options.ngf // 2, 1)} --ndf {max(options.ndf // 2, 1)} needs about half "
             f"of it, --crop_size {smaller} about {share:.0%}")

@@ -10,19 +10,23 @@ import re
 from pathlib import Path
 
 from tools.lib.checkpoints import describe_variables, infer_options, open_checkpoint
-from tools.lib.cli import UserError, all_of, warn
+from tools.lib.cli import UserError, all_of, size_of, warn
+from tools.lib.geometry import MIN_CROP
+from tools.lib.run_folder import SOURCES
 
 MODEL_OPTIONS = {  # what the network is -> the value of a missing key, affinelayer's
-    "which_direction": "AtoB", "lab_colorization": False, "crop_size": 256, "generator": "unet",
+    "which_direction": "AtoB", "num_inputs": 1, "lab_colorization": False, "generator": "unet",
     "separable_conv": False, "upsample": "deconv", "norm": "batch", "bottleneck_norm": True,
     "padding": "zero", "ngf": 64, "ndf": 64, "patch_size": 70, "unconditional": False}
 DISCRIMINATOR_OPTIONS = ("ndf", "patch_size", "unconditional")  # of these
-MIN_CROP_SIZE = 32  # of a network
 TRAINING_OPTIONS = (  # how the network is trained and used
+    "crop_size", "resize", "aspect_ratio",
     "no_dropout", "test_dropout", "gan_loss", "gan_weight", "l1_weight", "feature_weight",
     "discrim_weight", "label_smoothing", "lr_decay", "grad_accumulation", "ema_generator",
     "augment", "diffaugment", "trained_ratio")
-
+DEFAULT_CROP_SIZE = 256  # affinelayer's, of a model that does not say
+COUNTS = ("depth", "num_inputs")  # of the options that no flag gives
+MAX_COUNT = 64  # of these
 
 TRAIN_ONLY = (  # what test and export do not look at
     "scale_size", "flip", "augment", "batch_size", "grad_accumulation", "lr", "beta1", "lr_decay",
@@ -33,14 +37,28 @@ TRAIN_ONLY = (  # what test and export do not look at
 EXPORT_ONLY = ("export_format", "output_filetype")
 ENCODING = {"saved_model", "affinelayer", "graph"}  # export formats that return image files
 UNUSED = {"train": EXPORT_ONLY, "test": (*TRAIN_ONLY, *EXPORT_ONLY),
-          "export": (*TRAIN_ONLY, "layout", "on_bad_image")}
+          "export": (*TRAIN_ONLY, "layout", "on_bad_image", "max_images")}
+
+
+def usual_depth(generator, crop_size):
+    """The depth of a network for a size: how often a U-Net halves its image, as often as both sides
+    allow, or how many residual blocks a resnet has."""
+    height, width = size_of(crop_size)
+    if generator == "resnet":
+        return 9 if min(height, width) > 128 else 6
+    return ((height | width) & -(height | width)).bit_length() - 1
+
+
+def depth_of(options):
+    """The depth of a model's network: that for its --crop_size unless it began with another."""
+    return options.depth or usual_depth(options.generator, options.crop_size)
 
 
 def is_valid(action, value):
     """Whether a value is one that an argument of the parser could have given."""
     if value is None or action.nargs == 0:
         return isinstance(value, bool) or value is None and action.default is None
-    values = value if action.nargs == "+" else [value]
+    values = value if action.nargs == "+" or isinstance(value, list) else [value]
     if not isinstance(values, (list, tuple)):
         return False
     try:
@@ -86,14 +104,16 @@ def read_options(checkpoint, parser):
         stored = dict(json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError, RecursionError):
         raise UserError(f"{path} is not readable JSON: restore it or train again") from None
-    ratio = stored.get("trained_ratio")
+    ratio, *counts = (stored.get(name) for name in ("trained_ratio", *COUNTS))
     stored = {name: value for name, value in stored.items() if name in actions}
     for name, value in stored.items():
         if not is_valid(actions[name], value):
             raise UserError(f"{path} has {name}: {value}, which --{name} does not accept: restore "
                             "it or train again")
-    known = isinstance(ratio, (int, float)) and ratio > 0
-    return {**MODEL_OPTIONS, **stored, **({"trained_ratio": ratio} if known else {})}
+    known = {"trained_ratio": ratio} if isinstance(ratio, (int, float)) and ratio > 0 else {}
+    known |= {name: count for name, count in zip(COUNTS, counts, strict=True)
+              if isinstance(count, int) and 1 <= count <= MAX_COUNT}
+    return {**MODEL_OPTIONS, **stored, **known}
 
 
 def options_of_variables(checkpoint):
@@ -101,7 +121,7 @@ def options_of_variables(checkpoint):
     command line must tell are missing. Raises UserError."""
     stored = open_checkpoint(checkpoint)
     inferred = infer_options(stored.shapes)
-    if inferred.get("crop_size", 0) < MIN_CROP_SIZE:
+    if inferred.get("crop_size", 0) < MIN_CROP:
         raise UserError(f"{stored.path} is a model of another program, with "
                         f"{describe_variables(stored)}: choose another")
     unknown = {"which_direction", *DISCRIMINATOR_OPTIONS} - inferred.keys()
@@ -115,7 +135,7 @@ def report_unused(options, explicit, parser, has_dropout):
     mode, training = options.mode, options.mode == "train"
     for names, reason in (
             (UNUSED[mode], f"not used by --mode {mode}"),
-            (["input_dir"] * (mode == "export" and {"checkpoint", "output_dir"} <= explicit),
+            (SOURCES * (mode == "export" and {"checkpoint", "output_dir"} <= explicit),
              "--checkpoint and --output_dir are given"),
             (["output_filetype"] * (mode == "export"
                                     and ENCODING.isdisjoint(options.export_format)),
@@ -126,6 +146,7 @@ def report_unused(options, explicit, parser, has_dropout):
              f"a U-Net of --crop_size {options.crop_size} has no layer with dropout"),
             (["max_epochs"] * (training and "max_steps" in explicit),
              f"--max_steps {options.max_steps} is given"),
+            (["scale_size"] * (training and options.resize == "none"), "--resize none does not scale"),
             (["ndf"] * (training and options.gan_weight == 0),
              "--gan_weight 0 builds no discriminator")):
         flags = [action.option_strings[0] for action in parser._actions

@@ -2,15 +2,18 @@
 
 What wins.
     --resume: every option is the run's own unless it is given now. What the network is
-    (MODEL_OPTIONS), the seed and the checkpoint that it started from cannot change: another value
-    is refused, as the result would be neither run's. --max_steps and --max_epochs stand for each
-    other, and so do --decay_from and --decay_from_epoch: giving one drops the run's other. Runs
-    older than --precision stay float32.
+    (MODEL_OPTIONS, and its depth), the seed and the checkpoint that it started from cannot change:
+    another value is refused, as the result would be neither run's. --max_steps and --max_epochs
+    stand for each other, so do --decay_from and --decay_from_epoch, and --input_dir and --a_dir
+    with --b_dir: giving one drops the run's other. Runs older than --precision stay float32.
     --checkpoint (train, test, export): MODEL_OPTIONS are the checkpoint's, TRAINING_OPTIONS too
     unless given; everything else is the command line's. Where a given one of MODEL_OPTIONS differs,
     test and export report and ignore it: it would give wrong images. Training does what was asked
     if the variables keep their names and shapes, since it adapts them: --which_direction except in
-    Lab, --padding, a --crop_size with as many layers. Anything else is refused.
+    Lab, --padding. Anything else is refused.
+    The network's depth follows from --crop_size only at its beginning: afterwards both flags take
+    any --crop_size that the network fits, and options.json holds the depth where it is not that of
+    the size.
     Options of a discriminator that the checkpoint or run does not have are the command line's.
 What is a total. --resume: --max_steps, --max_epochs and --decay_from count from the run's first
     step. --checkpoint in training: they are additional to the checkpoint's steps, and options.json
@@ -34,12 +37,12 @@ import os
 
 from tools.lib.checkpoints import list_checkpoints, open_checkpoint
 from tools.lib.cli import Options, UserError, warn, with_options
-from tools.lib.options import (DISCRIMINATOR_OPTIONS, MODEL_OPTIONS, TRAINING_OPTIONS,
-                               options_path, read_options)
-from tools.lib.run_folder import read_mode
+from tools.lib.options import (DEFAULT_CROP_SIZE, DISCRIMINATOR_OPTIONS, MODEL_OPTIONS,
+                               TRAINING_OPTIONS, options_path, read_options, usual_depth)
+from tools.lib.run_folder import SOURCES, read_mode
 from tools.lib.schedule import ENDLESS
 
-EITHER_OF = ({"max_steps", "max_epochs"}, {"decay_from", "decay_from_epoch"})
+EITHER_OF = ({"max_steps", "max_epochs"}, {"decay_from", "decay_from_epoch"}, {*SOURCES})
 
 
 def flag_text(name, value):
@@ -77,12 +80,22 @@ def same_network(values, stored, same_variables):
             if same_variables(Options(**model), Options(**{**model, name: values[name]}))}
 
 
-def find_input_dir(values, parser):
-    """The --input_dir of a command line; with --resume it need not be given: the run's."""
-    if values["resume"] and values["input_dir"] is None and values["output_dir"] is not None \
+def keep_depth(values, stored):
+    """values with the depth of the stored network; None where it is that for their --crop_size."""
+    depth = stored.get("depth") or usual_depth(stored["generator"],
+                                               stored.get("crop_size", DEFAULT_CROP_SIZE))
+    usual = usual_depth(values["generator"], values["crop_size"])
+    return {**values, "depth": None if depth == usual else depth}
+
+
+def find_sources(values, parser):
+    """The folders of images of a command line; with --resume they need not be given: the run's."""
+    given = {name: values[name] for name in SOURCES}
+    if values["resume"] and not any(given.values()) and values["output_dir"] is not None \
             and read_mode(values["output_dir"]) == "train":
-        return read_options(values["output_dir"], parser).get("input_dir")
-    return values["input_dir"]
+        stored = read_options(values["output_dir"], parser)
+        return {name: stored.get(name) for name in SOURCES}
+    return given
 
 
 def check_start(values, stored):
@@ -113,7 +126,7 @@ def resume_options(values, explicit, parser, same_variables):
     replaceable = explicit - fixed | {"mode", "output_dir", "resume", "overwrite"}
     for together in EITHER_OF:
         replaceable |= together if explicit & together else set()
-    return merge_options(values, replaceable, stored, replaceable)
+    return keep_depth(merge_options(values, replaceable, stored, replaceable), stored)
 
 
 def checkpoint_options(values, explicit, parser, same_variables):
@@ -123,7 +136,7 @@ def checkpoint_options(values, explicit, parser, same_variables):
     stored = read_options(path, parser)
     replaceable = {*TRAINING_OPTIONS} | without_discriminator(stored)
     stored = {name: value for name, value in stored.items()
-              if name in MODEL_OPTIONS or name in TRAINING_OPTIONS}
+              if name in MODEL_OPTIONS or name in TRAINING_OPTIONS or name == "depth"}
     if training:
         replaceable |= same_network(values, stored, same_variables)
     given, trained = find_conflicts(values, explicit, stored, replaceable)
@@ -133,7 +146,11 @@ def checkpoint_options(values, explicit, parser, same_variables):
                         "--checkpoint")
     for flag, own in zip(given, trained, strict=True):
         warn(f"ignoring {flag}: the checkpoint was trained with {own}")
-    return merge_options(values, explicit, stored, replaceable)
+    merged = keep_depth(merge_options(values, explicit, stored, replaceable), stored)
+    if not training and merged["crop_size"] != stored.get("crop_size", DEFAULT_CROP_SIZE):
+        warn(f"using the model at --crop_size {merged['crop_size']}: it was trained at "
+             f"{stored.get('crop_size', DEFAULT_CROP_SIZE)}")
+    return merged
 
 
 def from_folder(options, parser):

@@ -7,7 +7,7 @@ import os
 import re
 from pathlib import Path
 
-from tools.lib.cli import UserError, check_combinations, printable, warn, with_options
+from tools.lib.cli import Options, UserError, check_combinations, printable, warn, with_options
 from tools.lib.files import describe_missing, remove, write_json
 from tools.lib.foreign_files import describe_file
 from tools.lib.image_files import list_folder
@@ -31,6 +31,9 @@ CHECKPOINT_KINDS = "a training folder, a checkpoint or a .pict file"
 def add_options(add):
     """Which folders a mode reads and writes."""
     add("--input_dir", help="folder of images, each a pair side by side")
+    add("--a_dir", action="append",
+        help="folder of A's images, in place of --input_dir; several are stacked by channel")
+    add("--b_dir", help="folder of B's images, which have the names of A's; endings may differ")
     add("--output_dir", help="folder for the results; DATASET_MODE if not given")
     add("--checkpoint", help="training folder, checkpoint or .pict file to start from; in test and "
         "export DATASET_train if not given")
@@ -157,8 +160,21 @@ def find_checkpoint(path):
 
 
 # --------------------------------------------------------------------------------------------------
-# Default names
+# Where the images are
 # --------------------------------------------------------------------------------------------------
+
+SOURCES = ("input_dir", "a_dir", "b_dir")
+
+
+def from_folders(options):
+    """Whether the two images of a pair are files of their own."""
+    return bool(options.a_dir or options.b_dir)
+
+
+def list_sources(options):
+    """The folders of images that a command line names: (flag, folder), A before B."""
+    return [(f"--{name}", folder) for name in SOURCES for value in [getattr(options, name)]
+            for folder in (value if isinstance(value, list) else [value]) if folder is not None]
 
 
 def holds_split(folder):
@@ -168,6 +184,28 @@ def holds_split(folder):
             return any(SPLIT_NAME.fullmatch(entry.name) and entry.is_dir() for entry in entries)
     except OSError:
         return False
+
+
+def dataset_dir(options):
+    """The folder after which results are named: --input_dir, or what --a_dir and --b_dir share;
+    None without any."""
+    if not from_folders(options):
+        folder = options.input_dir
+        return os.path.dirname(os.path.abspath(folder)) if folder and os.path.isfile(folder) \
+            else folder
+    folders = [os.path.abspath(folder) for _, folder in list_sources(options)]
+    parent = os.path.dirname(folders[0])
+    if len(folders) == 1:  # of data/A/val, whose partner would be data/B/val: data
+        return os.path.dirname(parent) if holds_split(parent) else parent
+    try:
+        return os.path.commonpath([os.path.dirname(folder) for folder in folders])
+    except ValueError:  # of two drives
+        return parent
+
+
+# --------------------------------------------------------------------------------------------------
+# Default names
+# --------------------------------------------------------------------------------------------------
 
 
 def default_dir(input_dir, mode):
@@ -225,7 +263,8 @@ def explain_missing_input(values):
 
 def default_dirs(values):
     """output_dir and checkpoint of a command line, which need not give them. Raises UserError."""
-    mode, input_dir, checkpoint = (values[name] for name in ("mode", "input_dir", "checkpoint"))
+    mode, checkpoint, input_dir = values["mode"], values["checkpoint"], dataset_dir(
+        Options(**values))
     if input_dir is None and (mode != "export" or checkpoint is None):
         raise UserError(explain_missing_input(values))
     output_dir = values["output_dir"]
@@ -259,9 +298,10 @@ def check_name(path, what, remedy="rename it"):
 
 def check_names(options, explicit):
     """Raises UserError where TensorFlow cannot use the names of the folders."""
-    for name in ("input_dir", "output_dir", "checkpoint"):
-        if getattr(options, name) == "":
-            raise UserError(f"--{name} is empty: give a folder")
+    for flag, folder in (*list_sources(options), ("--output_dir", options.output_dir),
+                         ("--checkpoint", options.checkpoint)):
+        if folder == "":
+            raise UserError(f"{flag} is empty: give a folder")
     touched = {"checkpoint", "output_dir"}
     if options.mode == "test":  # Python writes the results
         touched -= {"output_dir"}
@@ -281,27 +321,48 @@ def refuse_run(output_dir):
                         "--resume to continue it, --overwrite to replace it, or another folder")
 
 
-def check_input_dir(options, explicit):
-    """Raises UserError where --input_dir cannot be read."""
-    input_dir, output_dir = options.input_dir, options.output_dir
-    if not os.path.isdir(input_dir) and "input_dir" not in explicit:  # the run's, with --resume
-        found = next(filter(os.path.isdir, stored_paths(input_dir, output_dir)), None)
-        where = "no longer exists" if os.path.isabs(input_dir) \
+def check_source(flag, folder, options, explicit):
+    """Raises UserError where a folder of images cannot be read."""
+    if os.path.isfile(folder) and options.mode == "test" and flag == "--input_dir":
+        return
+    if not os.path.isdir(folder) and not {*SOURCES} & explicit:  # the run's, with --resume
+        found = next(filter(os.path.isdir, stored_paths(folder, options.output_dir)), None)
+        where = "no longer exists" if os.path.isabs(folder) \
             else "counts from where training was started and does not exist here"
-        raise UserError(f"{output_dir} was trained on {input_dir}, which {where}: "
-                        f"give --input_dir {found or ''}".rstrip())
-    if not os.path.isdir(input_dir):
-        raise UserError(f"--input_dir {input_dir} is not a folder: {describe_missing(input_dir)}")
-    if not os.access(input_dir, os.R_OK | os.X_OK):
-        raise UserError(f"--input_dir {input_dir} is not readable: check its permissions")
+        raise UserError(f"{options.output_dir} was trained on {folder}, which {where}: "
+                        f"give {flag} {found or ''}".rstrip())
+    if not os.path.isdir(folder):
+        raise UserError(f"{flag} {folder} is not a folder: {describe_missing(folder)}")
+    if not os.access(folder, os.R_OK | os.X_OK):
+        raise UserError(f"{flag} {folder} is not readable: check its permissions")
+
+
+def check_sources(options, explicit):
+    """Raises UserError where the folders of images cannot be read, or more are given than go
+    together."""
+    if options.input_dir is not None and from_folders(options):
+        flag = "--a_dir" if options.a_dir else "--b_dir"
+        raise UserError(f"--input_dir holds pairs side by side and {flag} one image of each: give "
+                        "one of them")
+    sources = list_sources(options)
+    for flag, folder in sources:
+        check_source(flag, folder, options, explicit)
+    places = [os.path.realpath(folder) for _, folder in sources]
+    twice = next((number for number, place in enumerate(places) if place in places[:number]), None)
+    if twice is not None:
+        flag, folder = sources[twice]
+        raise UserError(f"{flag} {folder} is {sources[places.index(places[twice])][0]} too: give "
+                        "another folder")
 
 
 def explain_missing_default(options):
     """Why there is no model where a test or export that names none looks for it."""
-    train_dir = Path(options.input_dir).parent / "train"
-    how = f" with --mode train --input_dir {train_dir}" * train_dir.is_dir()
-    return (f"there is no training folder {options.checkpoint}, the default for --input_dir "
-            f"{options.input_dir}: give --checkpoint{name_runs()} or train first{how}")
+    flag, folder = list_sources(options)[0]
+    train_dir = Path(folder).parent / "train"
+    how = f" with --mode train --input_dir {train_dir}" \
+        * (train_dir.is_dir() and not from_folders(options))
+    return (f"there is no training folder {options.checkpoint}, the default for {flag} "
+            f"{folder}: give --checkpoint{name_runs()} or train first{how}")
 
 
 def check_checkpoint(options, explicit):
@@ -323,17 +384,20 @@ def check_checkpoint(options, explicit):
                     f"{describe_missing(path)}{name_runs()}")
 
 
-def check_own_folder(options):
-    """Raises UserError where results would be written among the images of a dataset."""
-    input_dir, output_dir = Path(options.input_dir), Path(options.output_dir).resolve()
+def check_own_folder(options, flag, folder):
+    """Raises UserError where results would be written among the images of a dataset. flag: that
+    names the folder."""
+    input_dir, output_dir = Path(folder), Path(options.output_dir).resolve()
+    if input_dir.is_file():
+        input_dir = input_dir.parent
     parents = [input_dir.resolve().parent, Path(os.path.abspath(input_dir)).parent.resolve()]
     if input_dir.resolve() in (output_dir, output_dir / "images"):
         raise UserError(f"--output_dir {options.output_dir} would mix the results with the images "
-                        "of --input_dir: choose another")
+                        f"of {flag}: choose another")
     if output_dir in parents and not options.resume:  # earlier versions trained there
-        raise UserError(f"--output_dir {options.output_dir} is the folder that --input_dir "
+        raise UserError(f"--output_dir {options.output_dir} is the folder that {flag} "
                         f"{input_dir} is in: choose another, such as "
-                        f"{default_dir(input_dir, options.mode)}")
+                        f"{default_dir(dataset_dir(options), options.mode)}")
     if output_dir.parent in parents and output_dir.is_dir() and not holds_run(output_dir) \
             and read_mode(output_dir) is None and list_folder(output_dir).images:
         raise UserError(f"--output_dir {options.output_dir} contains images: choose another")
@@ -351,8 +415,8 @@ def check_output_dir(options):
         raise UserError(f"--output_dir {output_dir} is inside a file, {existing}: give a folder")
     if not os.access(existing, os.W_OK):
         raise UserError(f"--output_dir {output_dir} is not writable: choose another")
-    if options.input_dir:
-        check_own_folder(options)
+    for flag, folder in list_sources(options):
+        check_own_folder(options, flag, folder)
 
 
 def stored_paths(path, folder):
@@ -411,7 +475,7 @@ def check_folders(options, explicit):
     names of the flags that were given."""
     check_names(options, explicit)
     if options.mode != "export":
-        check_input_dir(options, explicit)
+        check_sources(options, explicit)
     check_checkpoint(options, explicit)
     check_output_dir(options)
     check_results(options)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tools.lib.cli import (check_combinations, create_progress_bar, describe_error, number_type,
                            say, warn)
-from tools.lib.files import unique_names, write_atomic
+from tools.lib.files import write_atomic
 from tools.lib.page import save_images, write_page
 from tools.lib.schedule import ENDLESS, progress_lines
 from tools.lib.tf1 import tf
@@ -128,11 +128,11 @@ class RunLog:
     """What a run shows. Whatever of it fails is reported once and then ignored: training continues.
     """
 
-    def __init__(self, options, paths, start_step, stop_step, loss_names, graph):
-        """Keeps an earlier log's rows up to start_step, as one run would have written them. paths:
-        of the images, by index."""
+    def __init__(self, options, names, start_step, stop_step, loss_names, graph):
+        """Keeps an earlier log's rows up to start_step, as one run would have written them. names:
+        of the images' results, by index."""
         self.options, self.output_dir = options, Path(options.output_dir)
-        self.names, self.failed = unique_names(paths), set()
+        self.names, self.failed = names, set()
         self.columns = ("step", "epoch", *loss_names, "lr")
         self.summary, self.notes = f"starting after step {start_step}", []
         self.events, self.size = None, None

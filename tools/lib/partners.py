@@ -1,0 +1,70 @@
+"""Pairs from two or more folders: images with the same name, endings aside, and subfolder."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from tools.lib.cli import UserError, printable, warn
+from tools.lib.files import describe_lonely, match_names, normal_name
+from tools.lib.image_files import describe_no_images, list_folder, report_others
+from tools.lib.run_folder import list_sources
+
+
+def list_tree(folder, others):
+    """The images in a folder and its subfolders: subfolder, accents composed -> paths. others:
+    folders that are not looked into."""
+    found, seen = {}, {os.path.realpath(other) for other in others} - {os.path.realpath(folder)}
+    waiting = [Path(folder)]
+    while waiting:
+        current = waiting.pop(0)
+        if os.path.realpath(current) in seen:  # or a link leads round in a circle
+            continue
+        seen.add(os.path.realpath(current))
+        contents = list_folder(current)
+        report_others(current, contents._replace(folders=[]))
+        if contents.images:
+            found[normal_name(current.relative_to(folder).as_posix())] = contents.images
+        waiting += contents.folders
+    return found
+
+
+def match_trees(trees, folders):
+    """The examples that images of several folders make, a tuple of paths each, and a line for each
+    image that has no partner. trees: of `list_tree`."""
+    partners, lines = [], []
+    for tree, folder in zip(trees[1:], folders[1:], strict=True):
+        found = {}
+        for place in sorted({*trees[0], *tree}):
+            paths, others = trees[0].get(place, []), tree.get(place, [])
+            found |= match_names(paths, others)
+            taken = {*found.values()}
+            lonely = [path for path in paths if path not in found]
+            left = [other for other in others if other not in taken]
+            lines += describe_lonely(lonely, left, Path(folder, place))
+            lines += describe_lonely(left, lonely, Path(folders[0], place))
+        partners.append(found)
+    paths = [path for place in sorted(trees[0]) for path in trees[0][place]]
+    examples = [(path, *(found[path] for found in partners)) for path in paths
+                if all(path in found for found in partners)]
+    return examples, lines
+
+
+def match_folders(options):
+    """The examples of --a_dir and --b_dir, a tuple of paths each. Raises UserError where images
+    have no partner."""
+    flags, folders = zip(*list_sources(options), strict=True)
+    trees = [list_tree(folder, folders) for folder in folders]
+    for flag, folder, tree in zip(flags, folders, trees, strict=True):
+        if not tree:
+            raise UserError(f"{flag} {describe_no_images(folder, list_folder(folder))}")
+    examples, lines = match_trees(trees, folders)
+    for line in lines:
+        warn(printable(line))
+    if not examples:
+        raise UserError(f"no image of {flags[0]} {folders[0]} has a partner in {flags[1]} "
+                        f"{folders[1]}: partners have the same name, endings aside")
+    if lines and options.on_bad_image == "fail":
+        raise UserError(f"{len(lines)} images have no partner: add or remove what is named above, "
+                        "or give --on_bad_image skip")
+    return examples
