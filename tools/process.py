@@ -31,7 +31,7 @@ import numpy as np
 from PIL import Image
 
 from tools.lib import provenance, workers
-from tools.lib.cli import Options, UserError, number_type, printable
+from tools.lib.cli import Options, UserError, all_of, number_type, printable, read_command_line
 from tools.lib.files import (PARTS, describe_lonely, match_names, share_folder, sorted_by_name,
                              unique_names)
 from tools.lib.image_files import require_images
@@ -41,7 +41,8 @@ OPERATIONS = ["resize", "grayscale", "blank", "combine", "edges"]
 # Compression of PNG files, by time and size (docs/benchmarks.md). Runs of one byte are as small as
 # level 6 in a quarter of its time, but do not see that the two halves of a pair resemble each other
 RUNS, REPEATS = {"compress_type": zlib.Z_RLE}, {"compress_level": 1}
-USED_OPTIONS = {"resize": ("size", "pad"), "edges": ("edge_sigma", "edge_min_length")}
+USED_OPTIONS = {"resize": ("size", "pad"), "combine": ("b_dir",),
+                "edges": ("edge_sigma", "edge_min_length")}
 EXAMPLES = """\
   python tools/process.py --input_dir photos --operation resize --output_dir a
   python tools/process.py --input_dir a --operation edges --output_dir b
@@ -162,7 +163,7 @@ def find_edges(image, sigma, min_length):
 def recorded_options(options):
     """The options that a result depends on, by name."""
     names = ("operation", *USED_OPTIONS.get(options.operation, ()))
-    return {name: getattr(options, name) for name in names}
+    return {name: getattr(options, name) for name in names if name != "b_dir"}
 
 
 def create_record(job, options):
@@ -315,14 +316,28 @@ def create_parser():
     return parser
 
 
+def report_unused(options, explicit):
+    """Prints which of the flags that were given have no effect. explicit: names of their options.
+    """
+    used = USED_OPTIONS.get(options.operation, ())
+    for flags, reason in (
+            ([name for names in USED_OPTIONS.values() for name in names if name not in used],
+             f"not used by --operation {options.operation}"),):
+        flags = [f"--{name}" for name in dict.fromkeys(flags) if name in explicit]
+        if flags:
+            cli.warn(f"ignoring {all_of(flags)}: {reason}")
+
+
 def parse_args(argv=None):
-    """Options from the command line. Raises UserError."""
-    options = Options(**vars(create_parser().parse_args(argv)))
+    """Options from the command line. Prints which flags have no effect. Raises UserError."""
+    values, explicit = read_command_line(argv, create_parser())
+    options = Options(**values)
     if options.operation == "combine" and options.b_dir is None:
         raise UserError("--b_dir is missing: combine needs the folder of the right halves")
     for flag, folder in (("--input_dir", options.input_dir), ("--b_dir", options.b_dir)):
         if folder is not None and os.path.realpath(folder) == os.path.realpath(options.output_dir):
             raise UserError(f"--output_dir {options.output_dir} is {flag} too: choose another")
+    report_unused(options, explicit)
     return options
 
 

@@ -501,6 +501,20 @@ def test_user_errors_are_one_line(tmp_path, monkeypatch, capsys, flags, words):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("operation, flags, expected", [
+    ("edges", ["--pad"], "--pad: not used by --operation edges"),
+    ("blank", ["--size", 256, "--edge_sigma", 1, "--b_dir", "nowhere"],
+     "--size, --b_dir and --edge_sigma: not used by --operation blank"),
+    ("resize", ["--edge_min_length", 9, "--size", 5],
+     "--edge_min_length: not used by --operation resize"),
+    ("resize", ["--size", 5, "--pad", "--force"], None), ("edges", ["--edge_sigma", 1], None)])
+def test_flags_without_effect_are_reported(tmp_path, capsys, operation, flags, expected):
+    write(tmp_path / "in" / "a.png", noise(1, 9, 14))
+    assert run(tmp_path, operation, *flags) == 0
+    assert capsys.readouterr() == (
+        "wrote 1, skipped 0, failed 0\n", expected and f"process.py: ignoring {expected}\n" or "")
+
+
 def test_affinelayers_commands(tmp_path):
     write(tmp_path / "photos" / "x.png", noise(1, 40, 51))
     (tmp_path / "photos").rename(tmp_path / "original")
