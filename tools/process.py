@@ -31,7 +31,8 @@ import numpy as np
 from PIL import Image
 
 from tools.lib import provenance, workers
-from tools.lib.cli import Options, UserError, all_of, number_type, printable, read_command_line
+from tools.lib.cli import (Options, Size, UserError, all_of, number_type, printable,
+                           read_command_line, size_of, size_type)
 from tools.lib.files import (PARTS, describe_lonely, match_names, share_folder, sorted_by_name,
                              unique_names)
 from tools.lib.image_files import require_images
@@ -67,20 +68,33 @@ class Job(NamedTuple):
 # --------------------------------------------------------------------------------------------------
 
 
-def crop_square(image):
-    """The central square: [height, width, 3] -> [side, side, 3], side the shorter of the two."""
+def sides_in_aspect(image, size):
+    """The height that matches an image's width, and the width that matches its height, in the
+    aspect ratio of a Size."""
     height, width = image.shape[:2]
-    side = min(height, width)
-    top, left = (height - side) // 2, (width - side) // 2
-    return image[top:top + side, left:left + side]
+    return (max(1, round(width * size.height / size.width)),
+            max(1, round(height * size.width / size.height)))
 
 
-def pad_square(image):
-    """Black around it: [height, width, 3] -> [side, side, 3], side the longer of the two."""
+def crop_center(image, size):
+    """The central part: [height, width, 3] -> [size.height, size.width, 3]."""
     height, width = image.shape[:2]
-    side = max(height, width)
-    top, left = (side - height) // 2, (side - width) // 2
-    padded = np.zeros([side, side, 3], np.uint8)
+    top, left = (height - size.height) // 2, (width - size.width) // 2
+    return image[top:top + size.height, left:left + size.width]
+
+
+def crop_to_aspect(image, size):
+    """The largest central part with the aspect ratio of a Size."""
+    height, width = sides_in_aspect(image, size)
+    return crop_center(image, Size(min(height, image.shape[0]), min(width, image.shape[1])))
+
+
+def pad_to_aspect(image, size):
+    """As little black around it as gives it the aspect ratio of a Size."""
+    height, width = image.shape[:2]
+    padded_height, padded_width = map(max, sides_in_aspect(image, size), (height, width))
+    top, left = (padded_height - height) // 2, (padded_width - width) // 2
+    padded = np.zeros([padded_height, padded_width, 3], np.uint8)
     padded[top:top + height, left:left + width] = image
     return padded
 
@@ -100,22 +114,32 @@ def sum_rows(rows, size):
     return sums.reshape(size, *rows.shape[1:])
 
 
-def scale_square(image, size):
-    """[side, side, 3] -> [size, size, 3]: area averages when shrinking, bicubic when enlarging."""
-    side = len(image)
-    if side < size:
-        return np.asarray(Image.fromarray(image).resize((size, size), Image.Resampling.BICUBIC))
-    if side == size:
-        return image
-    # not Image.BOX: where side / size is not a whole number, it takes a pixel completely or not
-    rows = sum_rows(image, size)  # [size, side, 3]
-    columns = sum_rows(np.ascontiguousarray(rows.swapaxes(0, 1)), size)  # [size, size, 3], x first
-    return (columns.swapaxes(0, 1) / (side / size)**2 + 0.5).astype(np.uint8)
+def shrink(image, size):
+    """[height, width, 3] -> [size.height, size.width, 3], which are no larger: area averages."""
+    height, width = image.shape[:2]
+    # not Image.BOX: where height / size.height is not a whole number, it takes a pixel completely
+    # or not
+    rows = sum_rows(image, size.height)  # [size.height, width, 3]
+    columns = sum_rows(np.ascontiguousarray(rows.swapaxes(0, 1)), size.width)  # x first
+    area = (height / size.height) * (width / size.width)
+    return (columns.swapaxes(0, 1) / area + 0.5).astype(np.uint8)
+
+
+def scale(image, size):
+    """[height, width, 3] -> [size.height, size.width, 3]: area averages along the sides that
+    shrink, bicubic along those that grow."""
+    smaller = Size(*map(min, image.shape[:2], size))
+    if smaller != image.shape[:2]:
+        image = shrink(image, smaller)
+    if smaller != size:
+        return np.asarray(Image.fromarray(image).resize(size[::-1], Image.Resampling.BICUBIC))
+    return image
 
 
 def resize(image, size, pad=False):
-    """[height, width, 3] -> [size, size, 3] from the central square, or padded to a square."""
-    return scale_square(pad_square(image) if pad else crop_square(image), size)
+    """[height, width, 3] -> [size.height, size.width, 3] from the largest central part of that
+    aspect ratio, or padded to it."""
+    return scale((pad_to_aspect if pad else crop_to_aspect)(image, size), size)
 
 
 def grayscale(image):
@@ -181,7 +205,7 @@ def process_file(job, options):
     inputs = [read_decoded(path) for path in job.inputs]
     image = inputs[0].pixels
     if options.operation == "resize":
-        result = resize(image, options.size, options.pad)
+        result = resize(image, size_of(options.size), options.pad)
     elif options.operation == "grayscale":
         result = grayscale(image)
     elif options.operation == "blank":
@@ -305,8 +329,9 @@ def create_parser():
     add("--output_dir", type=Path, required=True, help="folder for the results, NAME.png")
     add("--operation", required=True, choices=OPERATIONS, help="what to do")
     workers.add_options(add)
-    add("--pad", action="store_true", help="resize: pad to a square with black instead of cropping")
-    add("--size", type=number_type(int, 1), default=256, help="resize: height and width in pixels")
+    add("--pad", action="store_true", help="resize: pad with black instead of cropping")
+    add("--size", type=size_type(1), default=256,
+        help="resize: N or HEIGHTxWIDTH of the results, in pixels")
     add("--b_dir", type=Path, help="combine: folder of the right halves")
     add("--edge_sigma", type=number_type(float, 0.1), default=2.0,
         help="edges: blur before the search, in pixels; more finds fewer edges")

@@ -19,6 +19,7 @@ from PIL import Image
 
 from tools import process, split
 from tools.lib import images
+from tools.lib.cli import Size
 
 
 def noise(seed, height, width):
@@ -54,52 +55,86 @@ def contents(folder):
 # ---- arrays
 
 
+def square(size):
+    """The Size of a square."""
+    return Size(size, size)
+
+
 def test_crop_takes_the_centre():
     image = noise(1, 5, 12)
-    assert np.array_equal(process.crop_square(image), image[:, 3:8])
-    assert np.array_equal(process.crop_square(image.swapaxes(0, 1)),
+    assert np.array_equal(process.crop_to_aspect(image, square(256)), image[:, 3:8])
+    assert np.array_equal(process.crop_to_aspect(image.swapaxes(0, 1), square(3)),
                           image.swapaxes(0, 1)[3:8])
 
 
 def test_pad_is_black_and_centred():
     image = noise(2, 4, 9)
-    padded = process.pad_square(image)
+    padded = process.pad_to_aspect(image, square(256))
     assert padded.shape == (9, 9, 3)
     assert np.array_equal(padded[2:6], image)
     assert padded.sum() == image.astype(int).sum()
 
 
-@pytest.mark.parametrize("factor", [2, 3, 7])
-def test_shrinking_by_a_whole_factor_is_the_mean_of_blocks(factor):
-    image = noise(factor, 5 * factor, 5 * factor)
-    blocks = image.reshape(5, factor, 5, factor, 3).astype(int).sum(axis=(1, 3))
-    expected = (2 * blocks + factor**2) // (2 * factor**2)  # halves up
-    assert np.array_equal(process.scale_square(image, 5), expected)
+@pytest.mark.parametrize("height, width, size, rows, columns, padded", [
+    (20, 30, Size(64, 96), (0, 20), (0, 30), (20, 30)),
+    (20, 41, Size(64, 96), (0, 20), (5, 35), (27, 41)),  # 41 * 64 / 96 = 27.3
+    (31, 30, Size(64, 96), (5, 25), (0, 30), (31, 46)),  # 31 * 96 / 64 = 46.5
+    (375, 1242, Size(256, 512), (0, 375), (246, 996), (621, 1242)),
+    (1, 9, Size(512, 32), (0, 1), (4, 5), (144, 9)), (9, 1, Size(32, 512), (4, 5), (0, 1), (9, 144))])
+def test_crop_and_pad_to_a_rectangle(height, width, size, rows, columns, padded):
+    image = noise(3, height, width) // 2 + 1
+    assert np.array_equal(process.crop_to_aspect(image, size), image[slice(*rows), slice(*columns)])
+    result = process.pad_to_aspect(image, size)
+    assert result.shape == (*padded, 3)
+    top, left = (padded[0] - height) // 2, (padded[1] - width) // 2
+    assert np.array_equal(result[top:top + height, left:left + width], image)
+    assert np.count_nonzero(result) == image.size
 
 
-@pytest.mark.parametrize("side, size", [(7, 5), (13, 9), (11, 2), (300, 256)])
-def test_shrinking_weighs_by_covered_area(side, size):
-    image = noise(side, side, side)
-    # the same as repeating every pixel size times, then the mean of blocks of side, on each axis
-    share, fine = np.zeros([size, side]), np.arange(size * side)
-    np.add.at(share, (fine // side, fine // size), 1 / side)
-    expected = np.einsum("yi,xj,ijc->yxc", share, share, image, optimize=True)
-    result = process.scale_square(image, size)
+@pytest.mark.parametrize("down, across", [(2, 2), (3, 7), (7, 1)])
+def test_shrinking_by_a_whole_factor_is_the_mean_of_blocks(down, across):
+    image = noise(down, 5 * down, 4 * across)
+    blocks = image.reshape(5, down, 4, across, 3).astype(int).sum(axis=(1, 3))
+    expected = (2 * blocks + down * across) // (2 * down * across)  # halves up
+    assert np.array_equal(process.scale(image, Size(5, 4)), expected)
+
+
+@pytest.mark.parametrize("height, width, size", [
+    (7, 7, Size(5, 5)), (13, 12, Size(9, 8)), (11, 8, Size(2, 7)), (300, 290, Size(256, 128))])
+def test_shrinking_weighs_by_covered_area(height, width, size):
+    image = noise(height, height, width)
+
+    def shares(side, length):
+        """What each result pixel takes of each source pixel: as repeating every pixel length
+        times, then the mean of blocks of side."""
+        share, fine = np.zeros([length, side]), np.arange(length * side)
+        np.add.at(share, (fine // side, fine // length), 1 / side)
+        return share
+    expected = np.einsum("yi,xj,ijc->yxc", shares(height, size.height), shares(width, size.width),
+                         image, optimize=True)
+    result = process.scale(image, size)
     assert np.abs(result - expected).max() <= 0.5 + 1e-4
     assert np.abs(result - expected).max() > 0.4  # the bound is one that the rounding needs
 
 
 def test_enlarging_is_pillows_bicubic_and_equal_size_changes_nothing():
-    image = noise(4, 7, 7)
-    expected = np.asarray(Image.fromarray(image).resize((19, 19), Image.Resampling.BICUBIC))
-    assert np.array_equal(process.scale_square(image, 19), expected)
-    assert np.array_equal(process.scale_square(image, 7), image)
+    image = noise(4, 7, 9)
+    expected = np.asarray(Image.fromarray(image).resize((19, 23), Image.Resampling.BICUBIC))
+    assert np.array_equal(process.scale(image, Size(23, 19)), expected)
+    assert np.array_equal(process.scale(image, Size(7, 9)), image)
+
+
+def test_one_side_may_shrink_while_the_other_grows():
+    image = noise(4, 8, 5)
+    means = (image.reshape(4, 2, 5, 3).astype(int).sum(axis=1) + 1) // 2
+    expected = Image.fromarray(means.astype(np.uint8)).resize((11, 4), Image.Resampling.BICUBIC)
+    assert np.array_equal(process.scale(image, Size(4, 11)), np.asarray(expected))
 
 
 def test_one_pixel_high_image_resizes():
-    assert (process.resize(np.full([1, 9, 3], 77, np.uint8), 5) == 77).all()
-    assert process.resize(np.full([1, 9, 3], 77, np.uint8), 3, pad=True)[:, 0, 0].tolist() == \
-        [0, 26, 0]  # 77 / 3 = 25.67
+    assert (process.resize(np.full([1, 9, 3], 77, np.uint8), square(5)) == 77).all()
+    padded = process.resize(np.full([1, 9, 3], 77, np.uint8), square(3), pad=True)
+    assert padded[:, 0, 0].tolist() == [0, 26, 0]  # 77 / 3 = 25.67
 
 
 def test_grayscale_is_luminance():
@@ -203,6 +238,20 @@ def test_results_do_not_depend_on_the_workers(tmp_path, capsys):
     assert capsys.readouterr().out == "wrote 11, skipped 0, failed 0\n" * 2
 
 
+def test_rectangles_are_height_then_width(tmp_path, capsys):
+    image = noise(1, 40, 90)
+    write(tmp_path / "in" / "a.png", image)
+    assert run(tmp_path, "resize", "--size", "20x30") == 0
+    means = (image[:, 15:75].reshape(20, 2, 30, 2, 3).astype(int).sum(axis=(1, 3)) + 2) // 4
+    assert np.array_equal(load(tmp_path / "out" / "a.png")[0], means)
+    assert run(tmp_path, "resize", "--size", "60x90", "--pad", output="padded") == 0
+    padded, _ = load(tmp_path / "padded" / "a.png")
+    assert np.array_equal(padded[10:50], image) and not padded[:10].any() and not padded[50:].any()
+    assert run(tmp_path, "resize", "--size", 20, output="square") == 0
+    assert run(tmp_path, "resize", "--size", "20x20", output="square") == 0  # the same command
+    assert capsys.readouterr().out.splitlines()[-1] == "wrote 0, skipped 1, failed 0"
+
+
 def test_existing_results_are_skipped_unless_forced(tmp_path, capsys):
     write(tmp_path / "in" / "a.png", noise(1, 5, 7))
     write(tmp_path / "in" / "b.JPG", noise(2, 7, 5))  # PNG content, whatever the ending
@@ -223,6 +272,8 @@ def test_existing_results_are_skipped_unless_forced(tmp_path, capsys):
      "--operation resize --size 5"),
     (["resize", "--size", 6], ["resize", "--size", 6, "--pad"], "--operation resize --size 6",
      "--operation resize --size 6 --pad"),
+    (["resize", "--size", "6"], ["resize", "--size", "6x5"], "--operation resize --size 6",
+     "--operation resize --size 6x5"),
     (["blank"], ["grayscale"], "--operation blank", "--operation grayscale"),
     (["edges"], ["edges", "--edge_sigma", 1], "--edge_sigma 2.0", "--edge_sigma 1.0"),
     (["edges"], ["edges", "--edge_min_length", 9], "--edge_min_length 10", "--edge_min_length 9")])
