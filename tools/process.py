@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Processes a folder of images: resizes, greys, blanks, finds edges, combines pairs.
+"""Processes a folder of images: resizes, crops, greys, blanks, finds edges, combines pairs.
 
     python tools/process.py --input_dir photos/original --operation resize \\
         --output_dir photos/resized
@@ -38,11 +38,11 @@ from tools.lib.files import (PARTS, describe_lonely, match_names, share_folder, 
 from tools.lib.image_files import require_images
 from tools.lib.images import ImageError, read_decoded, report_deep, write_image
 
-OPERATIONS = ["resize", "grayscale", "blank", "combine", "edges"]
+OPERATIONS = ["resize", "crop", "convert", "grayscale", "blank", "combine", "edges"]
 # Compression of PNG files, by time and size (docs/benchmarks.md). Runs of one byte are as small as
 # level 6 in a quarter of its time, but do not see that the two halves of a pair resemble each other
 RUNS, REPEATS = {"compress_type": zlib.Z_RLE}, {"compress_level": 1}
-USED_OPTIONS = {"resize": ("size", "pad"), "combine": ("b_dir",),
+USED_OPTIONS = {"resize": ("size", "pad"), "crop": ("size",), "combine": ("b_dir",),
                 "edges": ("edge_sigma", "edge_min_length")}
 EXAMPLES = """\
   python tools/process.py --input_dir photos --operation resize --output_dir a
@@ -142,6 +142,15 @@ def resize(image, size, pad=False):
     return scale((pad_to_aspect if pad else crop_to_aspect)(image, size), size)
 
 
+def crop(image, size):
+    """The central part, not scaled: [height, width, 3] -> [size.height, size.width, 3]. Raises
+    ValueError for smaller images."""
+    height, width = image.shape[:2]
+    if height < size.height or width < size.width:
+        raise ValueError(f"{height} pixels high and {width} wide, smaller than --size {size}")
+    return crop_center(image, size)
+
+
 def grayscale(image):
     """Luminance (ITU-R BT.601): [height, width, 3] -> [height, width]."""
     return np.asarray(Image.fromarray(image).convert("L"))
@@ -206,6 +215,14 @@ def process_file(job, options):
     image = inputs[0].pixels
     if options.operation == "resize":
         result = resize(image, size_of(options.size), options.pad)
+    elif options.operation == "crop":
+        try:
+            result = crop(image, size_of(options.size))
+        except ValueError as error:
+            raise ImageError(f"{job.input_path} is {error}: give a smaller --size, or --operation "
+                             "resize") from error
+    elif options.operation == "convert":
+        result = image
     elif options.operation == "grayscale":
         result = grayscale(image)
     elif options.operation == "blank":
@@ -331,7 +348,7 @@ def create_parser():
     workers.add_options(add)
     add("--pad", action="store_true", help="resize: pad with black instead of cropping")
     add("--size", type=size_type(1), default=256,
-        help="resize: N or HEIGHTxWIDTH of the results, in pixels")
+        help="resize, crop: N or HEIGHTxWIDTH of the results, in pixels")
     add("--b_dir", type=Path, help="combine: folder of the right halves")
     add("--edge_sigma", type=number_type(float, 0.1), default=2.0,
         help="edges: blur before the search, in pixels; more finds fewer edges")

@@ -252,6 +252,45 @@ def test_rectangles_are_height_then_width(tmp_path, capsys):
     assert capsys.readouterr().out.splitlines()[-1] == "wrote 0, skipped 1, failed 0"
 
 
+def test_crop_does_not_scale_and_names_smaller_images(tmp_path, capsys):
+    image = noise(1, 9, 14)
+    write(tmp_path / "in" / "a.png", image)
+    write(tmp_path / "in" / "low.png", noise(2, 5, 14))
+    write(tmp_path / "in" / "narrow.png", noise(2, 9, 9))
+    assert run(tmp_path, "crop", "--size", "6x11") == 1
+    assert np.array_equal(load(tmp_path / "out" / "a.png")[0], image[1:7, 1:12])
+    assert {*contents(tmp_path / "out")} == {"a.png"}
+    advice = "smaller than --size 6x11: give a smaller --size, or --operation resize"
+    assert capsys.readouterr() == (
+        "wrote 1, skipped 0, failed 2\n",
+        f"process.py: {tmp_path}/in/low.png is 5 pixels high and 14 wide, {advice}\n"
+        f"process.py: {tmp_path}/in/narrow.png is 9 pixels high and 9 wide, {advice}\n")
+
+
+def test_convert_writes_images_upright_on_white_as_8_bits(tmp_path):
+    pixels = noise(1, 5, 7)
+    image = Image.fromarray(pixels)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the camera was turned: 90 degrees clockwise makes it upright
+    image.save(write(tmp_path / "in" / "turned.png", pixels), exif=exif)
+    image.save(tmp_path / "in" / "tiff.tif")
+    image.save(tmp_path / "in" / "webp.webp", lossless=True)
+    image.save(tmp_path / "in" / "bmp.bmp")
+    alpha = np.where(np.arange(7) < 3, 255, 0) * np.ones([5, 1])
+    Image.fromarray(np.dstack([pixels, alpha.astype(np.uint8)])).save(tmp_path / "in" / "clear.png")
+    Image.fromarray(pixels[..., 0].astype(np.uint16) * 256 + 9).save(tmp_path / "in" / "deep.png")
+    assert run(tmp_path, "convert") == 0
+    on_white = np.where(alpha[..., None] == 255, pixels, 255)
+    expected = {"turned": np.rot90(pixels, -1), "tiff": pixels, "webp": pixels, "bmp": pixels,
+                "clear": on_white, "deep": np.repeat(pixels[..., :1], 3, axis=2)}
+    assert {*contents(tmp_path / "out")} == {f"{name}.png" for name in expected}
+    for name, result in expected.items():
+        converted, mode = load(tmp_path / "out" / f"{name}.png")
+        assert mode == "RGB" and np.array_equal(converted, result), name
+        with Image.open(tmp_path / "out" / f"{name}.png") as file:
+            assert file.format == "PNG" and not file.getexif()
+
+
 def test_existing_results_are_skipped_unless_forced(tmp_path, capsys):
     write(tmp_path / "in" / "a.png", noise(1, 5, 7))
     write(tmp_path / "in" / "b.JPG", noise(2, 7, 5))  # PNG content, whatever the ending
@@ -274,6 +313,8 @@ def test_existing_results_are_skipped_unless_forced(tmp_path, capsys):
      "--operation resize --size 6 --pad"),
     (["resize", "--size", "6"], ["resize", "--size", "6x5"], "--operation resize --size 6",
      "--operation resize --size 6x5"),
+    (["crop", "--size", 6], ["crop", "--size", "6x5"], "--operation crop --size 6",
+     "--operation crop --size 6x5"),
     (["blank"], ["grayscale"], "--operation blank", "--operation grayscale"),
     (["edges"], ["edges", "--edge_sigma", 1], "--edge_sigma 2.0", "--edge_sigma 1.0"),
     (["edges"], ["edges", "--edge_min_length", 9], "--edge_min_length 10", "--edge_min_length 9")])
@@ -558,6 +599,8 @@ def test_user_errors_are_one_line(tmp_path, monkeypatch, capsys, flags, words):
      "--size, --b_dir and --edge_sigma: not used by --operation blank"),
     ("resize", ["--edge_min_length", 9, "--size", 5],
      "--edge_min_length: not used by --operation resize"),
+    ("crop", ["--pad", "--size", 5], "--pad: not used by --operation crop"),
+    ("convert", ["--size", 5], "--size: not used by --operation convert"),
     ("resize", ["--size", 5, "--pad", "--force"], None), ("edges", ["--edge_sigma", 1], None)])
 def test_flags_without_effect_are_reported(tmp_path, capsys, operation, flags, expected):
     write(tmp_path / "in" / "a.png", noise(1, 9, 14))
