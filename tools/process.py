@@ -15,6 +15,7 @@ from __future__ import annotations
 import functools
 import math
 import os
+import random
 import sys
 import zlib
 from pathlib import Path
@@ -33,8 +34,8 @@ from PIL import Image
 from tools.lib import provenance, workers
 from tools.lib.cli import (Options, Size, UserError, all_of, number_type, printable,
                            read_command_line, size_of, size_type)
-from tools.lib.files import (PARTS, describe_lonely, match_names, share_folder, sorted_by_name,
-                             unique_names)
+from tools.lib.files import (PARTS, describe_lonely, match_names, normal_name, share_folder,
+                             sorted_by_name, unique_names)
 from tools.lib.image_files import require_images
 from tools.lib.images import ImageError, read_decoded, report_deep, write_image
 
@@ -42,8 +43,11 @@ OPERATIONS = ["resize", "crop", "convert", "grayscale", "blank", "combine", "edg
 # Compression of PNG files, by time and size (docs/benchmarks.md). Runs of one byte are as small as
 # level 6 in a quarter of its time, but do not see that the two halves of a pair resemble each other
 RUNS, REPEATS = {"compress_type": zlib.Z_RLE}, {"compress_level": 1}
-USED_OPTIONS = {"resize": ("size", "pad"), "crop": ("size",), "combine": ("b_dir",),
-                "edges": ("edge_sigma", "edge_min_length")}
+HOLE = 0.3  # sides of a blank hole, of those of the image: affinelayer's
+USED_OPTIONS = {"resize": ("size", "pad"), "crop": ("size",), "blank": ("mask", "seed"),
+                "combine": ("b_dir",), "edges": ("edge_sigma", "edge_min_length")}
+# Values that stand for what the tool did before it had the option: results have no record of them
+UNRECORDED = {"mask": "center", "seed": 0}
 EXAMPLES = """\
   python tools/process.py --input_dir photos --operation resize --output_dir a
   python tools/process.py --input_dir a --operation edges --output_dir b
@@ -156,12 +160,28 @@ def grayscale(image):
     return np.asarray(Image.fromarray(image).convert("L"))
 
 
-def blank(image):
-    """A white centre, 0.3 of height and width as affinelayer's: [height, width, 3] -> the same."""
-    height, width = image.shape[:2]
+def center_hole(height, width):
+    """Top, left, height and width of a hole in the middle of an image, affinelayer's."""
+    hole_height, hole_width = int(height * HOLE), int(width * HOLE)
+    return (height - hole_height) // 2, (width - hole_width) // 2, hole_height, hole_width
+
+
+def random_hole(height, width, name, seed):
+    """Top, left, height and width of a hole of the same area anywhere in an image, from half as
+    wide as `center_hole` is for its height to twice. It depends on the image's size and name and
+    the seed alone."""
+    # random() of bytes is the same in all versions of Python
+    draw = random.Random(os.fsencode(f"{seed}/{normal_name(name)}")).random
+    hole_height = max(1, round(height * HOLE * 2**(draw() - 0.5)))
+    hole_width = max(1, round(height * width * HOLE**2 / hole_height))
+    return (int(draw() * (height - hole_height + 1)), int(draw() * (width - hole_width + 1)),
+            hole_height, hole_width)
+
+
+def blank(image, hole):
+    """White in a hole (top, left, height, width): [height, width, 3] -> the same."""
+    top, left, hole_height, hole_width = hole
     blanked = image.copy()
-    hole_height, hole_width = int(height * 0.3), int(width * 0.3)
-    top, left = (height - hole_height) // 2, (width - hole_width) // 2
     blanked[top:top + hole_height, left:left + hole_width] = 255
     return blanked
 
@@ -193,10 +213,22 @@ def find_edges(image, sigma, min_length):
 # --------------------------------------------------------------------------------------------------
 
 
+def list_unused(options):
+    """Options without effect and why, as rows (names, reason)."""
+    operation, used = options.operation, USED_OPTIONS.get(options.operation, ())
+    others = [name for names in USED_OPTIONS.values() for name in names if name not in used]
+    return [([*dict.fromkeys(others)], f"not used by --operation {operation}"),
+            (["seed"] * (operation == "blank" and options.mask == "center"),
+             "--mask center is the same for every seed")]
+
+
 def recorded_options(options):
-    """The options that a result depends on, by name."""
+    """The options that a result depends on, by name; its inputs are recorded by their contents."""
+    left_out = {"b_dir"}.union(*(names for names, _ in list_unused(options)))
     names = ("operation", *USED_OPTIONS.get(options.operation, ()))
-    return {name: getattr(options, name) for name in names if name != "b_dir"}
+    values = {name: getattr(options, name) for name in names if name not in left_out}
+    return {name: value for name, value in values.items()
+            if (name, value) not in UNRECORDED.items()}
 
 
 def create_record(job, options):
@@ -226,7 +258,9 @@ def process_file(job, options):
     elif options.operation == "grayscale":
         result = grayscale(image)
     elif options.operation == "blank":
-        result = blank(image)
+        size = image.shape[:2]
+        result = blank(image, center_hole(*size) if options.mask == "center" else
+                       random_hole(*size, job.input_path.name, options.seed))
     elif options.operation == "edges":
         result = find_edges(image, options.edge_sigma, options.edge_min_length)
     else:
@@ -349,6 +383,9 @@ def create_parser():
     add("--pad", action="store_true", help="resize: pad with black instead of cropping")
     add("--size", type=size_type(1), default=256,
         help="resize, crop: N or HEIGHTxWIDTH of the results, in pixels")
+    add("--mask", choices=["center", "random"], default="center",
+        help="blank: a hole in the middle of every image, or anywhere and of any proportions")
+    add("--seed", type=int, default=0, help="blank: of --mask random")
     add("--b_dir", type=Path, help="combine: folder of the right halves")
     add("--edge_sigma", type=number_type(float, 0.1), default=2.0,
         help="edges: blur before the search, in pixels; more finds fewer edges")
@@ -361,11 +398,8 @@ def create_parser():
 def report_unused(options, explicit):
     """Prints which of the flags that were given have no effect. explicit: names of their options.
     """
-    used = USED_OPTIONS.get(options.operation, ())
-    for flags, reason in (
-            ([name for names in USED_OPTIONS.values() for name in names if name not in used],
-             f"not used by --operation {options.operation}"),):
-        flags = [f"--{name}" for name in dict.fromkeys(flags) if name in explicit]
+    for names, reason in list_unused(options):
+        flags = [f"--{name}" for name in names if name in explicit]
         if flags:
             cli.warn(f"ignoring {all_of(flags)}: {reason}")
 

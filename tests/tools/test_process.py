@@ -80,7 +80,8 @@ def test_pad_is_black_and_centred():
     (20, 41, Size(64, 96), (0, 20), (5, 35), (27, 41)),  # 41 * 64 / 96 = 27.3
     (31, 30, Size(64, 96), (5, 25), (0, 30), (31, 46)),  # 31 * 96 / 64 = 46.5
     (375, 1242, Size(256, 512), (0, 375), (246, 996), (621, 1242)),
-    (1, 9, Size(512, 32), (0, 1), (4, 5), (144, 9)), (9, 1, Size(32, 512), (4, 5), (0, 1), (9, 144))])
+    (1, 9, Size(512, 32), (0, 1), (4, 5), (144, 9)),
+    (9, 1, Size(32, 512), (4, 5), (0, 1), (9, 144))])
 def test_crop_and_pad_to_a_rectangle(height, width, size, rows, columns, padded):
     image = noise(3, height, width) // 2 + 1
     assert np.array_equal(process.crop_to_aspect(image, size), image[slice(*rows), slice(*columns)])
@@ -137,6 +138,11 @@ def test_one_pixel_high_image_resizes():
     assert padded[:, 0, 0].tolist() == [0, 26, 0]  # 77 / 3 = 25.67
 
 
+def blank_center(image):
+    """An image as --operation blank makes it."""
+    return process.blank(image, process.center_hole(*image.shape[:2]))
+
+
 def test_grayscale_is_luminance():
     image = noise(5, 9, 11)
     expected = image @ np.array([0.299, 0.587, 0.114])
@@ -152,8 +158,44 @@ def test_blank_is_white_where_affinelayers_is(height, width, rows, columns):
     expected = image.copy()
     expected[slice(*rows), slice(*columns)] = 255
     before = image.copy()
-    assert np.array_equal(process.blank(image), expected)
+    assert np.array_equal(blank_center(image), expected)
     assert np.array_equal(image, before)
+
+
+def test_random_holes_are_inside_of_the_same_area_and_everywhere():
+    height, width = 96, 150
+    holes = np.array([process.random_hole(height, width, f"{number}.png", 0)
+                      for number in range(3000)])
+    top, left, hole_height, hole_width = holes.T
+    assert holes.min() >= 0
+    assert (top + hole_height <= height).all() and (left + hole_width <= width).all()
+    area = 0.3**2 * height * width
+    assert (np.abs(hole_height * hole_width - area) <= hole_height / 2 + 1).all()
+    ratio = (hole_width / width) / (hole_height / height)
+    assert 0.48 < ratio.min() < 0.52 and 1.92 < ratio.max() < 2.1
+    assert abs(np.log(ratio).mean()) < 0.05  # as often wide as high
+    places = top / (height - hole_height), left / (width - hole_width)
+    for place in places:  # uniform
+        counts, _ = np.histogram(place, 5, (0, 1))
+        assert np.abs(counts - 600).max() < 100  # 4.6 standard deviations of 22
+    assert np.abs(np.corrcoef([*places, ratio]) - np.eye(3)).max() < 0.08
+
+
+@pytest.mark.parametrize("height, width", [(1, 1), (1, 9), (2, 3), (9, 1), (1, 500)])
+def test_random_holes_fit_into_the_smallest_images(height, width):
+    for number in range(100):
+        top, left, hole_height, hole_width = process.random_hole(height, width, f"{number}", 0)
+        assert 0 <= top <= top + hole_height <= height and 0 <= left <= left + hole_width <= width
+
+
+def test_a_random_hole_depends_on_name_and_seed_alone():
+    """The values are recorded ones: a later version must find the same holes."""
+    assert process.random_hole(96, 150, "a.png", 0) == (24, 16, 34, 38)
+    assert process.random_hole(96, 150, "a.png", 1) == (36, 111, 34, 38)
+    assert process.random_hole(96, 150, "a.jpg", 0) == (60, 8, 26, 50)
+    composed, decomposed = (unicodedata.normalize(form, "Fotó.png") for form in ("NFC", "NFD"))
+    assert process.random_hole(96, 150, composed, 0) == process.random_hole(96, 150, decomposed, 0)
+    process.random_hole(96, 150, os.fsdecode(b"\xff"), 0)  # any name has one
 
 
 def test_combine_is_left_then_right():
@@ -199,10 +241,10 @@ def size_by_pillow(image, level):
 def test_png_files_are_small(tmp_path):
     image = photo(200, 240)
     write(tmp_path / "in" / "a.png", image)
-    write(tmp_path / "b" / "a.png", process.blank(image))
+    write(tmp_path / "b" / "a.png", blank_center(image))
     assert run(tmp_path, "blank") == 0
     size = (tmp_path / "out" / "a.png").stat().st_size
-    assert size < 1.02 * size_by_pillow(process.blank(image), 6)
+    assert size < 1.02 * size_by_pillow(blank_center(image), 6)
     assert run(tmp_path, "combine", "--b_dir", tmp_path / "b", output="pairs") == 0
     size = (tmp_path / "pairs" / "a.png").stat().st_size  # a half is found again in the other
     assert size < 1.4 * size_by_pillow(image, 6)
@@ -291,6 +333,30 @@ def test_convert_writes_images_upright_on_white_as_8_bits(tmp_path):
             assert file.format == "PNG" and not file.getexif()
 
 
+def test_random_holes_are_the_same_in_every_run(tmp_path, capsys):
+    for number in range(12):
+        write(tmp_path / "in" / f"{number}.png", noise(number, 40, 61) // 2)
+    flags = ["blank", "--mask", "random"]
+    assert run(tmp_path, *flags, output="one") == 0
+    assert run(tmp_path, *flags, output="two", workers=2) == 0
+    assert contents(tmp_path / "one") == contents(tmp_path / "two")
+    for number in range(11):  # what else the folder holds does not matter
+        (tmp_path / "in" / f"{number}.png").unlink()
+    assert run(tmp_path, *flags, output="alone") == 0
+    assert (tmp_path / "alone" / "11.png").read_bytes() == \
+        (tmp_path / "one" / "11.png").read_bytes()
+    assert run(tmp_path, *flags, "--seed", 1, output="other") == 0
+    assert capsys.readouterr().err == ""
+    masks = [(load(tmp_path / name / "11.png")[0] == 255).all(axis=2) for name in ("one", "other")]
+    for mask in masks:
+        rows, columns = np.nonzero(mask.any(axis=1))[0], np.nonzero(mask.any(axis=0))[0]
+        assert mask.sum() == len(rows) * len(columns)  # a rectangle
+        assert abs(mask.sum() - 0.09 * mask.size) <= len(rows) / 2
+    assert (masks[0] != masks[1]).any()
+    image, _ = load(tmp_path / "one" / "11.png")
+    assert np.array_equal(image[~masks[0]], (noise(11, 40, 61) // 2)[~masks[0]])
+
+
 def test_existing_results_are_skipped_unless_forced(tmp_path, capsys):
     write(tmp_path / "in" / "a.png", noise(1, 5, 7))
     write(tmp_path / "in" / "b.JPG", noise(2, 7, 5))  # PNG content, whatever the ending
@@ -316,6 +382,10 @@ def test_existing_results_are_skipped_unless_forced(tmp_path, capsys):
     (["crop", "--size", 6], ["crop", "--size", "6x5"], "--operation crop --size 6",
      "--operation crop --size 6x5"),
     (["blank"], ["grayscale"], "--operation blank", "--operation grayscale"),
+    (["blank"], ["blank", "--mask", "random"], "--operation blank",
+     "--operation blank --mask random"),
+    (["blank", "--mask", "random"], ["blank", "--mask", "random", "--seed", 3],
+     "--mask random --operation blank", "--operation blank --mask random --seed 3"),
     (["edges"], ["edges", "--edge_sigma", 1], "--edge_sigma 2.0", "--edge_sigma 1.0"),
     (["edges"], ["edges", "--edge_min_length", 9], "--edge_min_length 10", "--edge_min_length 9")])
 def test_results_of_other_options_are_not_skipped_in_silence(tmp_path, capsys, first, second, made,
@@ -551,7 +621,7 @@ def test_stems_that_collide_keep_whole_names_through_all_operations(tmp_path, ca
     for seed, result in enumerate(["shot.0000", "shot.0001", "a.png", "a.jpg", "b"]):
         pixels, _ = load(tmp_path / "out" / f"{result}.png")
         image = noise(seed, 5, 7)
-        assert np.array_equal(pixels, process.combine(image, process.blank(image)))
+        assert np.array_equal(pixels, process.combine(image, blank_center(image)))
 
 
 def test_a_result_from_before_a_stem_was_shared_is_named(tmp_path, capsys):
@@ -601,6 +671,9 @@ def test_user_errors_are_one_line(tmp_path, monkeypatch, capsys, flags, words):
      "--edge_min_length: not used by --operation resize"),
     ("crop", ["--pad", "--size", 5], "--pad: not used by --operation crop"),
     ("convert", ["--size", 5], "--size: not used by --operation convert"),
+    ("blank", ["--seed", 3], "--seed: --mask center is the same for every seed"),
+    ("blank", ["--seed", 3, "--mask", "random"], None),
+    ("resize", ["--seed", 3, "--size", 4], "--seed: not used by --operation resize"),
     ("resize", ["--size", 5, "--pad", "--force"], None), ("edges", ["--edge_sigma", 1], None)])
 def test_flags_without_effect_are_reported(tmp_path, capsys, operation, flags, expected):
     write(tmp_path / "in" / "a.png", noise(1, 9, 14))
@@ -625,7 +698,7 @@ def test_affinelayers_commands(tmp_path):
             0, "wrote 1, skipped 0, failed 0\n", "")
     combined, _ = load(tmp_path / "photos" / "combined" / "x.png")
     resized, _ = load(tmp_path / "photos" / "resized" / "x.png")
-    assert np.array_equal(combined, process.combine(resized, process.blank(resized)))
+    assert np.array_equal(combined, process.combine(resized, blank_center(resized)))
 
 
 def test_edges_from_the_command_line_warn_of_nothing(tmp_path):
