@@ -19,7 +19,7 @@ import random
 import sys
 import zlib
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
@@ -43,15 +43,27 @@ OPERATIONS = ["resize", "crop", "convert", "grayscale", "blank", "combine", "edg
 # Compression of PNG files, by time and size (docs/benchmarks.md). Runs of one byte are as small as
 # level 6 in a quarter of its time, but do not see that the two halves of a pair resemble each other
 RUNS, REPEATS = {"compress_type": zlib.Z_RLE}, {"compress_level": 1}
+# An image with few colours has at most so many: label maps have 2 to 12 (CamVid, ISBI, BSDS), depth
+# in 8 bits up to 77 (KITTI), micrographs 147 and more, photos thousands
+MAX_COLOURS = 100
+PIXELS_PER_COLOUR = 16  # and on average so many pixels of each: a tiny photo has few colours too
 HOLE = 0.3  # sides of a blank hole, of those of the image: affinelayer's
-USED_OPTIONS = {"resize": ("size", "pad"), "crop": ("size",), "blank": ("mask", "seed"),
+USED_OPTIONS = {"resize": ("size", "pad", "resample"), "crop": ("size",), "blank": ("mask", "seed"),
                 "combine": ("b_dir",), "edges": ("edge_sigma", "edge_min_length")}
 # Values that stand for what the tool did before it had the option: results have no record of them
-UNRECORDED = {"mask": "center", "seed": 0}
+UNRECORDED = {"mask": "center", "seed": 0, "resample": "area"}
 EXAMPLES = """\
   python tools/process.py --input_dir photos --operation resize --output_dir a
   python tools/process.py --input_dir a --operation edges --output_dir b
   python tools/process.py --input_dir a --b_dir b --operation combine --output_dir pairs"""
+
+
+class Made(NamedTuple):
+    """What there is to report of one result."""
+
+    deep_ranges: Any = ()  # `Decoded.deep_range` of each input
+    num_blended: int | None = None  # `count_blended` of the image that was scaled
+    error: str | None = None  # why there is no result
 
 
 class Job(NamedTuple):
@@ -129,9 +141,19 @@ def shrink(image, size):
     return (columns.swapaxes(0, 1) / area + 0.5).astype(np.uint8)
 
 
-def scale(image, size):
-    """[height, width, 3] -> [size.height, size.width, 3]: area averages along the sides that
-    shrink, bicubic along those that grow."""
+def take_nearest(image, size):
+    """[height, width, 3] -> [size.height, size.width, 3]: the pixel that the centre of each result
+    pixel is in, so no other colours appear."""
+    rows, columns = ((2 * np.arange(length) + 1) * side // (2 * length)
+                     for length, side in zip(size, image.shape[:2], strict=True))
+    return image[rows][:, columns]
+
+
+def scale(image, size, resample="area"):
+    """[height, width, 3] -> [size.height, size.width, 3]. "area": averages along the sides that
+    shrink, bicubic along those that grow; "nearest": `take_nearest`."""
+    if resample == "nearest":
+        return take_nearest(image, size)
     smaller = Size(*map(min, image.shape[:2], size))
     if smaller != image.shape[:2]:
         image = shrink(image, smaller)
@@ -140,10 +162,19 @@ def scale(image, size):
     return image
 
 
-def resize(image, size, pad=False):
-    """[height, width, 3] -> [size.height, size.width, 3] from the largest central part of that
-    aspect ratio, or padded to it."""
-    return scale((pad_to_aspect if pad else crop_to_aspect)(image, size), size)
+def count_blended(image, scaled):
+    """The number of an image's colours if they are few and were blended when it was scaled, else
+    None."""
+    height, width = image.shape[:2]
+    most = min(MAX_COLOURS, height * width // PIXELS_PER_COLOUR)
+    step = max(1, min(height, width) // 32)
+    for part in (image[::step, ::step], image):  # a part shows that most photos have more
+        colours = Image.fromarray(part).getcolors(most)  # None where they are more
+        if colours is None:
+            return None
+    # a blend need not be a new colour: that of labels 1 and 3 is label 2
+    blended = not np.array_equal(scaled, take_nearest(image, Size(*scaled.shape[:2])))
+    return len(colours) if blended else None
 
 
 def crop(image, size):
@@ -240,48 +271,57 @@ def create_record(job, options):
                          "it") from error
 
 
-def process_file(job, options):
-    """Makes one result, with a record of how; returns `Decoded.deep_range` of each input. Raises
-    ImageError, or OSError where the disk fails."""
-    inputs = [read_decoded(path) for path in job.inputs]
-    image = inputs[0].pixels
-    if options.operation == "resize":
-        result = resize(image, size_of(options.size), options.pad)
-    elif options.operation == "crop":
+def make_one(image, job, options):
+    """A result of one image. Raises ImageError."""
+    if options.operation == "crop":
         try:
-            result = crop(image, size_of(options.size))
+            return crop(image, size_of(options.size))
         except ValueError as error:
             raise ImageError(f"{job.input_path} is {error}: give a smaller --size, or --operation "
                              "resize") from error
-    elif options.operation == "convert":
-        result = image
-    elif options.operation == "grayscale":
-        result = grayscale(image)
-    elif options.operation == "blank":
+    if options.operation == "grayscale":
+        return grayscale(image)
+    if options.operation == "blank":
         size = image.shape[:2]
-        result = blank(image, center_hole(*size) if options.mask == "center" else
-                       random_hole(*size, job.input_path.name, options.seed))
-    elif options.operation == "edges":
-        result = find_edges(image, options.edge_sigma, options.edge_min_length)
-    else:
+        return blank(image, center_hole(*size) if options.mask == "center" else
+                     random_hole(*size, job.input_path.name, options.seed))
+    if options.operation == "edges":
+        return find_edges(image, options.edge_sigma, options.edge_min_length)
+    return image  # convert
+
+
+def process_file(job, options):
+    """Makes one result, with a record of how; returns a Made. Raises ImageError, or OSError where
+    the disk fails."""
+    inputs = [read_decoded(path) for path in job.inputs]
+    image, num_blended = inputs[0].pixels, None
+    if options.operation == "resize":
+        size = size_of(options.size)
+        image = (pad_to_aspect if options.pad else crop_to_aspect)(image, size)
+        result = scale(image, size, options.resample)
+        num_blended = count_blended(image, result)
+    elif options.operation == "combine":
         try:
             result = combine(image, inputs[1].pixels)
         except ValueError as error:
             raise ImageError(f"{job.input_path} and {job.b_path}: {error}: resize both") \
                 from error
+    else:
+        result = make_one(image, job, options)
     write_image(job.output_path, result, sync=False, pnginfo=create_record(job, options),
                 **(REPEATS if job.b_path else RUNS))
-    return [decoded.deep_range for decoded in inputs]
+    return Made([decoded.deep_range for decoded in inputs], num_blended)
 
 
 def try_file(job, options):
-    """`process_file`, and the line to show where it fails, or None. Raises OSError."""
+    """`process_file`, or a Made with the line to show where it fails. Raises OSError."""
     try:
-        return process_file(job, options), None
+        return process_file(job, options)
     except ImageError as error:
-        return [], str(error)
+        return Made(error=str(error))
     except MemoryError:
-        return [], f"{job.input_path} needs more memory than there is: make it or --size smaller"
+        return Made(error=f"{job.input_path} needs more memory than there is: make it or --size "
+                          "smaller")
 
 
 # --------------------------------------------------------------------------------------------------
@@ -331,6 +371,17 @@ def find_outdated(jobs):
             and provenance.read_record(path)]
 
 
+def report_blended(jobs, made):
+    """Warns of label images whose colours were blended. made: the Made of each job."""
+    blended = [(job.inputs[-1], result.num_blended) for job, result in zip(jobs, made, strict=True)
+               if result.num_blended]
+    if blended:
+        path, number = blended[0]
+        cli.warn(printable(
+            f"{len(blended)} of {len(jobs)} images have few colours, such as {path} with {number}, "
+            "and these were blended: for label images, give --resample nearest --force"))
+
+
 def process_folder(options):
     """Makes all results that are missing; returns the number of failures.
 
@@ -350,18 +401,18 @@ def process_folder(options):
                 "another name: remove this one" for path in find_outdated(all_jobs)]
     for line in lonely + outdated:
         cli.warn(printable(line))
-    num_failed, deep_ranges = 0, []
-    work = functools.partial(try_file, options=options)
+    work, made = functools.partial(try_file, options=options), []
     with share_folder(options.output_dir, (".", *list_parts(options))), \
             cli.create_progress_bar(len(jobs), 0, "image") as bar:
-        for ranges, line in workers.map_parallel(work, jobs, options.workers):
-            deep_ranges += ranges
-            if line is not None:
-                num_failed += 1
+        for result in workers.map_parallel(work, jobs, options.workers):
+            made.append(result)
+            if result.error is not None:
                 bar.clear()
-                cli.warn(printable(line))
+                cli.warn(printable(result.error))
             bar.update()
-    report_deep(deep_ranges)
+    report_deep([deep_range for result in made for deep_range in result.deep_ranges])
+    report_blended(jobs, made)
+    num_failed = sum(result.error is not None for result in made)
     cli.say(f"wrote {len(jobs) - num_failed}, skipped {len(all_jobs) - len(jobs)}, "
             f"failed {num_failed + len(lonely)}")
     return num_failed + len(lonely)
@@ -383,6 +434,8 @@ def create_parser():
     add("--pad", action="store_true", help="resize: pad with black instead of cropping")
     add("--size", type=size_type(1), default=256,
         help="resize, crop: N or HEIGHTxWIDTH of the results, in pixels")
+    add("--resample", choices=["area", "nearest"], default="area",
+        help="resize: area blends colours, nearest keeps those of label images")
     add("--mask", choices=["center", "random"], default="center",
         help="blank: a hole in the middle of every image, or anywhere and of any proportions")
     add("--seed", type=int, default=0, help="blank: of --mask random")

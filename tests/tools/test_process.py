@@ -133,9 +133,49 @@ def test_one_side_may_shrink_while_the_other_grows():
 
 
 def test_one_pixel_high_image_resizes():
-    assert (process.resize(np.full([1, 9, 3], 77, np.uint8), square(5)) == 77).all()
-    padded = process.resize(np.full([1, 9, 3], 77, np.uint8), square(3), pad=True)
+    image, size = np.full([1, 9, 3], 77, np.uint8), square(5)
+    assert (process.scale(process.crop_to_aspect(image, size), size) == 77).all()
+    padded = process.scale(process.pad_to_aspect(image, size), square(3))
     assert padded[:, 0, 0].tolist() == [0, 26, 0]  # 77 / 3 = 25.67
+
+
+@pytest.mark.parametrize("size", [Size(5, 7), Size(9, 13), Size(23, 31), Size(1, 1), Size(4, 40),
+                                  Size(27, 6)])
+def test_nearest_takes_the_pixel_at_the_centre(size):
+    image = noise(4, 9, 13)
+    fine = image.repeat(2 * size.height, axis=0).repeat(2 * size.width, axis=1)
+    expected = fine[9::18, 13::26]  # each result pixel is 18x26 of these
+    assert np.array_equal(process.scale(image, size, "nearest"), expected)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_nearest_is_pillows(seed):
+    """At odd sizes: where a centre is on a border between pixels, Pillow's rounding decides."""
+    rng = np.random.default_rng(seed)
+    height, width, *size = (2 * rng.integers(1, 60, 4) + 1).tolist()
+    image = noise(seed, height, width)
+    expected = Image.fromarray(image).resize(size[::-1], Image.Resampling.NEAREST)
+    assert np.array_equal(process.scale(image, Size(*size), "nearest"), np.asarray(expected))
+
+
+def label_map(height, width, num_colours):
+    """Stripes of equal colours, as of a label image: uint8 [height, width, 3]."""
+    colours = noise(7, 1, num_colours)[0]
+    return np.tile(colours[np.arange(width) * num_colours // width], [height, 1, 1])
+
+
+@pytest.mark.parametrize("image, size, expected", [
+    (label_map(60, 97, 5), Size(20, 31), 5), (label_map(10, 97, 97), Size(5, 31), None),
+    (label_map(160, 397, 100), Size(20, 31), 100), (label_map(160, 397, 101), Size(20, 31), None),
+    (label_map(60, 97, 5), Size(90, 160), 5), (label_map(60, 97, 1), Size(20, 31), None),
+    (label_map(60, 97, 5), Size(60, 97), None),  # not scaled
+    (label_map(60, 100, 5), Size(30, 50), None),  # nothing to blend: 2x2 pixels have one colour
+    (np.array([[[1] * 3] * 12, [[3] * 3] * 12, [[2] * 3] * 12] * 4, np.uint8), Size(6, 6), 3),
+    (noise(1, 5, 7), Size(4, 4), None), (noise(1, 60, 97), Size(20, 31), None),
+    (noise(1, 60, 97) // 64 * 64, Size(20, 31), 64), (noise(1, 1, 9), Size(3, 3), None)])
+def test_blended_colours_are_counted_where_there_are_few(image, size, expected):
+    assert process.count_blended(image, process.scale(image, size)) == expected
+    assert process.count_blended(image, process.scale(image, size, "nearest")) is None
 
 
 def blank_center(image):
@@ -357,6 +397,25 @@ def test_random_holes_are_the_same_in_every_run(tmp_path, capsys):
     assert np.array_equal(image[~masks[0]], (noise(11, 40, 61) // 2)[~masks[0]])
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+def test_blended_label_images_are_reported_once(tmp_path, capsys, workers):
+    for number in range(9):
+        image = label_map(40, 61, number) if number in (3, 5, 8) else noise(number, 40, 61)
+        write(tmp_path / "in" / f"{number}.png", image)
+    flags = ["resize", "--size", 24]
+    assert run(tmp_path, *flags, workers=workers) == 0
+    assert capsys.readouterr() == (
+        "wrote 9, skipped 0, failed 0\n",
+        f"process.py: 3 of 9 images have few colours, such as {tmp_path}/in/3.png with 3, and "
+        "these were blended: for label images, give --resample nearest --force\n")
+    assert run(tmp_path, *flags, "--resample", "nearest", "--force", workers=workers) == 0
+    assert run(tmp_path, *flags, "--resample", "nearest", workers=workers) == 0
+    assert capsys.readouterr() == (
+        "wrote 9, skipped 0, failed 0\nwrote 0, skipped 9, failed 0\n", "")
+    labels, _ = load(tmp_path / "out" / "8.png")
+    assert {*map(tuple, labels.reshape(-1, 3))} <= {*map(tuple, label_map(1, 8, 8)[0])}
+
+
 def test_existing_results_are_skipped_unless_forced(tmp_path, capsys):
     write(tmp_path / "in" / "a.png", noise(1, 5, 7))
     write(tmp_path / "in" / "b.JPG", noise(2, 7, 5))  # PNG content, whatever the ending
@@ -379,6 +438,8 @@ def test_existing_results_are_skipped_unless_forced(tmp_path, capsys):
      "--operation resize --size 6 --pad"),
     (["resize", "--size", "6"], ["resize", "--size", "6x5"], "--operation resize --size 6",
      "--operation resize --size 6x5"),
+    (["resize", "--size", 6], ["resize", "--size", 6, "--resample", "nearest"],
+     "--operation resize --size 6", "--operation resize --size 6 --resample nearest"),
     (["crop", "--size", 6], ["crop", "--size", "6x5"], "--operation crop --size 6",
      "--operation crop --size 6x5"),
     (["blank"], ["grayscale"], "--operation blank", "--operation grayscale"),
