@@ -33,7 +33,7 @@ from PIL import Image
 
 from tools.lib import provenance, workers
 from tools.lib.cli import (Options, Size, UserError, all_of, number_type, printable,
-                           read_command_line, size_of, size_type)
+                           read_command_line, size_of, size_type, with_options)
 from tools.lib.files import (PARTS, describe_lonely, match_names, normal_name, share_folder,
                              sorted_by_name, unique_names)
 from tools.lib.image_files import require_images
@@ -43,15 +43,16 @@ OPERATIONS = ["resize", "crop", "convert", "grayscale", "blank", "combine", "edg
 # Compression of PNG files, by time and size (docs/benchmarks.md). Runs of one byte are as small as
 # level 6 in a quarter of its time, but do not see that the two halves of a pair resemble each other
 RUNS, REPEATS = {"compress_type": zlib.Z_RLE}, {"compress_level": 1}
-# An image with few colours has at most so many: label maps have 2 to 12 (CamVid, ISBI, BSDS), depth
-# in 8 bits up to 77 (KITTI), micrographs 147 and more, photos thousands
-MAX_COLOURS = 100
-PIXELS_PER_COLOUR = 16  # and on average so many pixels of each: a tiny photo has few colours too
-HOLE = 0.3  # sides of a blank hole, of those of the image: affinelayer's
+# An image has few colours if it has at most so many, and on average as many pixels of each or more:
+# tiny photos have few of both. Labels of CamVid, ISBI and BSDS have 2 to 12, KITTI's depth up to 77
+# in 8 bits, micrographs of ISBI 147 or more, photos of CamVid and BSDS 9,000 or more
+MAX_COLOURS, PIXELS_PER_COLOUR = 100, 16
+HOLE = 0.3  # height and width of a blank hole, as shares of the image's: affinelayer's
 USED_OPTIONS = {"resize": ("size", "pad", "resample"), "crop": ("size",), "blank": ("mask", "seed"),
-                "combine": ("b_dir",), "edges": ("edge_sigma", "edge_min_length")}
+                "combine": ("b_dir", "resize_b", "resample"),
+                "edges": ("edge_sigma", "edge_min_length")}
 # Values that stand for what the tool did before it had the option: results have no record of them
-UNRECORDED = {"mask": "center", "seed": 0, "resample": "area"}
+UNRECORDED = {"mask": "center", "seed": 0, "resample": "area", "resize_b": False}
 EXAMPLES = """\
   python tools/process.py --input_dir photos --operation resize --output_dir a
   python tools/process.py --input_dir a --operation edges --output_dir b
@@ -63,6 +64,7 @@ class Made(NamedTuple):
 
     deep_ranges: Any = ()  # `Decoded.deep_range` of each input
     num_blended: int | None = None  # `count_blended` of the image that was scaled
+    stretched: str | None = None  # sizes of a right image and of a left one of another aspect ratio
     error: str | None = None  # why there is no result
 
 
@@ -198,9 +200,8 @@ def center_hole(height, width):
 
 
 def random_hole(height, width, name, seed):
-    """Top, left, height and width of a hole of the same area anywhere in an image, from half as
-    wide as `center_hole` is for its height to twice. It depends on the image's size and name and
-    the seed alone."""
+    """Top, left, height and width of a hole anywhere in an image. It has the area of `center_hole`
+    and half to twice the ratio of width to height. It depends on the arguments alone."""
     # random() of bytes is the same in all versions of Python
     draw = random.Random(os.fsencode(f"{seed}/{normal_name(name)}")).random
     hole_height = max(1, round(height * HOLE * 2**(draw() - 0.5)))
@@ -217,12 +218,23 @@ def blank(image, hole):
     return blanked
 
 
+def show_size(image):
+    """An image's width and height as text."""
+    return "%dx%d" % image.shape[1::-1]
+
+
 def combine(left, right):
     """Two of [height, width, 3] -> [height, 2 * width, 3]. Raises ValueError on other sizes."""
     if left.shape != right.shape:
-        sizes = ["%dx%d" % image.shape[1::-1] for image in (left, right)]
-        raise ValueError(f"{sizes[0]} and {sizes[1]} differ in size")
+        raise ValueError(f"{show_size(left)} and {show_size(right)} differ in size")
     return np.concatenate([left, right], axis=1)
+
+
+def have_one_aspect(left, right):
+    """Whether two images have the same aspect ratio, but for one pixel of the smaller one."""
+    (height, width), (right_height, right_width) = left.shape[:2], right.shape[:2]
+    return abs(height * right_width - width * right_height) \
+        <= max(height, width, right_height, right_width)
 
 
 def find_edges(image, sigma, min_length):
@@ -250,7 +262,9 @@ def list_unused(options):
     others = [name for names in USED_OPTIONS.values() for name in names if name not in used]
     return [([*dict.fromkeys(others)], f"not used by --operation {operation}"),
             (["seed"] * (operation == "blank" and options.mask == "center"),
-             "--mask center is the same for every seed")]
+             "--mask center is the same for every seed"),
+            (["resample"] * (operation == "combine" and not options.resize_b),
+             "--operation combine scales nothing without --resize_b")]
 
 
 def recorded_options(options):
@@ -290,27 +304,51 @@ def make_one(image, job, options):
     return image  # convert
 
 
+def make_scaled(image, size, options):
+    """An image in another size, and its `count_blended`."""
+    scaled = scale(image, size, options.resample)
+    return scaled, count_blended(image, scaled)
+
+
+def make_resized(image, options):
+    """A result of resize, and its `count_blended`."""
+    size = size_of(options.size)
+    fitted = (pad_to_aspect if options.pad else crop_to_aspect)(image, size)
+    return make_scaled(fitted, size, options)
+
+
+def make_pair(left, right, job, options):
+    """A result of combine, the right image's `count_blended` and `Made.stretched`. Raises
+    ImageError."""
+    scaled, num_blended, stretched = right, None, None
+    if options.resize_b and left.shape != right.shape:
+        scaled, num_blended = make_scaled(right, Size(*left.shape[:2]), options)
+        if not have_one_aspect(left, right):
+            stretched = f"{show_size(right)}, left {show_size(left)}"
+    try:
+        return combine(left, scaled), num_blended, stretched
+    except ValueError as error:
+        raise ImageError(f"{job.input_path} and {job.b_path}: {error}: give --resize_b to scale "
+                         "the right one, or resize both") from error
+
+
 def process_file(job, options):
     """Makes one result, with a record of how; returns a Made. Raises ImageError, or OSError where
     the disk fails."""
     inputs = [read_decoded(path) for path in job.inputs]
-    image, num_blended = inputs[0].pixels, None
+    pixels, num_blended, stretched = [decoded.pixels for decoded in inputs], None, None
     if options.operation == "resize":
-        size = size_of(options.size)
-        image = (pad_to_aspect if options.pad else crop_to_aspect)(image, size)
-        result = scale(image, size, options.resample)
-        num_blended = count_blended(image, result)
+        result, num_blended = make_resized(*pixels, options)
     elif options.operation == "combine":
-        try:
-            result = combine(image, inputs[1].pixels)
-        except ValueError as error:
-            raise ImageError(f"{job.input_path} and {job.b_path}: {error}: resize both") \
-                from error
+        result, num_blended, stretched = make_pair(*pixels, job, options)
     else:
-        result = make_one(image, job, options)
-    write_image(job.output_path, result, sync=False, pnginfo=create_record(job, options),
+        result = make_one(*pixels, job, options)
+    # a pair of one size is the same with --resize_b and without
+    is_scaled = options.resize_b and len({image.shape for image in pixels}) > 1
+    record = create_record(job, with_options(options, resize_b=is_scaled))
+    write_image(job.output_path, result, sync=False, pnginfo=record,
                 **(REPEATS if job.b_path else RUNS))
-    return Made([decoded.deep_range for decoded in inputs], num_blended)
+    return Made([decoded.deep_range for decoded in inputs], num_blended, stretched)
 
 
 def try_file(job, options):
@@ -371,8 +409,9 @@ def find_outdated(jobs):
             and provenance.read_record(path)]
 
 
-def report_blended(jobs, made):
-    """Warns of label images whose colours were blended. made: the Made of each job."""
+def report_scaled(jobs, made):
+    """Warns of label images whose colours were blended, and of right images that were stretched.
+    made: the Made of each job."""
     blended = [(job.inputs[-1], result.num_blended) for job, result in zip(jobs, made, strict=True)
                if result.num_blended]
     if blended:
@@ -380,6 +419,14 @@ def report_blended(jobs, made):
         cli.warn(printable(
             f"{len(blended)} of {len(jobs)} images have few colours, such as {path} with {number}, "
             "and these were blended: for label images, give --resample nearest --force"))
+    stretched = [(job.b_path, result.stretched) for job, result in zip(jobs, made, strict=True)
+                 if result.stretched]
+    if stretched:
+        path, sizes = stretched[0]
+        cli.warn(printable(
+            f"{len(stretched)} of {len(jobs)} right images have another aspect ratio than the left "
+            f"ones, such as {path} ({sizes}), and were stretched: to crop or pad them instead, "
+            "resize both folders first"))
 
 
 def process_folder(options):
@@ -390,7 +437,8 @@ def process_folder(options):
     all_jobs, lonely = list_jobs(options)
     kept = {} if options.force else {
         job.output_path: job.inputs for job in all_jobs if job.output_path.is_file()}
-    provenance.check_results(kept, recorded_options(options), "--output_dir", options.output_dir)
+    provenance.check_results(kept, recorded_options(options), "--output_dir", options.output_dir,
+                             alike=[recorded_options(with_options(options, resize_b=False))])
     jobs = [job for job in all_jobs if job.output_path not in kept]
     try:
         options.output_dir.mkdir(parents=True, exist_ok=True)
@@ -411,7 +459,7 @@ def process_folder(options):
                 cli.warn(printable(result.error))
             bar.update()
     report_deep([deep_range for result in made for deep_range in result.deep_ranges])
-    report_blended(jobs, made)
+    report_scaled(jobs, made)
     num_failed = sum(result.error is not None for result in made)
     cli.say(f"wrote {len(jobs) - num_failed}, skipped {len(all_jobs) - len(jobs)}, "
             f"failed {num_failed + len(lonely)}")
@@ -435,11 +483,13 @@ def create_parser():
     add("--size", type=size_type(1), default=256,
         help="resize, crop: N or HEIGHTxWIDTH of the results, in pixels")
     add("--resample", choices=["area", "nearest"], default="area",
-        help="resize: area blends colours, nearest keeps those of label images")
+        help="resize, combine: area blends colours, nearest keeps those of label images")
     add("--mask", choices=["center", "random"], default="center",
-        help="blank: a hole in the middle of every image, or anywhere and of any proportions")
-    add("--seed", type=int, default=0, help="blank: of --mask random")
+        help="blank: a hole in the middle, or one of random place and shape in each image")
+    add("--seed", type=int, default=0, help="blank: seed of --mask random")
     add("--b_dir", type=Path, help="combine: folder of the right halves")
+    add("--resize_b", action="store_true",
+        help="combine: scale the right image to the size of the left one")
     add("--edge_sigma", type=number_type(float, 0.1), default=2.0,
         help="edges: blur before the search, in pixels; more finds fewer edges")
     add("--edge_min_length", type=number_type(int, 1), default=10,

@@ -648,10 +648,75 @@ def test_combine_matches_stems_and_reports_the_rest(tmp_path, capsys):
     lonely_a, lonely_b, sizes = streams.err.splitlines()
     assert f"{tmp_path / 'in' / '4.JPG'} has no partner in {tmp_path / 'b'}" in lonely_a
     assert f"{tmp_path / 'b' / '5.png'} has no partner in {tmp_path / 'in'}" in lonely_b
-    assert "3.JPG and" in sizes and "3.png: 9x6 and 6x9 differ in size" in sizes
+    assert sizes == f"process.py: {tmp_path}/in/3.JPG and {tmp_path}/b/3.png: 9x6 and 6x9 differ " \
+        "in size: give --resize_b to scale the right one, or resize both"
     assert set(contents(tmp_path / "out")) == {"1.png", "2.png"}
     pixels, _ = load(tmp_path / "out" / "2.png")
     assert np.array_equal(pixels, np.concatenate([a["2"], noise(12, 6, 9)], axis=1))
+
+
+def write_pairs(tmp_path, sizes):
+    """Pairs of noise and of label images of four colours, by name -> (height, width) of the left
+    one and of the right one."""
+    for number, (name, (left, right)) in enumerate(sizes.items()):
+        write(tmp_path / "in" / f"{name}.png", noise(number, *left))
+        write(tmp_path / "b" / f"{name}.png", label_map(*right, 4))
+
+
+def test_combine_scales_right_images_to_the_left_ones(tmp_path, capsys):
+    write_pairs(tmp_path, {"equal": [(40, 60), (40, 60)], "larger": [(40, 60), (52, 78)],
+                           "other": [(40, 60), (50, 50)], "rounded": [(37, 61), (74, 121)],
+                           "smaller": [(40, 60), (20, 30)]})
+    flags = ["combine", "--b_dir", tmp_path / "b", "--resize_b"]
+    assert run(tmp_path, *flags) == 0
+    for name in ("equal", "larger", "other", "rounded", "smaller"):
+        left, right = (load(tmp_path / folder / f"{name}.png")[0] for folder in ("in", "b"))
+        pair, _ = load(tmp_path / "out" / f"{name}.png")
+        scaled = process.scale(right, Size(*left.shape[:2]))
+        assert np.array_equal(pair, np.concatenate([left, scaled], axis=1))
+    blended, stretched = capsys.readouterr().err.splitlines()
+    assert blended == (
+        f"process.py: 4 of 5 images have few colours, such as {tmp_path}/b/larger.png with 4, and "
+        "these were blended: for label images, give --resample nearest --force")
+    assert stretched == (
+        "process.py: 1 of 5 right images have another aspect ratio than the left ones, such as "
+        f"{tmp_path}/b/other.png (50x50, left 60x40), and were stretched: to crop or pad them "
+        "instead, resize both folders first")
+    assert run(tmp_path, *flags, "--resample", "nearest", "--force") == 0
+    assert capsys.readouterr().err == f"{stretched}\n"
+    pair, _ = load(tmp_path / "out" / "larger.png")
+    assert np.array_equal(pair[:, 60:], process.scale(label_map(52, 78, 4), Size(40, 60), "nearest"))
+
+
+def test_pairs_of_equal_size_need_not_be_made_again_for_resize_b(tmp_path, capsys):
+    """As the error of the others advises it."""
+    write_pairs(tmp_path, {"equal": [(9, 14), (9, 14)], "other": [(9, 14), (18, 28)]})
+    flags = ["combine", "--b_dir", tmp_path / "b"]
+    assert run(tmp_path, *flags) == 1
+    assert run(tmp_path, *flags, "--resize_b", "--resample", "nearest") == 0
+    assert capsys.readouterr().out == (
+        "wrote 1, skipped 0, failed 1\nwrote 1, skipped 1, failed 0\n")
+    for others, made, number in (
+            ([], "--operation combine --resample nearest --resize_b", 1),
+            (["--resize_b"], "--operation combine --resample nearest --resize_b", 1)):
+        assert run(tmp_path, *flags, *others) == 2
+        assert capsys.readouterr().err.startswith(
+            f"process.py: error: {number} of 2 results in --output_dir {tmp_path}/out, such as "
+            f"{tmp_path}/out/other.png, were made with {made}, this command has "
+            f"--operation combine{' --resize_b' * bool(others)}: ")
+    assert run(tmp_path, *flags, "--resize_b", "--force") == 0
+    assert run(tmp_path, *flags, "--resize_b") == 0
+    assert run(tmp_path, *flags, "--resize_b", output="clean") == 0
+    assert contents(tmp_path / "out") == contents(tmp_path / "clean")
+
+
+@pytest.mark.parametrize("left, right, expected", [
+    ((40, 60), (20, 30), True), ((375, 1242), (188, 621), True), ((375, 1242), (187, 621), True),
+    ((375, 1242), (185, 621), False), ((188, 621), (375, 1242), True), ((40, 60), (60, 40), False),
+    ((256, 256), (480, 640), False), ((480, 640), (240, 322), False), ((5, 7), (5, 7), True)])
+def test_one_aspect_ratio_but_for_rounding(left, right, expected):
+    images = [np.zeros([*size, 3], np.uint8) for size in (left, right)]
+    assert process.have_one_aspect(*images) == expected == process.have_one_aspect(*images[::-1])
 
 
 def test_combine_matches_macos_names_and_names_a_near_miss(tmp_path, capsys):
@@ -735,8 +800,14 @@ def test_user_errors_are_one_line(tmp_path, monkeypatch, capsys, flags, words):
     ("blank", ["--seed", 3], "--seed: --mask center is the same for every seed"),
     ("blank", ["--seed", 3, "--mask", "random"], None),
     ("resize", ["--seed", 3, "--size", 4], "--seed: not used by --operation resize"),
+    ("resize", ["--resize_b", "--size", 4], "--resize_b: not used by --operation resize"),
+    ("combine", ["--b_dir", "in", "--resample", "nearest"],
+     "--resample: --operation combine scales nothing without --resize_b"),
+    ("combine", ["--b_dir", "in", "--resample", "nearest", "--resize_b"], None),
     ("resize", ["--size", 5, "--pad", "--force"], None), ("edges", ["--edge_sigma", 1], None)])
-def test_flags_without_effect_are_reported(tmp_path, capsys, operation, flags, expected):
+def test_flags_without_effect_are_reported(tmp_path, monkeypatch, capsys, operation, flags,
+                                           expected):
+    monkeypatch.chdir(tmp_path)
     write(tmp_path / "in" / "a.png", noise(1, 9, 14))
     assert run(tmp_path, operation, *flags) == 0
     assert capsys.readouterr() == (
