@@ -18,7 +18,7 @@ from helpers import ROOT
 from PIL import Image
 
 from tools import process, split
-from tools.lib import images
+from tools.lib import images, provenance
 from tools.lib.cli import Size
 
 
@@ -534,6 +534,21 @@ def test_results_of_older_versions_are_kept_and_that_is_said(tmp_path, capsys):
     assert (tmp_path / "out" / "a.png").read_bytes() == before
 
 
+@pytest.mark.parametrize("operation, flags, recorded", [
+    ("resize", ["--size", 5], {"pad": False, "size": 5}), ("grayscale", [], {}),
+    ("blank", ["--mask", "center"], {}), ("blank", ["--seed", 3], {}),
+    ("edges", [], {"edge_min_length": 10, "edge_sigma": 2.0}), ("combine", ["--b_dir", "in"], {}),
+    ("combine", ["--b_dir", "in", "--resize_b", "--resample", "nearest"], {})])
+def test_what_an_older_version_made_alike_is_recorded_alike(tmp_path, monkeypatch, operation, flags,
+                                                            recorded):
+    """The records are those of the version before crop, so its results count as made alike."""
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path / "in" / "a.png", noise(1, 9, 14))
+    assert run(tmp_path, operation, *flags) == 0
+    assert provenance.read_record(tmp_path / "out" / "a.png")["options"] == {
+        "operation": operation, **recorded}
+
+
 def test_records_depend_on_options_and_contents_alone(tmp_path):
     path = write(tmp_path / "in" / "a.png", noise(1, 5, 7))
     assert run(tmp_path, "blank") == 0
@@ -685,7 +700,8 @@ def test_combine_scales_right_images_to_the_left_ones(tmp_path, capsys):
     assert run(tmp_path, *flags, "--resample", "nearest", "--force") == 0
     assert capsys.readouterr().err == f"{stretched}\n"
     pair, _ = load(tmp_path / "out" / "larger.png")
-    assert np.array_equal(pair[:, 60:], process.scale(label_map(52, 78, 4), Size(40, 60), "nearest"))
+    expected = process.scale(label_map(52, 78, 4), Size(40, 60), "nearest")
+    assert np.array_equal(pair[:, 60:], expected)
 
 
 def test_pairs_of_equal_size_need_not_be_made_again_for_resize_b(tmp_path, capsys):
@@ -696,14 +712,12 @@ def test_pairs_of_equal_size_need_not_be_made_again_for_resize_b(tmp_path, capsy
     assert run(tmp_path, *flags, "--resize_b", "--resample", "nearest") == 0
     assert capsys.readouterr().out == (
         "wrote 1, skipped 0, failed 1\nwrote 1, skipped 1, failed 0\n")
-    for others, made, number in (
-            ([], "--operation combine --resample nearest --resize_b", 1),
-            (["--resize_b"], "--operation combine --resample nearest --resize_b", 1)):
+    for others in ([], ["--resize_b"]):
         assert run(tmp_path, *flags, *others) == 2
         assert capsys.readouterr().err.startswith(
-            f"process.py: error: {number} of 2 results in --output_dir {tmp_path}/out, such as "
-            f"{tmp_path}/out/other.png, were made with {made}, this command has "
-            f"--operation combine{' --resize_b' * bool(others)}: ")
+            f"process.py: error: 1 of 2 results in --output_dir {tmp_path}/out, such as "
+            f"{tmp_path}/out/other.png, were made with --operation combine --resample nearest "
+            f"--resize_b, this command has {' '.join(['--operation combine', *others])}: ")
     assert run(tmp_path, *flags, "--resize_b", "--force") == 0
     assert run(tmp_path, *flags, "--resize_b") == 0
     assert run(tmp_path, *flags, "--resize_b", output="clean") == 0
