@@ -52,7 +52,7 @@ USED_OPTIONS = {"resize": ("size", "pad", "resample"), "crop": ("size",), "blank
                 "combine": ("b_dir", "resize_b", "resample"),
                 "edges": ("edge_sigma", "edge_min_length")}
 # Values that stand for what the tool did before it had the option: results have no record of them
-UNRECORDED = {"mask": "center", "seed": 0, "resample": "area", "resize_b": False}
+UNRECORDED = {"mask": "center", "resample": "area", "resize_b": False}
 EXAMPLES = """\
   python tools/process.py --input_dir photos --operation resize --output_dir a
   python tools/process.py --input_dir a --operation edges --output_dir b
