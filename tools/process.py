@@ -433,7 +433,7 @@ def report_scaled(jobs, made):
         cli.warn(printable(
             f"{len(stretched)} of {len(jobs)} right images have another aspect ratio than the left "
             f"ones, such as {path} ({sizes}), and were stretched: to crop or pad them instead, "
-            "resize both folders first"))
+            "resize both folders in the same way first"))
 
 
 def process_folder(options):

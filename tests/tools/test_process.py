@@ -696,7 +696,7 @@ def test_combine_scales_right_images_to_the_left_ones(tmp_path, capsys):
     assert stretched == (
         "process.py: 1 of 5 right images have another aspect ratio than the left ones, such as "
         f"{tmp_path}/b/other.png (50x50, left 60x40), and were stretched: to crop or pad them "
-        "instead, resize both folders first")
+        "instead, resize both folders in the same way first")
     assert run(tmp_path, *flags, "--resample", "nearest", "--force") == 0
     assert capsys.readouterr().err == f"{stretched}\n"
     pair, _ = load(tmp_path / "out" / "larger.png")
