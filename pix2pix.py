@@ -29,7 +29,6 @@ purpose:
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import functools
 import json
@@ -237,20 +236,10 @@ def same_variables(options, other):
     return shape_of(options) == shape_of(other)
 
 
-def read_command_line(argv, parser):
-    """The values of a command line by name, and the names of those that it gives. Raises UserError.
-    """
-    values = vars(parser.parse_args(argv))
-    # argparse leaves what a namespace already has, here None, where a flag is not given
-    unset = argparse.Namespace(**dict.fromkeys(values))
-    given = vars(parser.parse_args(argv, unset))
-    return values, {name for name, value in given.items() if value is not None}
-
-
 def report_ignored(options, argv):
     """Prints which flags of a command line have no effect. options: what it was parsed to."""
     parser = create_parser()
-    _, explicit = read_command_line(argv, parser)
+    _, explicit = cli.read_command_line(argv, parser)
     report_unused(options, explicit, parser, has_dropout(options))
 
 
@@ -258,7 +247,7 @@ def parse_args(argv=None):
     """Options from the command line and, where a model is loaded, from its options.json; the rules
     are those of tools/lib/resume.py. Raises UserError."""
     parser = create_parser()
-    values, explicit = read_command_line(argv, parser)
+    values, explicit = cli.read_command_line(argv, parser)
     values.update(resume.find_sources(values, parser))
     values.update(run_folder.default_dirs(values))
     training, resuming = values["mode"] == "train", values["resume"]

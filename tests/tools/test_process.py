@@ -18,7 +18,8 @@ from helpers import ROOT
 from PIL import Image
 
 from tools import process, split
-from tools.lib import images
+from tools.lib import images, provenance
+from tools.lib.cli import Size
 
 
 def noise(seed, height, width):
@@ -54,52 +55,132 @@ def contents(folder):
 # ---- arrays
 
 
+def square(size):
+    """The Size of a square."""
+    return Size(size, size)
+
+
 def test_crop_takes_the_centre():
     image = noise(1, 5, 12)
-    assert np.array_equal(process.crop_square(image), image[:, 3:8])
-    assert np.array_equal(process.crop_square(image.swapaxes(0, 1)),
+    assert np.array_equal(process.crop_to_aspect(image, square(256)), image[:, 3:8])
+    assert np.array_equal(process.crop_to_aspect(image.swapaxes(0, 1), square(3)),
                           image.swapaxes(0, 1)[3:8])
 
 
 def test_pad_is_black_and_centred():
     image = noise(2, 4, 9)
-    padded = process.pad_square(image)
+    padded = process.pad_to_aspect(image, square(256))
     assert padded.shape == (9, 9, 3)
     assert np.array_equal(padded[2:6], image)
     assert padded.sum() == image.astype(int).sum()
 
 
-@pytest.mark.parametrize("factor", [2, 3, 7])
-def test_shrinking_by_a_whole_factor_is_the_mean_of_blocks(factor):
-    image = noise(factor, 5 * factor, 5 * factor)
-    blocks = image.reshape(5, factor, 5, factor, 3).astype(int).sum(axis=(1, 3))
-    expected = (2 * blocks + factor**2) // (2 * factor**2)  # halves up
-    assert np.array_equal(process.scale_square(image, 5), expected)
+@pytest.mark.parametrize("height, width, size, rows, columns, padded", [
+    (20, 30, Size(64, 96), (0, 20), (0, 30), (20, 30)),
+    (20, 41, Size(64, 96), (0, 20), (5, 35), (27, 41)),  # 41 * 64 / 96 = 27.3
+    (31, 30, Size(64, 96), (5, 25), (0, 30), (31, 46)),  # 31 * 96 / 64 = 46.5
+    (375, 1242, Size(256, 512), (0, 375), (246, 996), (621, 1242)),
+    (1, 9, Size(512, 32), (0, 1), (4, 5), (144, 9)),
+    (9, 1, Size(32, 512), (4, 5), (0, 1), (9, 144))])
+def test_crop_and_pad_to_a_rectangle(height, width, size, rows, columns, padded):
+    image = noise(3, height, width) // 2 + 1
+    assert np.array_equal(process.crop_to_aspect(image, size), image[slice(*rows), slice(*columns)])
+    result = process.pad_to_aspect(image, size)
+    assert result.shape == (*padded, 3)
+    top, left = (padded[0] - height) // 2, (padded[1] - width) // 2
+    assert np.array_equal(result[top:top + height, left:left + width], image)
+    assert np.count_nonzero(result) == image.size
 
 
-@pytest.mark.parametrize("side, size", [(7, 5), (13, 9), (11, 2), (300, 256)])
-def test_shrinking_weighs_by_covered_area(side, size):
-    image = noise(side, side, side)
-    # the same as repeating every pixel size times, then the mean of blocks of side, on each axis
-    share, fine = np.zeros([size, side]), np.arange(size * side)
-    np.add.at(share, (fine // side, fine // size), 1 / side)
-    expected = np.einsum("yi,xj,ijc->yxc", share, share, image, optimize=True)
-    result = process.scale_square(image, size)
+@pytest.mark.parametrize("down, across", [(2, 2), (3, 7), (7, 1)])
+def test_shrinking_by_a_whole_factor_is_the_mean_of_blocks(down, across):
+    image = noise(down, 5 * down, 4 * across)
+    blocks = image.reshape(5, down, 4, across, 3).astype(int).sum(axis=(1, 3))
+    expected = (2 * blocks + down * across) // (2 * down * across)  # halves up
+    assert np.array_equal(process.scale(image, Size(5, 4)), expected)
+
+
+@pytest.mark.parametrize("height, width, size", [
+    (7, 7, Size(5, 5)), (13, 12, Size(9, 8)), (11, 8, Size(2, 7)), (300, 290, Size(256, 128))])
+def test_shrinking_weighs_by_covered_area(height, width, size):
+    image = noise(height, height, width)
+
+    def shares(side, length):
+        """What each result pixel takes of each source pixel: as repeating every pixel length
+        times, then the mean of blocks of side."""
+        share, fine = np.zeros([length, side]), np.arange(length * side)
+        np.add.at(share, (fine // side, fine // length), 1 / side)
+        return share
+    expected = np.einsum("yi,xj,ijc->yxc", shares(height, size.height), shares(width, size.width),
+                         image, optimize=True)
+    result = process.scale(image, size)
     assert np.abs(result - expected).max() <= 0.5 + 1e-4
     assert np.abs(result - expected).max() > 0.4  # the bound is one that the rounding needs
 
 
 def test_enlarging_is_pillows_bicubic_and_equal_size_changes_nothing():
-    image = noise(4, 7, 7)
-    expected = np.asarray(Image.fromarray(image).resize((19, 19), Image.Resampling.BICUBIC))
-    assert np.array_equal(process.scale_square(image, 19), expected)
-    assert np.array_equal(process.scale_square(image, 7), image)
+    image = noise(4, 7, 9)
+    expected = np.asarray(Image.fromarray(image).resize((19, 23), Image.Resampling.BICUBIC))
+    assert np.array_equal(process.scale(image, Size(23, 19)), expected)
+    assert np.array_equal(process.scale(image, Size(7, 9)), image)
+
+
+def test_one_side_may_shrink_while_the_other_grows():
+    image = noise(4, 8, 5)
+    means = (image.reshape(4, 2, 5, 3).astype(int).sum(axis=1) + 1) // 2
+    expected = Image.fromarray(means.astype(np.uint8)).resize((11, 4), Image.Resampling.BICUBIC)
+    assert np.array_equal(process.scale(image, Size(4, 11)), np.asarray(expected))
 
 
 def test_one_pixel_high_image_resizes():
-    assert (process.resize(np.full([1, 9, 3], 77, np.uint8), 5) == 77).all()
-    assert process.resize(np.full([1, 9, 3], 77, np.uint8), 3, pad=True)[:, 0, 0].tolist() == \
-        [0, 26, 0]  # 77 / 3 = 25.67
+    image, size = np.full([1, 9, 3], 77, np.uint8), square(5)
+    assert (process.scale(process.crop_to_aspect(image, size), size) == 77).all()
+    padded = process.scale(process.pad_to_aspect(image, size), square(3))
+    assert padded[:, 0, 0].tolist() == [0, 26, 0]  # 77 / 3 = 25.67
+
+
+@pytest.mark.parametrize("size", [Size(5, 7), Size(9, 13), Size(23, 31), Size(1, 1), Size(4, 40),
+                                  Size(27, 6)])
+def test_nearest_takes_the_pixel_at_the_centre(size):
+    image = noise(4, 9, 13)
+    fine = image.repeat(2 * size.height, axis=0).repeat(2 * size.width, axis=1)
+    expected = fine[9::18, 13::26]  # each result pixel is 18x26 of these
+    assert np.array_equal(process.scale(image, size, "nearest"), expected)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_nearest_is_pillows(seed):
+    """At odd sizes: where a centre is on a border between pixels, Pillow's rounding decides."""
+    rng = np.random.default_rng(seed)
+    height, width, *size = (2 * rng.integers(1, 60, 4) + 1).tolist()
+    image = noise(seed, height, width)
+    expected = Image.fromarray(image).resize(size[::-1], Image.Resampling.NEAREST)
+    assert np.array_equal(process.scale(image, Size(*size), "nearest"), np.asarray(expected))
+
+
+def label_map(height, width, num_colours):
+    """Stripes of equal colours, as of a label image: uint8 [height, width, 3]."""
+    colours = noise(7, 1, num_colours)[0]
+    return np.tile(colours[np.arange(width) * num_colours // width], [height, 1, 1])
+
+
+@pytest.mark.parametrize("image, size, expected", [
+    (label_map(60, 97, 5), Size(20, 31), 5), (label_map(10, 97, 97), Size(5, 31), None),
+    (label_map(160, 397, 100), Size(20, 31), 100), (label_map(160, 397, 101), Size(20, 31), None),
+    (label_map(60, 97, 5), Size(90, 160), 5), (label_map(60, 97, 1), Size(20, 31), None),
+    (label_map(60, 97, 5), Size(60, 97), None),  # not scaled
+    (label_map(60, 100, 5), Size(30, 50), None),  # nothing to blend: 2x2 pixels have one colour
+    (np.array([[[1] * 3] * 12, [[3] * 3] * 12, [[2] * 3] * 12] * 4, np.uint8), Size(6, 6), 3),
+    (noise(1, 5, 7), Size(4, 4), None), (noise(1, 60, 97), Size(20, 31), None),
+    (noise(1, 60, 97) // 64 * 64, Size(20, 31), 64), (noise(1, 1, 9), Size(3, 3), None)])
+def test_blended_colours_are_counted_where_there_are_few(image, size, expected):
+    assert process.count_blended(image, process.scale(image, size)) == expected
+    assert process.count_blended(image, process.scale(image, size, "nearest")) is None
+
+
+def blank_center(image):
+    """An image as --operation blank makes it."""
+    return process.blank(image, process.center_hole(*image.shape[:2]))
 
 
 def test_grayscale_is_luminance():
@@ -117,8 +198,44 @@ def test_blank_is_white_where_affinelayers_is(height, width, rows, columns):
     expected = image.copy()
     expected[slice(*rows), slice(*columns)] = 255
     before = image.copy()
-    assert np.array_equal(process.blank(image), expected)
+    assert np.array_equal(blank_center(image), expected)
     assert np.array_equal(image, before)
+
+
+def test_random_holes_are_inside_of_the_same_area_and_everywhere():
+    height, width = 96, 150
+    holes = np.array([process.random_hole(height, width, f"{number}.png", 0)
+                      for number in range(3000)])
+    top, left, hole_height, hole_width = holes.T
+    assert holes.min() >= 0
+    assert (top + hole_height <= height).all() and (left + hole_width <= width).all()
+    area = 0.3**2 * height * width
+    assert (np.abs(hole_height * hole_width - area) <= hole_height / 2 + 1).all()
+    ratio = (hole_width / width) / (hole_height / height)
+    assert 0.48 < ratio.min() < 0.52 and 1.92 < ratio.max() < 2.1
+    assert abs(np.log(ratio).mean()) < 0.05  # as often wide as high
+    places = top / (height - hole_height), left / (width - hole_width)
+    for place in places:  # uniform
+        counts, _ = np.histogram(place, 5, (0, 1))
+        assert np.abs(counts - 600).max() < 100  # 4.6 standard deviations of 22
+    assert np.abs(np.corrcoef([*places, ratio]) - np.eye(3)).max() < 0.08
+
+
+@pytest.mark.parametrize("height, width", [(1, 1), (1, 9), (2, 3), (9, 1), (1, 500)])
+def test_random_holes_fit_into_the_smallest_images(height, width):
+    for number in range(100):
+        top, left, hole_height, hole_width = process.random_hole(height, width, f"{number}", 0)
+        assert 0 <= top <= top + hole_height <= height and 0 <= left <= left + hole_width <= width
+
+
+def test_a_random_hole_depends_on_name_and_seed_alone():
+    """The values are recorded ones: a later version must find the same holes."""
+    assert process.random_hole(96, 150, "a.png", 0) == (24, 16, 34, 38)
+    assert process.random_hole(96, 150, "a.png", 1) == (36, 111, 34, 38)
+    assert process.random_hole(96, 150, "a.jpg", 0) == (60, 8, 26, 50)
+    composed, decomposed = (unicodedata.normalize(form, "Fotó.png") for form in ("NFC", "NFD"))
+    assert process.random_hole(96, 150, composed, 0) == process.random_hole(96, 150, decomposed, 0)
+    process.random_hole(96, 150, os.fsdecode(b"\xff"), 0)  # any name has one
 
 
 def test_combine_is_left_then_right():
@@ -164,10 +281,10 @@ def size_by_pillow(image, level):
 def test_png_files_are_small(tmp_path):
     image = photo(200, 240)
     write(tmp_path / "in" / "a.png", image)
-    write(tmp_path / "b" / "a.png", process.blank(image))
+    write(tmp_path / "b" / "a.png", blank_center(image))
     assert run(tmp_path, "blank") == 0
     size = (tmp_path / "out" / "a.png").stat().st_size
-    assert size < 1.02 * size_by_pillow(process.blank(image), 6)
+    assert size < 1.02 * size_by_pillow(blank_center(image), 6)
     assert run(tmp_path, "combine", "--b_dir", tmp_path / "b", output="pairs") == 0
     size = (tmp_path / "pairs" / "a.png").stat().st_size  # a half is found again in the other
     assert size < 1.4 * size_by_pillow(image, 6)
@@ -203,6 +320,102 @@ def test_results_do_not_depend_on_the_workers(tmp_path, capsys):
     assert capsys.readouterr().out == "wrote 11, skipped 0, failed 0\n" * 2
 
 
+def test_rectangles_are_height_then_width(tmp_path, capsys):
+    image = noise(1, 40, 90)
+    write(tmp_path / "in" / "a.png", image)
+    assert run(tmp_path, "resize", "--size", "20x30") == 0
+    means = (image[:, 15:75].reshape(20, 2, 30, 2, 3).astype(int).sum(axis=(1, 3)) + 2) // 4
+    assert np.array_equal(load(tmp_path / "out" / "a.png")[0], means)
+    assert run(tmp_path, "resize", "--size", "60x90", "--pad", output="padded") == 0
+    padded, _ = load(tmp_path / "padded" / "a.png")
+    assert np.array_equal(padded[10:50], image) and not padded[:10].any() and not padded[50:].any()
+    assert run(tmp_path, "resize", "--size", 20, output="square") == 0
+    assert run(tmp_path, "resize", "--size", "20x20", output="square") == 0  # the same command
+    assert capsys.readouterr().out.splitlines()[-1] == "wrote 0, skipped 1, failed 0"
+
+
+def test_crop_does_not_scale_and_names_smaller_images(tmp_path, capsys):
+    image = noise(1, 9, 14)
+    write(tmp_path / "in" / "a.png", image)
+    write(tmp_path / "in" / "low.png", noise(2, 5, 14))
+    write(tmp_path / "in" / "narrow.png", noise(2, 9, 9))
+    assert run(tmp_path, "crop", "--size", "6x11") == 1
+    assert np.array_equal(load(tmp_path / "out" / "a.png")[0], image[1:7, 1:12])
+    assert {*contents(tmp_path / "out")} == {"a.png"}
+    advice = "smaller than --size 6x11: give a smaller --size, or --operation resize"
+    assert capsys.readouterr() == (
+        "wrote 1, skipped 0, failed 2\n",
+        f"process.py: {tmp_path}/in/low.png is 5 pixels high and 14 wide, {advice}\n"
+        f"process.py: {tmp_path}/in/narrow.png is 9 pixels high and 9 wide, {advice}\n")
+
+
+def test_convert_writes_images_upright_on_white_as_8_bits(tmp_path):
+    pixels = noise(1, 5, 7)
+    image = Image.fromarray(pixels)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the camera was turned: 90 degrees clockwise makes it upright
+    image.save(write(tmp_path / "in" / "turned.png", pixels), exif=exif)
+    image.save(tmp_path / "in" / "tiff.tif")
+    image.save(tmp_path / "in" / "webp.webp", lossless=True)
+    image.save(tmp_path / "in" / "bmp.bmp")
+    alpha = np.where(np.arange(7) < 3, 255, 0) * np.ones([5, 1])
+    Image.fromarray(np.dstack([pixels, alpha.astype(np.uint8)])).save(tmp_path / "in" / "clear.png")
+    Image.fromarray(pixels[..., 0].astype(np.uint16) * 256 + 9).save(tmp_path / "in" / "deep.png")
+    assert run(tmp_path, "convert") == 0
+    on_white = np.where(alpha[..., None] == 255, pixels, 255)
+    expected = {"turned": np.rot90(pixels, -1), "tiff": pixels, "webp": pixels, "bmp": pixels,
+                "clear": on_white, "deep": np.repeat(pixels[..., :1], 3, axis=2)}
+    assert {*contents(tmp_path / "out")} == {f"{name}.png" for name in expected}
+    for name, result in expected.items():
+        converted, mode = load(tmp_path / "out" / f"{name}.png")
+        assert mode == "RGB" and np.array_equal(converted, result), name
+        with Image.open(tmp_path / "out" / f"{name}.png") as file:
+            assert file.format == "PNG" and not file.getexif()
+
+
+def test_random_holes_are_the_same_in_every_run(tmp_path, capsys):
+    for number in range(12):
+        write(tmp_path / "in" / f"{number}.png", noise(number, 40, 61) // 2)
+    flags = ["blank", "--mask", "random"]
+    assert run(tmp_path, *flags, output="one") == 0
+    assert run(tmp_path, *flags, output="two", workers=2) == 0
+    assert contents(tmp_path / "one") == contents(tmp_path / "two")
+    for number in range(11):  # what else the folder holds does not matter
+        (tmp_path / "in" / f"{number}.png").unlink()
+    assert run(tmp_path, *flags, output="alone") == 0
+    assert (tmp_path / "alone" / "11.png").read_bytes() == \
+        (tmp_path / "one" / "11.png").read_bytes()
+    assert run(tmp_path, *flags, "--seed", 1, output="other") == 0
+    assert capsys.readouterr().err == ""
+    masks = [(load(tmp_path / name / "11.png")[0] == 255).all(axis=2) for name in ("one", "other")]
+    for mask in masks:
+        rows, columns = np.nonzero(mask.any(axis=1))[0], np.nonzero(mask.any(axis=0))[0]
+        assert mask.sum() == len(rows) * len(columns)  # a rectangle
+        assert abs(mask.sum() - 0.09 * mask.size) <= len(rows) / 2
+    assert (masks[0] != masks[1]).any()
+    image, _ = load(tmp_path / "one" / "11.png")
+    assert np.array_equal(image[~masks[0]], (noise(11, 40, 61) // 2)[~masks[0]])
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_blended_label_images_are_reported_once(tmp_path, capsys, workers):
+    for number in range(9):
+        image = label_map(40, 61, number) if number in (3, 5, 8) else noise(number, 40, 61)
+        write(tmp_path / "in" / f"{number}.png", image)
+    flags = ["resize", "--size", 24]
+    assert run(tmp_path, *flags, workers=workers) == 0
+    assert capsys.readouterr() == (
+        "wrote 9, skipped 0, failed 0\n",
+        f"process.py: 3 of 9 images have few colours, such as {tmp_path}/in/3.png with 3, and "
+        "these were blended: for label images, give --resample nearest --force\n")
+    assert run(tmp_path, *flags, "--resample", "nearest", "--force", workers=workers) == 0
+    assert run(tmp_path, *flags, "--resample", "nearest", workers=workers) == 0
+    assert capsys.readouterr() == (
+        "wrote 9, skipped 0, failed 0\nwrote 0, skipped 9, failed 0\n", "")
+    labels, _ = load(tmp_path / "out" / "8.png")
+    assert {*map(tuple, labels.reshape(-1, 3))} <= {*map(tuple, label_map(1, 8, 8)[0])}
+
+
 def test_existing_results_are_skipped_unless_forced(tmp_path, capsys):
     write(tmp_path / "in" / "a.png", noise(1, 5, 7))
     write(tmp_path / "in" / "b.JPG", noise(2, 7, 5))  # PNG content, whatever the ending
@@ -223,7 +436,17 @@ def test_existing_results_are_skipped_unless_forced(tmp_path, capsys):
      "--operation resize --size 5"),
     (["resize", "--size", 6], ["resize", "--size", 6, "--pad"], "--operation resize --size 6",
      "--operation resize --size 6 --pad"),
+    (["resize", "--size", "6"], ["resize", "--size", "6x5"], "--operation resize --size 6",
+     "--operation resize --size 6x5"),
+    (["resize", "--size", 6], ["resize", "--size", 6, "--resample", "nearest"],
+     "--operation resize --size 6", "--operation resize --size 6 --resample nearest"),
+    (["crop", "--size", 6], ["crop", "--size", "6x5"], "--operation crop --size 6",
+     "--operation crop --size 6x5"),
     (["blank"], ["grayscale"], "--operation blank", "--operation grayscale"),
+    (["blank"], ["blank", "--mask", "random"], "--operation blank",
+     "--operation blank --mask random"),
+    (["blank", "--mask", "random"], ["blank", "--mask", "random", "--seed", 3],
+     "--mask random --operation blank", "--operation blank --mask random --seed 3"),
     (["edges"], ["edges", "--edge_sigma", 1], "--edge_sigma 2.0", "--edge_sigma 1.0"),
     (["edges"], ["edges", "--edge_min_length", 9], "--edge_min_length 10", "--edge_min_length 9")])
 def test_results_of_other_options_are_not_skipped_in_silence(tmp_path, capsys, first, second, made,
@@ -309,6 +532,21 @@ def test_results_of_older_versions_are_kept_and_that_is_said(tmp_path, capsys):
         f"process.py: 1 of 1 results in --output_dir {tmp_path}/out do not say how they were made "
         "and are kept: if this command would make others, give --force\n")
     assert (tmp_path / "out" / "a.png").read_bytes() == before
+
+
+@pytest.mark.parametrize("operation, flags, recorded", [
+    ("resize", ["--size", 5], {"pad": False, "size": 5}), ("grayscale", [], {}),
+    ("blank", ["--mask", "center"], {}), ("blank", ["--seed", 3], {}),
+    ("edges", [], {"edge_min_length": 10, "edge_sigma": 2.0}), ("combine", ["--b_dir", "in"], {}),
+    ("combine", ["--b_dir", "in", "--resize_b", "--resample", "nearest"], {})])
+def test_what_an_older_version_made_alike_is_recorded_alike(tmp_path, monkeypatch, operation, flags,
+                                                            recorded):
+    """The records are those of the version before crop, so its results count as made alike."""
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path / "in" / "a.png", noise(1, 9, 14))
+    assert run(tmp_path, operation, *flags) == 0
+    assert provenance.read_record(tmp_path / "out" / "a.png")["options"] == {
+        "operation": operation, **recorded}
 
 
 def test_records_depend_on_options_and_contents_alone(tmp_path):
@@ -425,10 +663,74 @@ def test_combine_matches_stems_and_reports_the_rest(tmp_path, capsys):
     lonely_a, lonely_b, sizes = streams.err.splitlines()
     assert f"{tmp_path / 'in' / '4.JPG'} has no partner in {tmp_path / 'b'}" in lonely_a
     assert f"{tmp_path / 'b' / '5.png'} has no partner in {tmp_path / 'in'}" in lonely_b
-    assert "3.JPG and" in sizes and "3.png: 9x6 and 6x9 differ in size" in sizes
+    assert sizes == f"process.py: {tmp_path}/in/3.JPG and {tmp_path}/b/3.png: 9x6 and 6x9 differ " \
+        "in size: give --resize_b to scale the right one, or resize both"
     assert set(contents(tmp_path / "out")) == {"1.png", "2.png"}
     pixels, _ = load(tmp_path / "out" / "2.png")
     assert np.array_equal(pixels, np.concatenate([a["2"], noise(12, 6, 9)], axis=1))
+
+
+def write_pairs(tmp_path, sizes):
+    """Pairs of noise and of label images of four colours, by name -> (height, width) of the left
+    one and of the right one."""
+    for number, (name, (left, right)) in enumerate(sizes.items()):
+        write(tmp_path / "in" / f"{name}.png", noise(number, *left))
+        write(tmp_path / "b" / f"{name}.png", label_map(*right, 4))
+
+
+def test_combine_scales_right_images_to_the_left_ones(tmp_path, capsys):
+    write_pairs(tmp_path, {"equal": [(40, 60), (40, 60)], "larger": [(40, 60), (52, 78)],
+                           "other": [(40, 60), (50, 50)], "rounded": [(37, 61), (74, 121)],
+                           "smaller": [(40, 60), (20, 30)]})
+    flags = ["combine", "--b_dir", tmp_path / "b", "--resize_b"]
+    assert run(tmp_path, *flags) == 0
+    for name in ("equal", "larger", "other", "rounded", "smaller"):
+        left, right = (load(tmp_path / folder / f"{name}.png")[0] for folder in ("in", "b"))
+        pair, _ = load(tmp_path / "out" / f"{name}.png")
+        scaled = process.scale(right, Size(*left.shape[:2]))
+        assert np.array_equal(pair, np.concatenate([left, scaled], axis=1))
+    blended, stretched = capsys.readouterr().err.splitlines()
+    assert blended == (
+        f"process.py: 4 of 5 images have few colours, such as {tmp_path}/b/larger.png with 4, and "
+        "these were blended: for label images, give --resample nearest --force")
+    assert stretched == (
+        "process.py: 1 of 5 right images have another aspect ratio than the left ones, such as "
+        f"{tmp_path}/b/other.png (50x50, left 60x40), and were stretched: to crop or pad them "
+        "instead, resize both folders in the same way first")
+    assert run(tmp_path, *flags, "--resample", "nearest", "--force") == 0
+    assert capsys.readouterr().err == f"{stretched}\n"
+    pair, _ = load(tmp_path / "out" / "larger.png")
+    expected = process.scale(label_map(52, 78, 4), Size(40, 60), "nearest")
+    assert np.array_equal(pair[:, 60:], expected)
+
+
+def test_pairs_of_equal_size_need_not_be_made_again_for_resize_b(tmp_path, capsys):
+    """As the error of the others advises it."""
+    write_pairs(tmp_path, {"equal": [(9, 14), (9, 14)], "other": [(9, 14), (18, 28)]})
+    flags = ["combine", "--b_dir", tmp_path / "b"]
+    assert run(tmp_path, *flags) == 1
+    assert run(tmp_path, *flags, "--resize_b", "--resample", "nearest") == 0
+    assert capsys.readouterr().out == (
+        "wrote 1, skipped 0, failed 1\nwrote 1, skipped 1, failed 0\n")
+    for others in ([], ["--resize_b"]):
+        assert run(tmp_path, *flags, *others) == 2
+        assert capsys.readouterr().err.startswith(
+            f"process.py: error: 1 of 2 results in --output_dir {tmp_path}/out, such as "
+            f"{tmp_path}/out/other.png, were made with --operation combine --resample nearest "
+            f"--resize_b, this command has {' '.join(['--operation combine', *others])}: ")
+    assert run(tmp_path, *flags, "--resize_b", "--force") == 0
+    assert run(tmp_path, *flags, "--resize_b") == 0
+    assert run(tmp_path, *flags, "--resize_b", output="clean") == 0
+    assert contents(tmp_path / "out") == contents(tmp_path / "clean")
+
+
+@pytest.mark.parametrize("left, right, expected", [
+    ((40, 60), (20, 30), True), ((375, 1242), (188, 621), True), ((375, 1242), (187, 621), True),
+    ((375, 1242), (185, 621), False), ((188, 621), (375, 1242), True), ((40, 60), (60, 40), False),
+    ((256, 256), (480, 640), False), ((480, 640), (240, 322), False), ((5, 7), (5, 7), True)])
+def test_one_aspect_ratio_but_for_rounding(left, right, expected):
+    images = [np.zeros([*size, 3], np.uint8) for size in (left, right)]
+    assert process.have_one_aspect(*images) == expected == process.have_one_aspect(*images[::-1])
 
 
 def test_combine_matches_macos_names_and_names_a_near_miss(tmp_path, capsys):
@@ -459,7 +761,7 @@ def test_stems_that_collide_keep_whole_names_through_all_operations(tmp_path, ca
     for seed, result in enumerate(["shot.0000", "shot.0001", "a.png", "a.jpg", "b"]):
         pixels, _ = load(tmp_path / "out" / f"{result}.png")
         image = noise(seed, 5, 7)
-        assert np.array_equal(pixels, process.combine(image, process.blank(image)))
+        assert np.array_equal(pixels, process.combine(image, blank_center(image)))
 
 
 def test_a_result_from_before_a_stem_was_shared_is_named(tmp_path, capsys):
@@ -501,6 +803,31 @@ def test_user_errors_are_one_line(tmp_path, monkeypatch, capsys, flags, words):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("operation, flags, expected", [
+    ("edges", ["--pad"], "--pad: not used by --operation edges"),
+    ("blank", ["--size", 256, "--edge_sigma", 1, "--b_dir", "nowhere"],
+     "--size, --b_dir and --edge_sigma: not used by --operation blank"),
+    ("resize", ["--edge_min_length", 9, "--size", 5],
+     "--edge_min_length: not used by --operation resize"),
+    ("crop", ["--pad", "--size", 5], "--pad: not used by --operation crop"),
+    ("convert", ["--size", 5], "--size: not used by --operation convert"),
+    ("blank", ["--seed", 3], "--seed: --mask center is the same for every seed"),
+    ("blank", ["--seed", 3, "--mask", "random"], None),
+    ("resize", ["--seed", 3, "--size", 4], "--seed: not used by --operation resize"),
+    ("resize", ["--resize_b", "--size", 4], "--resize_b: not used by --operation resize"),
+    ("combine", ["--b_dir", "in", "--resample", "nearest"],
+     "--resample: --operation combine scales nothing without --resize_b"),
+    ("combine", ["--b_dir", "in", "--resample", "nearest", "--resize_b"], None),
+    ("resize", ["--size", 5, "--pad", "--force"], None), ("edges", ["--edge_sigma", 1], None)])
+def test_flags_without_effect_are_reported(tmp_path, monkeypatch, capsys, operation, flags,
+                                           expected):
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path / "in" / "a.png", noise(1, 9, 14))
+    assert run(tmp_path, operation, *flags) == 0
+    assert capsys.readouterr() == (
+        "wrote 1, skipped 0, failed 0\n", expected and f"process.py: ignoring {expected}\n" or "")
+
+
 def test_affinelayers_commands(tmp_path):
     write(tmp_path / "photos" / "x.png", noise(1, 40, 51))
     (tmp_path / "photos").rename(tmp_path / "original")
@@ -517,7 +844,7 @@ def test_affinelayers_commands(tmp_path):
             0, "wrote 1, skipped 0, failed 0\n", "")
     combined, _ = load(tmp_path / "photos" / "combined" / "x.png")
     resized, _ = load(tmp_path / "photos" / "resized" / "x.png")
-    assert np.array_equal(combined, process.combine(resized, process.blank(resized)))
+    assert np.array_equal(combined, process.combine(resized, blank_center(resized)))
 
 
 def test_edges_from_the_command_line_warn_of_nothing(tmp_path):

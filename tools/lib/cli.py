@@ -279,6 +279,16 @@ class Parser(argparse.ArgumentParser):
                 action, f"{value}: give {all_of(action.choices, 'or')}{hint}")
 
 
+def read_command_line(argv, parser):
+    """The values of a command line by name, and the names of those that it gives. Raises UserError.
+    """
+    values = vars(parser.parse_args(argv))
+    # argparse leaves what a namespace already has, here None, where a flag is not given
+    unset = argparse.Namespace(**dict.fromkeys(values))
+    given = vars(parser.parse_args(argv, unset))
+    return values, {name for name, value in given.items() if value is not None}
+
+
 def number_type(kind, low, high=math.inf, open_low=False):
     """An argparse type for a finite int or float in low..high (`open_low`: greater than low)."""
     name = "whole number" if kind is int else "number"

@@ -104,19 +104,19 @@ def explain_flags(made, asked):
     return f"with {show_flags(made)}, this command has {show_flags(asked)}"
 
 
-def check_results(results, options, flag, folder, explain=explain_flags):
+def check_results(results, options, flag, folder, explain=explain_flags, alike=()):
     """Raises UserError where results that would be skipped were made with other options or of files
     that have changed; warns where some have no record.
 
     results: path -> paths of its inputs; flag: the one that names their folder; explain: function
-    of recorded and present options -> text.
+    of recorded and present options -> text; alike: options that make the same results.
     """
     unknown, other, changed = [], [], []
     for path, inputs in results.items():
         record = read_record(path)
         if record is None:
             unknown.append(path)
-        elif record["options"] != options:
+        elif record["options"] not in [options, *alike]:
             other.append((path, record["options"]))
         elif len(record["inputs"]) != len(inputs) or any(
                 map(is_changed, inputs, record["inputs"], [path] * len(inputs))):
