@@ -1058,7 +1058,8 @@ def accumulate_gradients(examples, options, key):
 
     def one_part(first):
         """Images from `first` on: their Tower, its tensors per image, its share of the means."""
-        part = Examples(*(tensor[first:first + size] for tensor in examples))
+        part = Examples(*(field if is_absent(field) else field[first:first + size]
+                          for field in examples))
         tower = create_tower(part, options, key._replace(first=first))
         share = tf.cast(tf.shape(part.indices)[0], tf.float32) / tf.cast(total, tf.float32)
         means = [share * mean for mean in tf.nest.flatten((tower.losses, tower.gradients))]
@@ -1420,13 +1421,13 @@ def test(options):
                 return run_test(sess.make_callable(fetches), options, found)
 
 
-def generate_images(run_next, names, options, rows, largest):
+def generate_images(run_next, names, output_dir, rows, pixels):
     """Generates and saves every image and puts its metrics into rows, by its index; yields None as
     it is done, or the error of reading it.
 
     run_next: a function that returns the next image's index, DisplayImages of PNG files and
     metrics. While one image's files are written another is in the network; no more are in memory.
-    largest: pixels of the largest image.
+    pixels: of the largest image in the network.
     """
     def generate_next(_):
         """One image."""
@@ -1434,12 +1435,10 @@ def generate_images(run_next, names, options, rows, largest):
             (index,), images, metrics = run_next()
         except dataset.reading_errors() as error:
             return error
-        save_images(Path(options.output_dir), [names[index]], images)
+        save_images(Path(output_dir), [names[index]], images)
         rows[index] = {name: float(value) for name, (value,) in metrics.items()}
         return None
 
-    size = geometry.test_sizing(options, size_multiple(options)).crop
-    pixels = math.prod(size) if size else largest
     at_once = max(1, min(os.cpu_count() or 1, MAX_PIXELS_AT_ONCE // pixels))
     pool = multiprocessing.pool.ThreadPool(at_once)
     try:
@@ -1456,11 +1455,13 @@ def run_test(run_next, options, found):
     Ctrl-C and SIGTERM end it after the images in the network, with a page of those that are done.
     """
     output_dir, start, names = Path(options.output_dir), time.time(), found.names
+    size = geometry.test_sizing(options, size_multiple(options)).crop
+    pixels = math.prod(size) if size else max(found.largest, 1)
     rows, failure, interrupt = {}, None, None
     try:
         with cli.create_progress_bar(len(names), 0, "image") as bar, \
-                contextlib.closing(generate_images(run_next, names, options, rows,
-                                                   found.largest)) as results:
+                contextlib.closing(generate_images(run_next, names, output_dir, rows,
+                                                   pixels)) as results:
             for error in results:
                 failure = error or failure
                 if failure and options.on_bad_image == "fail":

@@ -39,7 +39,7 @@ def build_variables(options):
     """Name -> `filled` array of the generator's variables."""
     with tf.Graph().as_default():
         size = options.crop_size
-        channels = pix2pix.choose_pair(options.lab_colorization, "AtoB").inputs.channels
+        channels = pix2pix.pair_of(options).inputs.channels
         pix2pix.create_outputs(tf.zeros([1, size, size, channels]), options)
         return {variable.op.name: filled(variable.op.name, variable.shape.as_list())
                 for variable in tf.trainable_variables("generator/")}

@@ -100,10 +100,11 @@ def test_what_a_decoded_file_is():
 
 
 @pytest.mark.parametrize("channels, expected", [
-    ((3, 3), {"lab_colorization": False}),  # the direction does not show
-    ((1, 2), {"lab_colorization": True, "which_direction": "AtoB"}),
-    ((2, 1), {"lab_colorization": True, "which_direction": "BtoA"}),
-    ((3, 1), {}), ((1, 1), {}), ((4, 3), {})])
+    ((3, 3), {"lab_colorization": False, "num_inputs": 1}),  # the direction does not show
+    ((1, 2), {"lab_colorization": True, "which_direction": "AtoB", "num_inputs": 1}),
+    ((2, 1), {"lab_colorization": True, "which_direction": "BtoA", "num_inputs": 1}),
+    ((9, 3), {"lab_colorization": False, "which_direction": "AtoB", "num_inputs": 3}),
+    ((3, 1), {}), ((1, 1), {}), ((4, 3), {}), ((3, 6), {}), ((0, 3), {})])
 def test_a_pair_is_inferred_from_the_networks_ends(channels, expected):
     assert infer_pair(*channels) == expected
 

@@ -145,7 +145,7 @@ def infer_pair(input_channels, target_channels):
     if input_channels > 3 and input_channels % 3 == 0 and target_channels == 3:
         return {"num_inputs": input_channels // 3, "lab_colorization": False,
                 "which_direction": "AtoB"}
-    found = [{"lab_colorization": lab, "which_direction": direction}
+    found = [{"lab_colorization": lab, "which_direction": direction, "num_inputs": 1}
              for lab in (False, True) for direction in ("AtoB", "BtoA")
              if [side.channels for side in choose_pair(lab, direction)[:2]]
              == [input_channels, target_channels]]

@@ -146,7 +146,8 @@ def report_unused(options, explicit, parser, has_dropout):
              f"a U-Net of --crop_size {options.crop_size} has no layer with dropout"),
             (["max_epochs"] * (training and "max_steps" in explicit),
              f"--max_steps {options.max_steps} is given"),
-            (["scale_size"] * (training and options.resize == "none"), "--resize none does not scale"),
+            (["scale_size"] * (training and options.resize == "none"),
+             "--resize none does not scale"),
             (["ndf"] * (training and options.gan_weight == 0),
              "--gan_weight 0 builds no discriminator")):
         flags = [action.option_strings[0] for action in parser._actions
