@@ -118,6 +118,24 @@ def list_folder(folder):
     return FolderContents(sorted_by_name(images), dict(others), sorted_by_name(folders))
 
 
+def list_tree(folder, left_out=None):
+    """The FolderContents of a folder and all below it, each once; `folders` is the one that is left
+    out, by its resolved path."""
+    images, others, skipped, seen, waiting = [], collections.Counter(), [], set(), [Path(folder)]
+    while waiting:
+        path = waiting.pop(0)
+        place = path.resolve()
+        if place == left_out and path != Path(folder):
+            skipped.append(path)
+        elif place not in seen:  # a link may lead back
+            contents = list_folder(path)
+            images += contents.images
+            others.update(contents.others)
+            waiting += contents.folders
+        seen.add(place)
+    return FolderContents(images, dict(others), skipped)
+
+
 def describe_others(contents, own_folders=()):
     """What is not used of FolderContents, counted by kind, such as "3 .mp4, 12 in folder old"; ""
     where all is. own_folders: names of folders that need no mention."""
