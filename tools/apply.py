@@ -201,6 +201,9 @@ def check_places(jobs, folder, options):
 
 def list_jobs(options):
     """The Jobs of a command line. Raises UserError."""
+    for name in ("model", "input", "output"):  # Path("") is the folder that one is in
+        if "" in (getattr(options, name), *getattr(options, name)):
+            raise UserError(f"--{name} is empty: give a path")
     inputs, folder = list_inputs(options.input, options.output)
     output = Path(options.output)
     if not is_folder(options.output):
@@ -312,8 +315,10 @@ class Translator:
     def generate(self, path, contents):
         """A result's bytes and its (height, width). Raises ImageError."""
         try:
-            self.warn_of_memory(path, self.read_shape(contents))
             with cli.quiet_stderr():  # libjpeg prints its errors too
+                shape = self.read_shape(contents)
+            self.warn_of_memory(path, shape)
+            with cli.quiet_stderr():
                 result = self.model.generate(contents)
             return result, self.read_shape(result)
         except (ValueError, tf.errors.InvalidArgumentError) as error:
