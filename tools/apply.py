@@ -437,7 +437,8 @@ def run(argv):
 
 def main(argv=None):
     """Runs the tool; returns its exit code (docs/tools.md)."""
-    return cli.run_main("apply.py", run, argv, "stopped; the same command continues")
+    return cli.run_main("apply.py", run, argv,
+                        interrupted="interrupted; the same command continues")
 
 
 if __name__ == "__main__":

@@ -197,7 +197,7 @@ def test_sigterm_leaves_no_half_written_result_and_the_same_command_continues(
     assert os.listdir(tmp_path / "out") == ["frame_0001.png"]
     assert run(*command) == 0
     printed = capsys.readouterr()
-    assert printed.err == 2 * "apply.py: stopped; the same command continues\n"
+    assert printed.err == 2 * "apply.py: interrupted; the same command continues\n"
     assert printed.out.count("wrote") == 1 and "\nwrote 2, skipped 1, failed 0" in printed.out
 
 
