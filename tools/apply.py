@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import functools
 import glob
 import importlib.util
 import itertools
@@ -37,8 +38,8 @@ from tools.lib.cli import Options, RunError, UserError, describe_error, printabl
 from tools.lib.export_formats import ONE_SIZE, find_export
 from tools.lib.files import describe_missing, natural_key, unique_names, write_atomic
 from tools.lib.image_files import (
-    EXTENSIONS, FORMATS, GRAPH_FORMATS, FolderContents, describe_no_images, format_of, is_candidate,
-    list_tree, report_others)
+    EXTENSIONS, FORMATS, GRAPH_FORMATS, FolderContents, describe_no_images, format_of, is_hidden,
+    list_tree, other_kind, report_others)
 from tools.lib.images import (
     ImageError, create_shape_reader, decode_image, encode_image, is_deep_png, read_decoded,
     report_deep, to_bytes)
@@ -76,22 +77,24 @@ def match_pattern(pattern, left_out):
     root, images, others, skipped, seen = Path(*fixed), [], collections.Counter(), set(), set()
     if left_out in (root.resolve(), *root.resolve().parents):
         left_out = None
-    for path in sorted(map(Path, glob.glob(pattern, recursive=True)), key=lambda path: path.parts):
+    names_in = functools.cache(os.listdir)
+    for path in sorted(map(Path, glob.glob(pattern, recursive=True)),
+                       key=lambda path: (len(path.parts), path.parts)):
         place = path.parent.resolve() / path.name
-        if place in seen:  # a link may lead back
-            continue
+        if place in seen or is_hidden(path.name) or path.is_dir() and "**" in pattern:
+            continue  # a link may lead back; ** matches what is in folders too
         seen.add(place)
         if left_out and left_out in (path.resolve(), *path.resolve().parents):
             skipped.add(left_out)
-        elif path.is_dir() and "**" not in pattern:  # that matches all below it too
+        elif path.is_dir():
             contents = list_tree(path, left_out)
             images += contents.images
             others.update(contents.others)
             skipped.update(contents.folders)
-        elif is_candidate(path):
+        elif (kind := other_kind(path, names_in(path.parent))) is None:
             images.append(path)
-        elif path.is_file():
-            others[path.suffix.lower() or "without an extension"] += 1
+        elif path.is_file():  # not the end of links that lead round in circles
+            others[kind] += 1
     return root, FolderContents(images, dict(others), [*skipped])
 
 
