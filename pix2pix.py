@@ -62,7 +62,7 @@ from tools.lib.files import lock_folder
 from tools.lib.images import (decode_image, encode_image, encode_pngs, pair_of, scale_back,
                               stack_images)
 from tools.lib.metrics import create_metrics, write_metrics
-from tools.lib.options import MODEL_OPTIONS, depth_of, naming_origins, report_unused
+from tools.lib.options import depth_of, naming_origins, options_path, report_unused
 from tools.lib.page import KINDS, save_images, write_page
 from tools.lib.tf1 import tf
 
@@ -1531,6 +1531,12 @@ def to_three_channels(images):
     return images if images.shape[-1] == 3 else tf.image.grayscale_to_rgb(images)
 
 
+def network_shape(shape, options):
+    """Height and width [2] at which the network works on an image of a shape [2]."""
+    sizing = geometry.test_sizing(options, size_multiple(options))
+    return geometry.network_shape(shape, sizing, options.aspect_ratio)
+
+
 def generate_encoded(contents, options):
     """`generate_rgb` from the bytes of an image file [] to those of another, of the same size.
 
@@ -1538,11 +1544,10 @@ def generate_encoded(contents, options):
     inputs lie side by side in the file.
     """
     image = stack_images(decode_image(contents), options.num_inputs)
-    scaled = geometry.network_shape(
-        tf.shape(image)[:2], geometry.test_sizing(options, size_multiple(options)),
-        options.aspect_ratio)
-    result = generate_rgb(image[tf.newaxis], options, scaled)
-    return encode_image(scale_back(result[0], tf.shape(image)[:2]), options.output_filetype)
+    shape, own_size = tf.shape(image)[:2], geometry.is_own_size(options)
+    scaled = None if own_size else network_shape(shape, options)
+    result = generate_rgb(image[tf.newaxis], options, scaled)[0]
+    return encode_image(result if own_size else scale_back(result, shape), options.output_filetype)
 
 
 def build_any_size(options):
@@ -1585,24 +1590,47 @@ def build_affinelayer(options):
     return export_formats.Endpoints(None, None, encoded, result)
 
 
-def load_pict(path):
-    """`load_export` of a .pict file: the network is built from what its variables show."""
-    stored = checkpoints.open_variables(str(path))
-    defaults = vars(create_parser().parse_args(["--mode", "export"]))
-    options = Options(**{**defaults, **MODEL_OPTIONS, **checkpoints.infer_options(stored.shapes),
-                         "precision": "float32"})
+def options_to_apply(model):
+    """The options with which a model is used outside test mode, by a path to it: its own, and the
+    same seed each time. Raises UserError."""
+    parser, argv = create_parser(), ["--mode", "export", "--seed", "0", "--checkpoint", str(model)]
+    values = vars(parser.parse_args(argv))
+    values = resume.checkpoint_options(values, set(), parser, same_variables)
+    return Options(**{**values, "precision": "float32"})
+
+
+def load_checkpoint(path, native_size=False):
+    """`load_model` of a training folder, a checkpoint's prefix or a .pict file."""
+    options, stored = options_to_apply(path), checkpoints.open_checkpoint(str(path))
+    options = with_options(options, native_size=native_size)
     with tf.Graph().as_default() as graph:
         contents = tf.placeholder(tf.string, [])
         result = generate_encoded(contents, options)
         sess = tf.Session(graph=graph, config=tf1.session_config())
         checkpoints.load_variables(sess, stored, tf.global_variables(), options)
-        return sess.make_callable(result, [contents])
+        return export_formats.LoadedModel(
+            stored.path, sess.make_callable(result, [contents]),
+            export_formats.run_on_shapes(lambda shape: network_shape(shape, options)),
+            monitor.bytes_per_pixel(options))
 
 
-def load_export(path):
-    """A function from an image file's bytes to another's: an export's folder or one of its files.
-    Raises UserError."""
-    return export_formats.load_export(path, load_pict)
+def load_export(path, native_size=False):
+    """`load_model` of a file of an export, with what the options.json beside it says."""
+    model = export_formats.load_export(path, load_checkpoint, native_size)
+    if model.network_shape is None and options_path(path).exists():
+        options = options_to_apply(path)
+        model = model._replace(network_shape=export_formats.run_on_shapes(
+            lambda shape: size_of(options.crop_size) if path.suffix in export_formats.ONE_SIZE
+            else network_shape(shape, options)))
+    return model
+
+
+def load_model(path, native_size=False):
+    """The LoadedModel of a training folder, a checkpoint, a .pict file or an export. native_size:
+    it works at each image's own size. Raises UserError."""
+    export_file = export_formats.find_export(path)
+    return load_export(export_file, native_size) if export_file \
+        else load_checkpoint(run_folder.find_model(path), native_size)
 
 
 def checkpoint_results(stored, options, images):
@@ -1645,7 +1673,7 @@ def export(options):
     say(f"loading model from {printable(stored.path)}")
     network = export_formats.NetworkFunctions(
         {"any_size": build_any_size, "floats": build_floats, "one_size": build_one_size,
-         "affinelayer": build_affinelayer}, load_pict, checkpoint_results)
+         "affinelayer": build_affinelayer}, load_checkpoint, checkpoint_results)
     with lock_folder(options.output_dir):
         export_formats.write_exports(stored, options, network)
     say(printable(f"exported {stored.path} to {options.output_dir}: "

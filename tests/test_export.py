@@ -54,7 +54,7 @@ def png(array):
     ("", 1), ("saved_model.pb", 1), ("export.meta", 1), ("graph.pb", 1), ("model.tflite", 2),
     pytest.param("model.onnx", 1, marks=needs_onnx)])
 def test_each_format_gives_the_images_of_test(model, file, tolerance):
-    generate = pix2pix.load_export(model / "export" / file)
+    generate = pix2pix.load_model(model / "export" / file).generate
     got = read_pixels(generate((model / "out/images/one-inputs.png").read_bytes()))
     expected = read_pixels(model / "out/images/one-outputs.png")
     assert np.abs(got - expected).max() <= tolerance
@@ -64,7 +64,7 @@ def test_each_format_gives_the_images_of_test(model, file, tolerance):
 def test_pict_gives_the_images_of_test_with_rounded_weights(model, tmp_path):
     """And no others: those of the network whose weights are what the file holds."""
     contents = (model / "out/images/one-inputs.png").read_bytes()
-    got = read_pixels(pix2pix.load_export(model / "export/model.pict")(contents))
+    got = read_pixels(pix2pix.load_model(model / "export/model.pict").generate(contents))
     expected = read_pixels(model / "out/images/one-outputs.png")
     assert 0 < np.abs(got - expected).mean() < 6
     assert run("--mode", "test", "--input_dir", model / "images", "--checkpoint",
@@ -98,7 +98,7 @@ def test_saved_model_has_both_signatures_for_any_batch_and_size(model):
                  png(draw(4, 50, 120, 3, low=0, high=255))]
         together = sess.run(encoded.outputs["output_bytes"].name,
                             {encoded.inputs["input_bytes"].name: files})
-        alone = pix2pix.load_export(model / "export")
+        alone = pix2pix.load_model(model / "export").generate
         assert [read_pixels(result).shape for result in together] == [(64, 64, 3), (50, 120, 3)]
         for file, result in zip(files, together, strict=True):
             assert np.abs(read_pixels(alone(file)) - read_pixels(result)).max() <= 1
@@ -109,9 +109,9 @@ def test_saved_model_has_both_signatures_for_any_batch_and_size(model):
 def test_a_tall_image_keeps_its_shape_inside_the_model(model):
     """Its shorter side is scaled to the model's size, not its whole into a square."""
     half = np.kron(draw(5, 6, 3, 3, low=0, high=255), np.ones((64, 64, 1)))  # 384 x 192
-    got = read_pixels(pix2pix.load_export(model / "export/graph.pb")(png(half)))
+    got = read_pixels(pix2pix.load_model(model / "export/graph.pb").generate(png(half)))
     small = half.reshape(128, 3, 64, 3, 3).mean((1, 3))
-    expected = read_pixels(pix2pix.load_export(model / "export/graph.pb")(png(small)))
+    expected = read_pixels(pix2pix.load_model(model / "export/graph.pb").generate(png(small)))
     assert got.shape == (384, 192, 3) and expected.shape == (128, 64, 3)
     shrunk = np.asarray(Image.fromarray(got.astype(np.uint8)).resize((64, 128)), int)
     assert np.abs(shrunk - expected).mean() < 6
@@ -193,7 +193,7 @@ def test_a_tflite_file_without_signature_is_read(model, tmp_path):
         converter = tf.lite.TFLiteConverter.from_session(sess, [images], [1 - images])
         (tmp_path / "model.tflite").write_bytes(converter.convert())
     pixels = draw(1, 8, 8, 3, low=0, high=255).astype(np.uint8)
-    got = read_pixels(pix2pix.load_export(tmp_path / "model.tflite")(png(pixels)))
+    got = read_pixels(pix2pix.load_model(tmp_path / "model.tflite").generate(png(pixels)))
     np.testing.assert_allclose(got, 255 - pixels.astype(int), atol=1)
 
 
@@ -237,7 +237,7 @@ def test_onnx_holds_the_weights_in_its_convolutions(model):
 @needs_onnx
 def test_onnx_scales_files_as_the_signature_encoded_does(model):
     contents = png(draw(3, 150, 90, 3, low=0, high=255))
-    got, expected = (read_pixels(pix2pix.load_export(model / "export" / file)(contents))
+    got, expected = (read_pixels(pix2pix.load_model(model / "export" / file).generate(contents))
                      for file in ("model.onnx", "saved_model.pb"))
     assert got.shape == (150, 90, 3) and np.abs(got - expected).max() <= 1
 
@@ -269,7 +269,7 @@ def test_onnx_without_its_packages_is_one_line(model, tmp_path, capsys, monkeypa
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     (tmp_path / "model.onnx").write_bytes(b"")
     with pytest.raises(UserError, match="model.onnx needs onnxruntime .* install onnxruntime ten"):
-        pix2pix.load_export(tmp_path / "model.onnx")
+        pix2pix.load_model(tmp_path / "model.onnx")
 
 
 def test_jpeg_files_come_out_where_asked_for(model, tmp_path):
@@ -278,9 +278,9 @@ def test_jpeg_files_come_out_where_asked_for(model, tmp_path):
                tmp_path / "export", "--output_filetype", "jpeg") == 0
     contents = (model / "out/images/one-inputs.png").read_bytes()
     results = [run_affinelayers_graph(tmp_path / "export", contents)]
-    results += [pix2pix.load_export(tmp_path / "export" / file)(contents)
+    results += [pix2pix.load_model(tmp_path / "export" / file).generate(contents)
                 for file in ("saved_model.pb", "export.meta")]
-    expected = read_pixels(pix2pix.load_export(model / "export")(contents))
+    expected = read_pixels(pix2pix.load_model(model / "export").generate(contents))
     for result in results:
         assert format_of(result) == "jpeg"
         difference = np.abs(read_pixels(result) - read_pixels(to_jpeg(expected)))
@@ -296,7 +296,7 @@ def test_lab_in_every_format(model, tmp_path, capsys):
     # the SavedModel and ONNX are compared twice
     assert capsys.readouterr().out.count("largest difference") == len(EXPORTS) + 1 + HAS_ONNX
     grey = np.repeat(draw(6, 32, 32, 1, low=40, high=200).astype(int), 3, axis=2)
-    results = [read_pixels(pix2pix.load_export(tmp_path / "export" / file)(png(grey)))
+    results = [read_pixels(pix2pix.load_model(tmp_path / "export" / file).generate(png(grey)))
                for file in ("saved_model.pb", "export.meta", "graph.pb", "model.tflite",
                             *["model.onnx"] * HAS_ONNX)]
     assert np.ptp(results[0], axis=2).mean() > 3  # it has colour
@@ -351,15 +351,15 @@ def test_the_error_of_a_format_that_is_not_a_number_fails_it():
         check_difference("graph", np.nan, 1)
 
 
-def test_what_is_no_export_is_one_line(tmp_path):
+def test_what_is_no_model_is_one_line(tmp_path):
     (tmp_path / "x.pb").write_bytes(b"nonsense")
     (tmp_path / "y.txt").write_text("")
     (tmp_path / "nonsense").mkdir()
     (tmp_path / "nonsense/z.onnx").write_bytes(b"nonsense")
     for path in (tmp_path, tmp_path / "x.pb", tmp_path / "y.txt", tmp_path / "gone.pict",
                  *[tmp_path / "nonsense/z.onnx"] * HAS_ONNX):
-        with pytest.raises(UserError, match="--model .*(not an export|cannot be loaded)"):
-            pix2pix.load_export(path)
+        with pytest.raises(UserError, match="--model .*(is not a|cannot be loaded)"):
+            pix2pix.load_model(path)
 
 
 @pytest.mark.skipif(not SHARED.exists(), reason="needs ../shared")
@@ -369,14 +369,14 @@ def test_affinelayers_checkpoints_export(tmp_path, name):
     assert run("--mode", "export", "--checkpoint", compat / "checkpoint", "--output_dir",
                 tmp_path / "export") == 0
     if name != "lab":  # its inputs are shown in grey, not as they went in
-        generate = pix2pix.load_export(tmp_path / "export")
+        generate = pix2pix.load_model(tmp_path / "export").generate
         got = read_pixels(generate((compat / "expected/1-inputs.png").read_bytes()))
         assert np.abs(got - read_pixels(compat / "expected/1-outputs.png")).max() <= 2
 
 
 def test_importing_needs_nothing_but_tensorflow():
     code = ("import sys; sys.modules.update(PIL=None, tqdm=None, skimage=None); import pix2pix; "
-            "pix2pix.load_export")
+            "pix2pix.load_model")
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
 
 

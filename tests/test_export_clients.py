@@ -176,7 +176,7 @@ def test_the_demo_draws_a_model_with_its_norms(facades):
     label = facades / "label.png"
     weights = read_pict(facades / "facades_export/model.pict")
     drawn = draw_as_the_demo(weights, read_pixels(label).astype(np.float32) / 255) * 255
-    expected = read_pixels(pix2pix.load_export(facades / "facades_export/model.pict")(
+    expected = read_pixels(pix2pix.load_model(facades / "facades_export/model.pict").generate(
         label.read_bytes()))
     assert np.abs(drawn - expected).max() <= 1
     del weights["generator/encoder_8/batch_normalization/beta"]  # as of a default model

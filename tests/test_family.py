@@ -71,7 +71,7 @@ def test_a_row_of_the_family(sample, tmp_path, monkeypatch, capsys, flags):
     inputs, outputs = sorted((tmp_path / "out/images").glob("*puts.png"))
     source = next((sample / "val").iterdir()) if explicit.lab_colorization else inputs
     expected = read_pixels(outputs)
-    got = read_pixels(pix2pix.load_export("export")(source.read_bytes()))
+    got = read_pixels(pix2pix.load_model("export").generate(source.read_bytes()))
     size = stored["crop_size"] if explicit.resize != "none" else 96
     assert expected.shape == got.shape == (size, round(size * explicit.aspect_ratio), 3)
     # inputs were rounded to 8 bits on their way through the file

@@ -159,7 +159,7 @@ def test_several_folders_of_inputs_are_stacked_by_channel(capsys, monkeypatch):
     assert run("--mode", "export", "--checkpoint", "run", "--output_dir", "export",
                "--export_format", "saved_model", "tflite", "pict") == 0
     for file in ("saved_model.pb", "model.tflite", "model.pict"):
-        apply = pix2pix.load_export(Path("export", file))
+        apply = pix2pix.load_model(Path("export", file)).generate
         Path("result").write_bytes(apply(Path("out/images/1-inputs.png").read_bytes()))
         difference = read_pixels("result") - read_pixels("out/images/1-outputs.png")
         assert np.abs(difference).max() <= 2

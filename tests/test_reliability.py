@@ -990,7 +990,7 @@ def test_a_gpus_memory_is_taken_as_needed_in_every_session(tiny, monkeypatch):
         assert run(*arguments, "--output_dir", f"out{number}") == 0
         assert configs and all(config.gpu_options.allow_growth for config in configs)
         configs.clear()
-    pix2pix.load_export("out2")
+    pix2pix.load_model("out2")
     assert configs and all(config.gpu_options.allow_growth for config in configs)
 
 

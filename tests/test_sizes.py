@@ -126,7 +126,7 @@ def test_exports_of_a_model_at_its_own_size(monkeypatch):
     assert run("--mode", "export", "--checkpoint", "run", "--output_dir", "export",
                "--export_format", "saved_model", "graph") == 0
     for file in ("saved_model.pb", "graph.pb"):
-        result = read_pixels(pix2pix.load_export(Path("export", file))(to_bytes(image)))
+        result = read_pixels(pix2pix.load_model(Path("export", file)).generate(to_bytes(image)))
         assert np.abs(result - got["0-outputs.png"]).max() <= 1
 
 
@@ -144,7 +144,7 @@ def test_a_rectangle_trains_tests_exports_and_resumes(capsys):
     assert {pixels.shape for pixels in got.values()} == {(32, 64, 3)}
     assert run("--mode", "export", "--checkpoint", "run", "--output_dir", "export",
                "--export_format", "saved_model", "affinelayer", "tflite") == 0
-    apply = pix2pix.load_export(Path("export/model.tflite"))
+    apply = pix2pix.load_model(Path("export/model.tflite")).generate
     assert read_pixels(apply(Path("bars/train/1.JPG").read_bytes())).shape == (64, 128, 3)
     assert run("--mode", "train", "--resume", "--output_dir", "run", "--input_dir", "bars/train",
                "--max_steps", 3) == 0

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tools.lib.checkpoints import encode_pict, infer_options, load_variables
+from tools.lib.checkpoints import checkpoint_step, encode_pict, infer_options, load_variables
 from tools.lib.cli import (Options, RunError, UserError, check_combinations, describe_error,
                            quiet_stderr, say, size_of, warn)
 from tools.lib.files import remove, write_atomic
@@ -30,14 +30,17 @@ from tools.lib.geometry import network_shape, test_sizing
 from tools.lib.image_files import format_of
 from tools.lib.images import decode_image, encode_image, scale_back, stack_images, to_bytes
 from tools.lib.options import MODEL_OPTIONS
-from tools.lib.run_folder import (
-    check_name, describe_path, holds_run, remove_results, write_options)
+from tools.lib.run_folder import check_name, read_stored, remove_results, write_options
 from tools.lib.tf1 import session_config, tf
 
 JPEG_TOLERANCE = 12  # more levels, where the result is a JPEG file: one may become another step
 MAX_CONSTANT = 4096  # values of a constant that tf2onnx is given, which copies them dozens of times
 ONNX_OPSET = 15  # of 2021, which other programs have caught up with
-SIZE_OPTIONS = ("crop_size", "aspect_ratio", "resize", "native_size")
+SIZE_OPTIONS = ("crop_size", "aspect_ratio", "resize", "native_size")  # where a model works
+ONE_SIZE = (".meta", ".tflite")  # formats whose network takes images of one size
+SIGNATURES = {  # of a SavedModel; a frozen graph has the same ends
+    "floats": ("serving_default", "input", "output"),
+    "files": ("encoded", "input_bytes", "output_bytes")}
 DEMO_WIDTHS = (1, 2, 4, 8, 8, 8, 8, 8)  # of the demo's encoder_1 to encoder_8, in units of ngf
 
 
@@ -265,26 +268,49 @@ def check_pict(stored, options):
 # --------------------------------------------------------------------------------------------------
 
 
-def load_export(path, load_pict):
-    """A function from an image file's bytes to another's: an export's folder or one of its files.
-    load_pict: loads a .pict file. Raises UserError."""
+class LoadedModel(NamedTuple):
+    """A model, ready to use."""
+
+    path: Any  # the file or checkpoint that it comes from
+    generate: Any  # function from the bytes of a PNG or JPEG file to those of another, as large
+    # function from an image's (height, width) to those that it has in the network; None: unknown
+    network_shape: Any = None
+    bytes_per_pixel: int = 0  # of memory at an image's own size; 0: unknown
+
+
+def run_on_shapes(choose_shape):
+    """A function of (height, width) to another, by one of tensors [2]."""
+    with tf.Graph().as_default() as graph:
+        shape = tf.placeholder(tf.int32, [2])
+        chosen = tf.convert_to_tensor(choose_shape(shape))
+        run = tf.Session(graph=graph, config=session_config()).make_callable(chosen, [shape])
+    return lambda shape: tuple(map(int, run(shape)))
+
+
+def find_export(path):
+    """The file to load of an export's folder, or the file itself; None for anything else."""
     path = Path(path)
     if path.is_dir():
-        found = [path / row.file for row in EXPORT_FORMATS.values() if (path / row.file).exists()]
-        path = found[0] if found else path
-    loaders = {".meta": load_graph, ".pb": load_graph, ".tflite": load_tflite, ".onnx": load_onnx,
-               ".pict": load_pict}
-    loader = loaders.get(path.suffix)
-    if not path.exists():
-        raise UserError(f"--model {path} is not an export, it does not exist: check the path")
-    if loader is None or not path.is_file():
-        remedy = f"export it with pix2pix.py --mode export --checkpoint {path}" \
-            if holds_run(path) else "give a folder that --mode export wrote, or its .pb, .meta, " \
-            ".tflite, .onnx or .pict file"
-        raise UserError(f"--model {path} is not an export, it is {describe_path(path)}: {remedy}")
+        files = [path / row.file for row in EXPORT_FORMATS.values()]
+        return None if any(path.glob("model-*.index")) else next(filter(Path.is_file, files), None)
+    suffixes = [Path(row.file).suffix for row in EXPORT_FORMATS.values()]
+    # model-100.meta is part of a checkpoint
+    return path if path.suffix in suffixes and path.is_file() and checkpoint_step(path) < 0 \
+        else None
+
+
+def load_export(path, load_pict, native_size=False):
+    """The LoadedModel of a file of an export. load_pict: loads a .pict file; native_size: it works
+    at each image's own size. Raises UserError."""
+    path = Path(path)
+    loaders = {".meta": load_affinelayer, ".pb": load_graph, ".tflite": load_tflite,
+               ".onnx": load_onnx, ".pict": load_pict}
+    if native_size and path.suffix in ONE_SIZE:
+        raise UserError(f"--native_size does not work with {path}, which has one size: give the "
+                        "training folder or another format")
     from google.protobuf.message import DecodeError  # comes with TensorFlow
     try:
-        return loader(path)
+        return loaders[path.suffix](path, native_size)
     except (tf.errors.OpError, DecodeError, OSError, ValueError, KeyError, IndexError) as error:
         if isinstance(error, UserError):
             raise
@@ -292,47 +318,70 @@ def load_export(path, load_pict):
                         "export it again") from None
 
 
-def load_graph(path):
-    """`load_export` of saved_model.pb, export.meta and a frozen graph."""
-    if path.suffix == ".meta" or path.name == "saved_model.pb":
-        check_name(str(path), f"--model {path}")
+def load_affinelayer(path, _native_size):
+    """`load_export` of export.meta; results, which are squares, are scaled to the image's size."""
+    check_name(str(path), f"--model {path}")
     with tf.Graph().as_default() as graph:
         sess = tf.Session(graph=graph, config=session_config())
-        if path.suffix == ".meta":
-            tf.train.import_meta_graph(str(path)).restore(sess, str(path.with_suffix("")))
-            ends = [json.loads(tf.get_collection(name)[0])[name[:-1]]
-                    for name in ("inputs", "outputs")]
-        elif path.name == "saved_model.pb":
+        tf.train.import_meta_graph(str(path)).restore(sess, str(path.with_suffix("")))
+        ends = [json.loads(tf.get_collection(name)[0])[name[:-1]] for name in ("inputs", "outputs")]
+        run = sess.make_callable(ends[1], [ends[0]])
+    fit = create_fitter((read_stored(path.parent) or {}).get("num_inputs", 1))
+
+    def generate(contents):
+        """Through TensorFlow's base64: the one for URLs, without padding."""
+        result = run([base64.urlsafe_b64encode(contents)])[0]
+        return fit(base64.urlsafe_b64decode(result + b"=" * (-len(result) % 4)), contents)
+    return LoadedModel(path, generate)
+
+
+def create_fitter(num_inputs):
+    """A function from the bytes of a result and of its image, of so many inputs side by side, to
+    those of the result, of an input's size and as it was encoded."""
+    with tf.Graph().as_default() as graph:
+        result, contents = tf.placeholder(tf.string, []), tf.placeholder(tf.string, [])
+        shape = tf.shape(stack_images(decode_image(contents), num_inputs))[:2]
+        image = decode_image(result)
+        fitted = scale_back(image, shape)
+        encoded = tf.cond(tf.equal(tf.strings.substr(result, 0, 4), b"\x89PNG"),
+                          lambda: encode_image(fitted, "png"), lambda: encode_image(fitted, "jpeg"))
+        fits = tf.reduce_all(tf.equal(tf.shape(image)[:2], shape))
+        chosen = tf.cond(fits, lambda: result, lambda: encoded)
+        return tf.Session(graph=graph, config=session_config()).make_callable(
+            chosen, [result, contents])
+
+
+def load_graph(path, native_size):
+    """`load_export` of saved_model.pb and a frozen graph."""
+    kind = "floats" if native_size else "files"
+    with tf.Graph().as_default() as graph:
+        sess = tf.Session(graph=graph, config=session_config())
+        if path.name == "saved_model.pb":
+            check_name(str(path), f"--model {path}")
             meta = tf.saved_model.load(sess, [tf.saved_model.SERVING], str(path.parent))
             if "encoded" not in meta.signature_def:
                 raise UserError(f"--model {path} is a SavedModel of another program: give one that "
                                 "--mode export wrote")
-            signature = meta.signature_def["encoded"]
-            ends = [signature.inputs["input_bytes"].name, signature.outputs["output_bytes"].name]
+            name, *ends = SIGNATURES[kind]
+            signature = meta.signature_def[name]
+            ends = [signature.inputs[ends[0]].name, signature.outputs[ends[1]].name]
         else:
-            frozen = tf.GraphDef.FromString(path.read_bytes())
-            tf.import_graph_def(frozen, name="")
-            ends = ["input_bytes:0", "output_bytes:0"]
+            tf.import_graph_def(tf.GraphDef.FromString(path.read_bytes()), name="")
+            ends = [f"{name}:0" for name in SIGNATURES[kind][1:]]
+        channels = graph.get_tensor_by_name(ends[0]).shape[-1] if native_size else None
         run = sess.make_callable(ends[1], [ends[0]])
-    if path.suffix != ".meta":
-        return lambda contents: run([contents])[0]
-
-    def run_base64(contents):
-        """Through TensorFlow's base64: the one for URLs, without padding."""
-        result = run([base64.urlsafe_b64encode(contents)])[0]
-        return base64.urlsafe_b64decode(result + b"=" * (-len(result) % 4))
-    return run_base64
+    return apply_to_files(path, run, lambda shape: shape, channels) if native_size \
+        else LoadedModel(path, lambda contents: run([contents])[0])
 
 
-def apply_to_files(generate, choose_size, channels):
-    """A function from an image file's bytes to a PNG file's. generate: function of float32
-    [1, height, width, channels] 0..1 to [1, height, width, 3]; choose_size: of an image's size [2]
-    to that for it."""
+def apply_to_files(path, generate, choose_shape, channels):
+    """The LoadedModel of a function `generate` of float32 [1, height, width, channels] 0..1 to
+    [1, height, width, 3]. choose_shape: function of an image's shape [2] to that for it."""
     with tf.Graph().as_default() as graph:
         contents = tf.placeholder(tf.string, [])
         image = stack_images(decode_image(contents), int(channels) // 3)
         shape = tf.shape(image)[:2]
-        fed = tf.image.resize(image, choose_size(shape), method="area"), shape
+        fed = tf.image.resize(image, choose_shape(shape), method="area"), shape
         result = tf.placeholder(tf.float32, [1, None, None, 3])
         size = tf.placeholder(tf.int32, [2])
         encoded = encode_image(scale_back(result[0], size), "png")
@@ -342,10 +391,10 @@ def apply_to_files(generate, choose_size, channels):
         """One image through the model."""
         pixels, shape = sess.run(fed, {contents: image_bytes})
         return sess.run(encoded, {result: generate(pixels[np.newaxis]), size: shape})
-    return run
+    return LoadedModel(path, run, run_on_shapes(choose_shape))
 
 
-def load_tflite(path):
+def load_tflite(path, _native_size):
     """`load_export` of a TFLite file: any image is scaled to its size and back."""
     with warnings.catch_warnings(), quiet_stderr():
         warnings.simplefilter("ignore")  # that another package will take the interpreter over
@@ -354,7 +403,7 @@ def load_tflite(path):
     source, target = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
     if interpreter.get_signature_list():
         runner = interpreter.get_signature_runner("serving_default")
-        return apply_to_files(lambda pixels: runner(input=pixels)["output"],
+        return apply_to_files(path, lambda pixels: runner(input=pixels)["output"],
                               lambda _: source["shape"][1:3], source["shape"][3])
 
     def generate(pixels):
@@ -362,7 +411,7 @@ def load_tflite(path):
         interpreter.set_tensor(source["index"], pixels)
         interpreter.invoke()
         return interpreter.get_tensor(target["index"])
-    return apply_to_files(generate, lambda _: source["shape"][1:3], source["shape"][3])
+    return apply_to_files(path, generate, lambda _: source["shape"][1:3], source["shape"][3])
 
 
 def open_onnx(path):
@@ -387,13 +436,13 @@ def open_onnx(path):
             session.get_inputs()[0].shape[3])
 
 
-def load_onnx(path):
+def load_onnx(path, native_size):
     """`load_export` of an ONNX file: any image is scaled as in the signature `encoded`."""
     generate, metadata, channels = open_onnx(path)
     # those of an export from before --resize are missing
-    sizing = test_sizing(Options(**{"resize": "stretch", **metadata, "native_size":
-                                    metadata.get("native_size") == "True"}), 1)
-    return apply_to_files(generate, lambda shape: network_shape(
+    sizing = test_sizing(Options(**{"resize": "stretch", **metadata, "native_size": native_size
+                                    or metadata.get("native_size") == "True"}), 1)
+    return apply_to_files(path, generate, lambda shape: network_shape(
         shape, sizing, float(metadata["aspect_ratio"])), channels)
 
 
@@ -480,7 +529,7 @@ def write_verified_export(name, folder, stored, options, network, examples):
     # those that take any size know --aspect_ratio, the others take the network's
     image, results = examples[1 if row.graph == "any_size" else 0]
     export = load_export(folder / row.file, network.load_pict)
-    verify_export(name, export(to_bytes(image)), results)
+    verify_export(name, export.generate(to_bytes(image)), results)
     if name == "saved_model":
         image, results = examples[0]
         verify_floats(folder, results, stack_images(image, options.num_inputs))
@@ -490,7 +539,7 @@ class NetworkFunctions(NamedTuple):
     """What the caller knows of the network."""
 
     builders: dict  # ExportFormat.graph -> function of options -> Endpoints
-    load_pict: Any  # function from the path of a .pict file to what load_export returns
+    load_pict: Any  # function from the path of a .pict file to its LoadedModel
     run: Any  # function of StoredVariables, options and images -> file type -> bytes of each
 
 

@@ -32,6 +32,13 @@ def sorted_by_name(paths):
     return sorted(paths, key=lambda path: path.name)
 
 
+def natural_key(path):
+    """Sorts paths as people count: frame_2 before frame_10."""
+    parts = [re.split(r"(\d+)", part) for part in Path(path).parts]  # text and digits in turn
+    return [[(int(text), text) if index % 2 else text for index, text in enumerate(part)]
+            for part in parts]
+
+
 def normal_name(name):
     """A name with its accents composed (Unicode's NFC). Files that come from macOS often have them
     decomposed, as a letter and an accent, which look the same and are other bytes."""

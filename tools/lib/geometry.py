@@ -104,9 +104,14 @@ def training_sizing(options, multiple):
     return Sizing(options.resize, scale, size_of(options.crop_size), multiple)
 
 
+def is_own_size(options):
+    """Whether test and export use the model at each image's own size."""
+    return options.resize == "none" or options.native_size
+
+
 def test_sizing(options, multiple):
     """The Sizing of test and export: that of training without what is random."""
-    if options.resize == "none" or options.native_size:
+    if is_own_size(options):
         return Sizing("none", None, None, multiple)
     return Sizing(options.resize, size_of(options.crop_size), size_of(options.crop_size), multiple)
 

@@ -94,6 +94,14 @@ def is_copy(name, names):
         or suffixed is not None and suffixed[1] + suffixed[2] in names
 
 
+def other_kind(path, names):
+    """What a file is counted as that is not used as an image, such as ".mp4"; None for one that is.
+    names: of all files in its folder."""
+    if is_copy(path.name, names):
+        return COPIES
+    return None if is_candidate(path) else path.suffix.lower() or "without an extension"
+
+
 class FolderContents(NamedTuple):
     """What a folder holds, hidden files aside."""
 
@@ -109,13 +117,29 @@ def list_folder(folder):
     for path in paths.values():
         if path.is_dir():
             folders.append(path)
-        elif is_copy(path.name, paths):
-            others[COPIES] += 1
-        elif is_candidate(path):
-            images.append(path)
+        elif kind := other_kind(path, paths):
+            others[kind] += 1
         else:
-            others[path.suffix.lower() or "without an extension"] += 1
+            images.append(path)
     return FolderContents(sorted_by_name(images), dict(others), sorted_by_name(folders))
+
+
+def list_tree(folder, left_out=None):
+    """The FolderContents of a folder and all below it, each once; `folders` is the one that is left
+    out, by its resolved path."""
+    images, others, skipped, seen, waiting = [], collections.Counter(), [], set(), [Path(folder)]
+    while waiting:
+        path = waiting.pop(0)
+        place = path.resolve()
+        if place == left_out and path != Path(folder):
+            skipped.append(path)
+        elif place not in seen:  # a link may lead back
+            contents = list_folder(path)
+            images += contents.images
+            others.update(contents.others)
+            waiting += contents.folders
+        seen.add(place)
+    return FolderContents(images, dict(others), skipped)
 
 
 def describe_others(contents, own_folders=()):

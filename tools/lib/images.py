@@ -22,7 +22,7 @@ from tools.lib import exif
 from tools.lib.cli import RunError, describe_error, quiet_stderr, warn
 from tools.lib.colour import join_lab, split_lab
 from tools.lib.files import write_atomic
-from tools.lib.image_files import FORMAT_NAMES, format_of
+from tools.lib.image_files import FORMAT_NAMES, GRAPH_FORMATS, format_of
 from tools.lib.tf1 import session_config, tf
 
 MAX_PIXELS = 89_478_485  # of an image: a quarter of a gigabyte in RGB, which is Pillow's limit too
@@ -262,24 +262,45 @@ def check_size(width, height):
         raise ValueError(f"{width}x{height} pixels are more than {MAX_PIXELS}")
 
 
+def create_shape_reader():
+    """A function from the bytes of a PNG or JPEG file to height and width, as its header has them.
+    It raises ValueError with the reason where that fails, or where there are too many pixels: a
+    small file can hold an image larger than memory."""
+    with tf.Graph().as_default() as graph:
+        contents = tf.placeholder(tf.string, [])
+        sess = tf.Session(graph=graph, config=session_config())
+        read = {"jpeg": sess.make_callable(jpeg_shape(contents), [contents]),
+                "png": sess.make_callable(png_shape(contents), [contents])}
+
+    def run(file_bytes):
+        """One file."""
+        name = format_of(file_bytes)
+        if name == "png" and len(file_bytes) < PNG_HEADER_SIZE:
+            raise ValueError("truncated in its header")
+        try:
+            height, width = map(int, read[name](file_bytes))
+        except tf.errors.OpError as error:
+            raise ValueError(f"cannot be decoded: {describe_error(error)}") from None
+        check_size(width, height)
+        return height, width
+    return run
+
+
 def create_decoder():
     """A function from an image file's bytes to height, width and `deep_range`, after decoding all
     of it as training does. It raises ValueError with the reason where that fails."""
+    read_shape = create_shape_reader()
     with tf.Graph().as_default() as graph:
         contents = tf.placeholder(tf.string, [])
         deep = tf.image.decode_png(contents, channels=3, dtype=tf.uint16)
         sess = tf.Session(graph=graph, config=session_config())
-        read_shape = {"jpeg": sess.make_callable(jpeg_shape(contents), [contents]),
-                      "png": sess.make_callable(png_shape(contents), [contents])}
         decode = sess.make_callable(tf.shape(decode_pixels(contents))[:2], [contents])
         find_range = sess.make_callable([tf.reduce_min(deep), tf.reduce_max(deep)], [contents])
 
-    def run_graph(file_bytes, name):
-        """The header first: a small file can hold an image larger than memory."""
-        if name == "png" and len(file_bytes) < PNG_HEADER_SIZE:
-            raise ValueError("truncated in its header")
+    def run_graph(file_bytes):
+        """The header first."""
+        read_shape(file_bytes)
         try:
-            check_size(*map(int, read_shape[name](file_bytes)[::-1]))
             return (*map(int, decode(file_bytes)), [*map(int, find_range(file_bytes))]
                     if is_deep_png(file_bytes) else None)
         except tf.errors.OpError as error:
@@ -287,9 +308,8 @@ def create_decoder():
 
     def run(file_bytes):
         """One file."""
-        name = format_of(file_bytes)
-        if name in read_shape:
-            return run_graph(file_bytes, name)
+        if format_of(file_bytes) in GRAPH_FORMATS:
+            return run_graph(file_bytes)
         decoded = decode_bytes(file_bytes)
         return (*decoded.pixels.shape[:2], decoded.deep_range)
     return run

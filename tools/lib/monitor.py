@@ -147,6 +147,11 @@ class NonFiniteGuard:
 # --------------------------------------------------------------------------------------------------
 
 
+def bytes_per_pixel(options):
+    """About how much memory a generator takes for each pixel of a large image; as measured."""
+    return (12 if options.generator == "resnet" else 7) * options.ngf + 100
+
+
 def advise_memory(options):
     """What to lower where memory is too small, and by how much."""
     if options.mode != "train":

@@ -82,13 +82,14 @@ def read_record(path):
 # --------------------------------------------------------------------------------------------------
 
 
-def is_changed(path, recorded, result):
+def is_changed(path, recorded, result, read_all=False):
     """Whether a file is not the one of a fingerprint. It is read only if it has the same size and
-    is newer than its result."""
+    is newer than its result, or with read_all."""
     try:
         state = os.stat(path)
         return recorded.split("-")[0] != str(state.st_size) or (
-            state.st_mtime_ns > os.stat(result).st_mtime_ns and fingerprint(path) != recorded)
+            (read_all or state.st_mtime_ns > os.stat(result).st_mtime_ns)
+            and fingerprint(path) != recorded)
     except OSError:  # it has vanished, its result stays
         return False
 
@@ -104,12 +105,13 @@ def explain_flags(made, asked):
     return f"with {show_flags(made)}, this command has {show_flags(asked)}"
 
 
-def check_results(results, options, flag, folder, explain=explain_flags, alike=()):
+def check_results(results, options, flag, folder, explain=explain_flags, alike=(), read_all=False):
     """Raises UserError where results that would be skipped were made with other options or of files
     that have changed; warns where some have no record.
 
     results: path -> paths of its inputs; flag: the one that names their folder; explain: function
-    of recorded and present options -> text; alike: options that make the same results.
+    of recorded and present options -> text; alike: options that make the same results; read_all: as
+    in `is_changed`, where results are not named after their inputs.
     """
     unknown, other, changed = [], [], []
     for path, inputs in results.items():
@@ -119,7 +121,8 @@ def check_results(results, options, flag, folder, explain=explain_flags, alike=(
         elif record["options"] not in [options, *alike]:
             other.append((path, record["options"]))
         elif len(record["inputs"]) != len(inputs) or any(
-                map(is_changed, inputs, record["inputs"], [path] * len(inputs))):
+                is_changed(file, recorded, path, read_all)
+                for file, recorded in zip(inputs, record["inputs"], strict=True)):
             changed.append(path)
     number = f"of {len(results)} results in {flag} {folder}"
     if other:

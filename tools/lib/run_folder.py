@@ -24,6 +24,7 @@ RESULT_PATTERNS = {  # mode -> the files and folders that it writes, and may rep
 PATTERN_CHARACTERS = "*?[]" if os.sep == "\\" else "*?[]\\"  # special where TensorFlow opens a file
 SPLIT_NAME = re.compile(r"(train|training|val|valid|validation|test|testing)\d*", re.IGNORECASE)
 CHECKPOINT_FILE = re.compile(r"(.+)\.(index|meta|data-\d+-of-\d+)", re.DOTALL)
+MODEL_KINDS = "a training folder, a checkpoint, an export or a .pict file"
 MAX_NAMED = 5  # folders or checkpoints in a message
 CHECKPOINT_KINDS = "a training folder, a checkpoint or a .pict file"
 
@@ -365,6 +366,29 @@ def explain_missing_default(options):
             f"{folder}: give --checkpoint{name_runs()} or train first{how}")
 
 
+def refuse_model(path, flag, what, kinds):
+    """Raises UserError for a path that is not a model. what: the model that it should be; kinds:
+    all that are taken."""
+    if os.path.exists(path):
+        raise UserError(f"{flag} {path} is not {what}, it is {describe_path(path)}: give {kinds}")
+    others = sorted(other.stem for other in Path(path).parent.glob("*.index"))
+    if others and re.search(r"-\d+$", path):
+        raise UserError(f"{flag} {path} does not exist: give one of those in "
+                        f"{Path(path).parent} ({name_some(others)})")
+    raise UserError(f"{flag} {path} is not a folder, checkpoint or .pict file: "
+                    f"{describe_missing(path)}{name_runs()}")
+
+
+def find_model(path):
+    """The training folder, checkpoint's prefix or .pict file that --model names. Raises UserError.
+    """
+    found = find_checkpoint(str(path))
+    if found != str(path) or os.path.exists(f"{found}.index") or os.path.isdir(found) \
+            and (holds_run(found) or os.path.exists(os.path.join(found, "checkpoint"))):
+        return found
+    refuse_model(found, "--model", "a model", f"{MODEL_KINDS}{name_runs()}")
+
+
 def check_checkpoint(options, explicit):
     """Raises UserError where --checkpoint cannot be a model."""
     path = options.checkpoint
@@ -373,15 +397,7 @@ def check_checkpoint(options, explicit):
         return
     if "checkpoint" not in explicit:
         raise UserError(explain_missing_default(options))
-    if os.path.exists(path):
-        raise UserError(f"--checkpoint {path} is not a checkpoint, it is {describe_file(path)}: "
-                        f"give {CHECKPOINT_KINDS}")
-    others = sorted(other.stem for other in Path(path).parent.glob("*.index"))
-    if others and re.search(r"-\d+$", path):
-        raise UserError(f"--checkpoint {path} does not exist: give one of those in "
-                        f"{Path(path).parent} ({name_some(others)})")
-    raise UserError(f"--checkpoint {path} is not a folder, checkpoint or .pict file: "
-                    f"{describe_missing(path)}{name_runs()}")
+    refuse_model(path, "--checkpoint", "a checkpoint", CHECKPOINT_KINDS)
 
 
 def check_own_folder(options, flag, folder):
