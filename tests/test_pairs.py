@@ -14,7 +14,7 @@ from PIL import Image
 
 import pix2pix
 from tools.lib.cli import Options
-from tools.lib.partners import list_tree, match_trees
+from tools.lib.partners import group_images, match_trees
 from tools.lib.run_folder import dataset_dir, default_dirs
 
 pytestmark = pytest.mark.usefixtures("in_empty_folder")
@@ -170,7 +170,7 @@ def test_several_folders_of_inputs_are_stacked_by_channel(capsys, monkeypatch):
 
 def match(*folders):
     """What match_trees makes of folders, as text."""
-    trees = [list_tree(folder, folders) for folder in folders]
+    trees = [group_images(folder, folders) for folder in folders]
     examples, lines = match_trees(trees, folders)
     return [tuple(path.as_posix() for path in paths) for paths in examples], lines
 

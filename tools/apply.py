@@ -87,7 +87,7 @@ def match_pattern(pattern, left_out):
         if left_out and left_out in (path.resolve(), *path.resolve().parents):
             skipped.add(left_out)
         elif path.is_dir():
-            contents = list_tree(path, left_out)
+            contents = list_tree(path, {left_out})
             images += contents.images
             others.update(contents.others)
             skipped.update(contents.folders)
@@ -103,7 +103,7 @@ def list_input(text, left_out):
     UserError."""
     path = Path(text)
     if path.is_dir():
-        root, contents = path, list_tree(path, left_out)
+        root, contents = path, list_tree(path, {left_out})
     elif path.exists():
         root, contents = path.parent, FolderContents([path], {}, [])
     elif frames := find_frames(path):

@@ -124,14 +124,14 @@ def list_folder(folder):
     return FolderContents(sorted_by_name(images), dict(others), sorted_by_name(folders))
 
 
-def list_tree(folder, left_out=None):
-    """The FolderContents of a folder and all below it, each once; `folders` is the one that is left
-    out, by its resolved path."""
+def list_tree(folder, left_out=()):
+    """The FolderContents of a folder and all below it, each once; `folders` are those that are left
+    out, by their resolved paths."""
     images, others, skipped, seen, waiting = [], collections.Counter(), [], set(), [Path(folder)]
     while waiting:
         path = waiting.pop(0)
         place = path.resolve()
-        if place == left_out and path != Path(folder):
+        if place in left_out and path != Path(folder):
             skipped.append(path)
         elif place not in seen:  # a link may lead back
             contents = list_folder(path)

@@ -2,36 +2,29 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from tools.lib.cli import UserError, printable, warn
 from tools.lib.files import describe_lonely, match_names, normal_name
-from tools.lib.image_files import describe_no_images, list_folder, report_others
+from tools.lib.image_files import describe_no_images, list_folder, list_tree, report_others
 from tools.lib.run_folder import list_sources
 
 
-def list_tree(folder, others):
-    """The images in a folder and its subfolders: subfolder, accents composed -> paths. others:
-    folders that are not looked into."""
-    found, seen = {}, {os.path.realpath(other) for other in others} - {os.path.realpath(folder)}
-    waiting = [Path(folder)]
-    while waiting:
-        current = waiting.pop(0)
-        if os.path.realpath(current) in seen:  # or a link leads round in a circle
-            continue
-        seen.add(os.path.realpath(current))
-        contents = list_folder(current)
-        report_others(current, contents._replace(folders=[]))
-        if contents.images:
-            found[normal_name(current.relative_to(folder).as_posix())] = contents.images
-        waiting += contents.folders
-    return found
+def group_images(folder, folders):
+    """The images in a folder and its subfolders: subfolder, accents composed -> paths. Those in
+    others of the folders belong to these."""
+    contents = list_tree(folder, {Path(other).resolve() for other in folders})
+    report_others(folder, contents._replace(folders=[]))
+    groups = {}
+    for path in contents.images:
+        place = normal_name(path.parent.relative_to(folder).as_posix())
+        groups.setdefault(place, []).append(path)
+    return groups
 
 
 def match_trees(trees, folders):
     """The examples that images of several folders make, a tuple of paths each, and a line for each
-    image that has no partner. trees: of `list_tree`."""
+    image that has no partner. trees: of `group_images`."""
     partners, lines = [], []
     for tree, folder in zip(trees[1:], folders[1:], strict=True):
         found = {}
@@ -54,7 +47,7 @@ def match_folders(options):
     """The examples of --a_dir and --b_dir, a tuple of paths each. Raises UserError where images
     have no partner."""
     flags, folders = zip(*list_sources(options), strict=True)
-    trees = [list_tree(folder, folders) for folder in folders]
+    trees = [group_images(folder, folders) for folder in folders]
     for flag, folder, tree in zip(flags, folders, trees, strict=True):
         if not tree:
             raise UserError(f"{flag} {describe_no_images(folder, list_folder(folder))}")
