@@ -9,7 +9,7 @@ from tools.lib.geometry import (Sizing, Window, choose_window, frame_of, mirror_
                                 refuse_crop, scale_shape, take_frame, take_window, usual_scale)
 from tools.lib.tf1 import tf
 
-SHAPES = [(375, 1242), (100, 100), (33, 640), (640, 33), (1, 1), (4000, 3000), (7, 500)]
+SHAPES = [(375, 1242), (100, 100), (33, 640), (640, 33), (1, 1), (4000, 3000), (9, 300)]
 
 
 @pytest.mark.parametrize("resize, shape, expected", [
@@ -19,6 +19,11 @@ SHAPES = [(375, 1242), (100, 100), (33, 640), (640, 33), (1, 1), (4000, 3000), (
 def test_a_shape_is_stretched_covers_or_fits(resize, shape, expected):
     got = run_graph(lambda: scale_shape(tf.constant(shape), Size(64, 96), resize))
     assert tuple(got) == expected
+
+
+def test_a_line_of_millions_of_pixels_needs_no_more_memory_than_others():
+    got = run_graph(lambda: scale_shape(tf.constant([1, 80_000_000]), Size(64, 96), "crop"))
+    assert tuple(got) == (64, 64 * 96)
 
 
 @pytest.mark.parametrize("resize", ["crop", "pad"])

@@ -24,6 +24,7 @@ MIN_CROP = 32  # the least side of --crop_size, of which all are multiples
 MIN_SHOWN = 11  # the least side of results: SSIM's window
 MIN_SIDE = 8  # of a network's input: a residual block can reflect 2x2 values, not 1x1
 MAX_ASPECT = 16  # longest ratio of sides; beyond it the shorter side gets fewer pixels
+MAX_OVERHANG = 64  # how often a side may be as long as the target's; beyond it shapes are not kept
 LARGEST_ZOOM = 1.25  # of --augment scale
 
 
@@ -130,7 +131,8 @@ def scale_shape(shape, target, resize):
         return target
     # a side as long as the target's gives the other, rounded: whole numbers, for they are exact
     shape, wanted = tf.cast(shape, tf.int64), tf.cast(target, tf.int64)
-    others = tf.cast((2 * shape * wanted[::-1] + shape[::-1]) // (2 * shape[::-1]), tf.int32)
+    others = (2 * shape * wanted[::-1] + shape[::-1]) // (2 * shape[::-1])
+    others = tf.cast(tf.minimum(others, MAX_OVERHANG * wanted), tf.int32)
     return tf.maximum(target, others) if resize == "crop" \
         else tf.maximum(tf.minimum(target, others), 1)
 
