@@ -8,6 +8,7 @@ from PIL import Image
 from skimage import metrics as skimage_metrics
 
 import pix2pix
+from tools.lib import metrics
 from tools.lib.cli import Options
 from tools.lib.metrics import create_metrics, structural_similarity, write_metrics
 from tools.lib.page import write_page
@@ -81,6 +82,17 @@ def test_ssim_is_tensorflows(channels):
                                   tf.image.ssim(images, changed, max_val=1.0)])
     np.testing.assert_allclose(got, expected, atol=1e-5)
     assert got[2] == pytest.approx(1, abs=1e-6) and 0.1 < got[0] < 0.95 and got[0] != got[1]
+
+
+@pytest.mark.parametrize("height", [5, 70])
+def test_ssim_in_bands_is_that_of_the_whole_image(monkeypatch, height):
+    x, noise = np.random.default_rng(height).uniform(size=(2, 2, height, 23, 3)).astype(np.float32)
+    with tf.Graph().as_default(), tf.Session() as sess:
+        whole = sess.run(structural_similarity(x, (x + noise) / 2))
+        monkeypatch.setattr(metrics, "SSIM_BAND", 13)
+        bands = sess.run(structural_similarity(x, (x + noise) / 2))
+    np.testing.assert_allclose(bands, whole, rtol=1e-5)
+    assert whole[0] != whole[1]
 
 
 @pytest.mark.parametrize("channels", [1, 3])

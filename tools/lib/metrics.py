@@ -17,6 +17,7 @@ from tools.lib.tf1 import tf
 
 SSIM_SIZE = 11  # pixels; with its sigma the window of Wang et al. 2004
 SSIM_SIGMA = 1.5
+SSIM_BAND = 256  # rows that it is computed for at a time
 
 
 def mean_absolute_error(outputs, targets):
@@ -43,19 +44,39 @@ def blur(images):
     return images
 
 
-def structural_similarity(x, y):
-    """SSIM [batch] of images 0..1 [batch, height, width, channels] (Wang et al. 2004). Images that
-    are smaller than its window are mirrored up to that."""
-    if None in x.shape[1:3].as_list():
-        size = tf.maximum(tf.shape(x)[1:3], SSIM_SIZE)
-        x, y = mirror_pad(x, size)[0], mirror_pad(y, size)[0]
+def similarity_map(x, y):
+    """SSIM at each place of its window in images 0..1 [batch, height, width, channels] (Wang et al.
+    2004). Images that are smaller than the window are mirrored up to that."""
+    size = tf.maximum(tf.shape(x)[1:3], SSIM_SIZE)
+    x, y = mirror_pad(x, size)[0], mirror_pad(y, size)[0]
     means_x, means_y, means_xy, means_squares = tf.split(
         blur(tf.concat([x, y, x * y, x * x + y * y], axis=0)), 4)
     product, squares = means_x * means_y, means_x**2 + means_y**2
     c1, c2 = 0.01**2, 0.03**2
     luminance = (2 * product + c1) / (squares + c1)
     structure = (2 * (means_xy - product) + c2) / (means_squares - squares + c2)
-    return tf.reduce_mean(luminance * structure, axis=[1, 2, 3])
+    return luminance * structure
+
+
+def structural_similarity(x, y):
+    """SSIM [batch] of images 0..1 [batch, height, width, channels].
+
+    A band of rows at a time: of images of 4096x4096 at once, it took 3 GB of memory.
+    """
+    x, y = tf.convert_to_tensor(x), tf.convert_to_tensor(y)
+    rows = tf.maximum(tf.shape(x)[1] - SSIM_SIZE + 1, 1)  # places of the window
+
+    def add_band(first, total):
+        """Loop body: adds the mean of the band that begins at a row, by its share of all rows."""
+        last = tf.minimum(first + SSIM_BAND, rows)
+        band = similarity_map(*(batch[:, first:last + SSIM_SIZE - 1] for batch in (x, y)))
+        share = tf.cast(last - first, tf.float32) / tf.cast(rows, tf.float32)
+        return last, total + share * tf.reduce_mean(band, axis=[1, 2, 3])
+
+    start = [tf.constant(0), tf.zeros_like(x[:, 0, 0, 0])]
+    _, total = tf.while_loop(lambda first, _: first < rows, add_band, start,
+                             [tf.TensorShape([]), tf.TensorShape([None])], parallel_iterations=1)
+    return total
 
 
 METRICS = {  # column of metrics.csv -> function of outputs and targets 0..1 -> [batch] float32
