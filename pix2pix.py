@@ -22,7 +22,8 @@ purpose:
     Images and summaries     what people look at                images, monitor
     Mode train               the loop                           schedule, resume, checkpoints,
                                                                 run_folder, run_log, monitor, tf1
-    Mode test                every image once                   checkpoints, metrics, page, files
+    Mode test                every image once                   checkpoints, metrics, page, files,
+                                                                tiling
     Mode export              models that need no checkpoint     export_formats
     Command line             main                               cli
 """
@@ -54,7 +55,7 @@ if __name__ == "__main__":
 import numpy as np
 
 from tools.lib import (checkpoints, dataset, diffaugment, export_formats, foreign_flags, geometry,
-                       monitor, resume, run_folder, run_log, schedule, tf1)
+                       monitor, resume, run_folder, run_log, schedule, tf1, tiling)
 from tools.lib.cli import (Options, RunError, UserError, number_type, printable, say, size_of,
                            warn, with_options)
 from tools.lib.fast_conv import conv2d, conv2d_transpose, doubled_shape
@@ -157,7 +158,8 @@ def create_parser():
     parser.usage = "pix2pix.py --mode {train,test,export} --input_dir FOLDER [flags]"
     for title, *adders in (
             ("mode and folders", add_mode_options, run_folder.add_options),
-            ("images", geometry.add_options, add_image_options, dataset.add_options),
+            ("images", geometry.add_options, tiling.add_options, add_image_options,
+             dataset.add_options),
             ("networks", add_network_options),
             ("losses", add_loss_options, diffaugment.add_options),
             ("training", schedule.add_length_options, add_step_options, schedule.add_decay_options,
@@ -228,7 +230,7 @@ def same_variables(options, other):
     def shape_of(options):
         """All that these follow from."""
         pair = pair_of(options)
-        generator = choose_generator(options.generator, depth_of(options), options.bottleneck_norm)
+        generator = generator_of(options)
         upsample = None if options.separable_conv else options.upsample
         return (pair.inputs.channels, pair.targets.channels, generator, options.separable_conv,
                 upsample, options.norm, options.ngf, options.ndf, options.patch_size,
@@ -266,6 +268,8 @@ def parse_args(argv=None):
         values["num_inputs"] = max(len(values["a_dir"] or ()), 1)
     if values["mode"] == "test" and bool(values["a_dir"]) != bool(values["b_dir"]):
         values["no_targets"] = True
+    if values["mode"] == "test" and values["tile"]:
+        values["native_size"] = True
     if values["seed"] is None:
         values["seed"] = random.randrange(2**31)
     if values["precision"] == "auto" and not training:
@@ -418,9 +422,14 @@ def create_examples(found, options, first_step=0):
 
     epochs = tf.data.Dataset.range(first_epoch, 2**31 if training else 1)
     batches = epochs.flat_map(epoch_indices).skip(steps_done)
-    batches = batches.map(load_step, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-    indices, *images = tf.data.make_one_shot_iterator(
-        batches.prefetch(tf.data.AUTOTUNE)).get_next()
+    if options.tile and not training:  # images are large: none is read ahead
+        reading = tf.data.Options()
+        reading.experimental_optimization.inject_prefetch = False
+        batches = batches.map(load_step).with_options(reading)
+    else:
+        batches = batches.map(load_step, num_parallel_calls=tf.data.AUTOTUNE,
+                              deterministic=True).prefetch(tf.data.AUTOTUNE)
+    indices, *images = tf.data.make_one_shot_iterator(batches).get_next()
     for batch, side in zip(images, sides, strict=False):
         batch.set_shape([None, *(sizing.crop or (None, None)), side.channels])
     fields = ("inputs", "targets")[:len(sides)] + ("frame",) * has_frame
@@ -548,35 +557,41 @@ def separable_deconv(inputs, out_channels, kernel_size=KERNEL_SIZE):
     return separable_conv(enlarge(inputs), out_channels, kernel_size, stride=1)
 
 
-def normalize_per_image(inputs, gamma, beta):
+def image_moments(x):
+    """Mean and variance of each image and channel: [batch, height, width, channels] ->
+    2 x [batch, 1, 1, channels]."""
+    return tf.nn.moments(x, axes=[1, 2], keepdims=True)
+
+
+def normalize_per_image(inputs, gamma, beta, moments):
     """Zero mean and unit variance per image and channel, then scale and shift."""
     x = tf.cast(inputs, tf.float32)
-    mean, variance = tf.nn.moments(x, axes=[1, 2], keepdims=True)
+    mean, variance = moments(x)
     x = tf.nn.batch_normalization(x, mean, variance, beta, gamma, NORM_EPSILON)
     return tf.cast(x, inputs.dtype)
 
 
-def batchnorm(inputs, per_image=False):
+def batchnorm(inputs, moments=None):
     """Zero mean and unit variance per channel, then scale and shift; the shape stays.
 
-    Statistics are those of the batch, or of each image, never running averages.
+    Statistics are those of the batch, never running averages, or what a function `moments` gives.
     """
     with tf.variable_scope("batch_normalization"):
         channels = inputs.shape[3]
         beta, gamma = get_bias(channels, "beta"), get_weights("gamma", [channels], mean=1.0)
-        if per_image:
-            return normalize_per_image(inputs, gamma, beta)
+        if moments:
+            return normalize_per_image(inputs, gamma, beta, moments)
         # the fused operation: a training step is a fifth faster than with moments and arithmetic
         return tf.nn.fused_batch_norm(inputs, gamma, beta, epsilon=NORM_EPSILON)[0]
 
 
-def instancenorm(inputs):
+def instancenorm(inputs, moments=image_moments):
     """Zero mean and unit variance per image and channel, then scale and shift; the shape stays
     (Ulyanov, Vedaldi, Lempitsky, arXiv 1607.08022)."""
     with tf.variable_scope("instance_normalization"):
         channels = inputs.shape[3]
         beta, gamma = get_bias(channels, "beta"), get_weights("gamma", [channels], mean=1.0)
-        return normalize_per_image(inputs, gamma, beta)
+        return normalize_per_image(inputs, gamma, beta, moments)
 
 
 def draw_uniform(key, stream, batch, shape):
@@ -596,15 +611,16 @@ def dropout(inputs, rate, key, stream):
     return tf.where(draws >= rate, inputs / (1 - rate), tf.zeros_like(inputs))
 
 
-def choose_norm(norm, per_image=False):
-    """The layer function of --norm."""
-    return {"batch": functools.partial(batchnorm, per_image=per_image),
-            "instance": instancenorm, "none": identity}[norm]
+def choose_norm(norm, moments=None):
+    """The layer function of --norm. moments: function that gives its statistics; None: its own."""
+    return {"batch": functools.partial(batchnorm, moments=moments),
+            "instance": functools.partial(instancenorm, moments=moments or image_moments),
+            "none": identity}[norm]
 
 
-def choose_layers(options, per_image=False, lrelu=lrelu):
-    """The generator's Layers. per_image: batch norm sees each image alone."""
-    norm = choose_norm(options.norm, per_image)
+def choose_layers(options, moments=None, lrelu=lrelu):
+    """The generator's Layers. moments: as in choose_norm; image_moments: each image's alone."""
+    norm = choose_norm(options.norm, moments)
     if options.separable_conv:
         return Layers(separable_conv, separable_deconv, norm, lrelu)
     plain = {"zero": conv, "reflect": reflect_conv}[options.padding]
@@ -723,6 +739,11 @@ def choose_generator(generator, depth, bottleneck_norm=False):
                UNET_ENCODER[-1]._replace(norm=bottleneck_norm))
     decoder = (*repeat_rows(UNET_DECODER[:3], num_middle), *UNET_DECODER[3:])
     return GeneratorTable(encoder, decoder, skips=generator == "unet")
+
+
+def generator_of(options):
+    """The table of a model's generator."""
+    return choose_generator(options.generator, depth_of(options), options.bottleneck_norm)
 
 
 def size_multiple(options):
@@ -925,7 +946,7 @@ LOSSES = {  # name in log.csv and TensorBoard -> what it is, in the order of the
 
 def has_dropout(options):
     """Whether a generator has layers with dropout, used or not."""
-    table = choose_generator(options.generator, depth_of(options))
+    table = generator_of(options)
     return any(row.dropout for row in (*table.encoder, *table.block, *table.decoder))
 
 
@@ -1015,8 +1036,7 @@ def generate(inputs, options, dropout_key=None, layers=None):
     with tf.variable_scope("generator", reuse=tf.AUTO_REUSE):
         return create_generator(
             tf.cast(inputs, options.precision), pair_type.targets.channels, options.ngf,
-            choose_generator(options.generator, depth_of(options), options.bottleneck_norm),
-            layers or choose_layers(options), dropout_key)
+            generator_of(options), layers or choose_layers(options), dropout_key)
 
 
 def discriminate(examples, targets, options, key):
@@ -1384,6 +1404,16 @@ def create_outputs(inputs, options, layers=None, key=None):
     return generate(inputs, options, key if options.test_dropout else None, layers)
 
 
+def create_strips(inputs, options, key=None):
+    """`create_outputs` of one image in strips of rows, as a tiling.Generator."""
+    channels = pair_of(options).targets.channels
+    with tf.variable_scope("generator", reuse=tf.AUTO_REUSE):
+        return tiling.build_generator(
+            tf.cast(inputs, options.precision), channels, options.ngf, generator_of(options),
+            apply_row, functools.partial(choose_layers, options),
+            key if options.test_dropout else None)
+
+
 def kernels_in(precision):
     """A custom getter for `tf.variable_scope` that makes kernels of the type that layers compute
     in: they are converted once, at loading, which gives 1.2 times as many images/s in bfloat16."""
@@ -1406,19 +1436,24 @@ def test(options):
     say(f"loading model from {printable(stored.path)}")
     with tf.Graph().as_default() as graph:
         examples = create_examples(found, options)
+        key = DrawKey(options.seed, examples.indices[0])
         with tf.variable_scope("", custom_getter=kernels_in(options.precision)):
-            outputs = create_outputs(examples.inputs, options,
-                                     key=DrawKey(options.seed, examples.indices[0]))
+            strips = create_strips(examples.inputs, options, key) if options.tile else None
+            outputs = create_outputs(examples.inputs, options, key=key) if strips is None \
+                else strips.outputs
         images = create_images(examples, outputs, options)
         metrics = {} if options.no_targets else create_metrics(images.outputs, images.targets)
         fetches = (examples.indices, encode_images(images), metrics)
-        with tf.Session(graph=graph, config=tf1.session_config()) as sess:
+        config = (tiling if options.tile else tf1).session_config()
+        with tf.Session(graph=graph, config=config) as sess:
             checkpoints.restore(sess, stored, tf.global_variables(), options)
             stored = None  # its arrays are as large as the model
             graph.finalize()
             with lock_folder(options.output_dir):
                 run_folder.prepare_test(options)
-                return run_test(sess.make_callable(fetches), options, found)
+                run_next = sess.make_callable(fetches) if strips is None else functools.partial(
+                    tiling.run, sess, strips, fetches, options.tile, once=examples)
+                return run_test(run_next, options, found)
 
 
 def generate_images(run_next, names, output_dir, rows, pixels):
@@ -1519,7 +1554,7 @@ def generate_rgb(images, options, size=None, lrelu=lrelu_by_where):
     shape = tf.shape(inputs)[1:3]
     padded, top, left = (inputs, 0, 0) if fits else \
         geometry.mirror_pad(inputs, geometry.round_up(shape, multiple))
-    outputs = create_outputs(padded, options, choose_layers(options, per_image=True, lrelu=lrelu),
+    outputs = create_outputs(padded, options, choose_layers(options, image_moments, lrelu),
                              key=DrawKey(options.seed, 0, None))
     shown = to_three_channels(pair_type.targets.to_rgb(outputs, padded))
     height, width = tf.unstack(shape)

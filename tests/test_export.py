@@ -309,7 +309,7 @@ def test_a_wrong_format_fails_the_export_and_leaves_the_earlier_one(model, tmp_p
     target = tmp_path / "export"
     shutil.copytree(model / "export", target)
     before = read_files(target)
-    monkeypatch.setattr(pix2pix, "normalize_per_image", lambda inputs, gamma, beta: inputs)
+    monkeypatch.setattr(pix2pix, "normalize_per_image", lambda inputs, *_: inputs)
     assert run("--mode", "export", "--checkpoint", model / "run", "--output_dir", target) == 1
     printed = capsys.readouterr()
     assert "--export_format saved_model gives another image" in printed.err

@@ -347,7 +347,7 @@ def test_resize_conv_doubles_and_convolves_3x3():
 
 
 @pytest.mark.parametrize("layer, scope", [
-    (lambda x: pix2pix.batchnorm(x, per_image=True), "batch_normalization"),
+    (lambda x: pix2pix.batchnorm(x, pix2pix.image_moments), "batch_normalization"),
     (pix2pix.instancenorm, "instance_normalization")])
 def test_norms_of_each_image_by_itself(layer, scope):
     x = draw(13, 3, 5, 7, 4) * np.array([1, 2, 3])[:, None, None, None].astype(np.float32)
@@ -362,6 +362,6 @@ def test_norms_of_each_image_by_itself(layer, scope):
 
 def test_batchnorm_of_one_image_is_the_same_either_way():
     x = draw(14, 1, 6, 5, 4) * 3
-    one, other = (run_graph(lambda: pix2pix.batchnorm(tf.constant(x), per_image), fill=True)
-                  for per_image in (False, True))
+    one, other = (run_graph(lambda: pix2pix.batchnorm(tf.constant(x), moments), fill=True)
+                  for moments in (None, pix2pix.image_moments))
     np.testing.assert_allclose(one, other, atol=1e-5)

@@ -36,8 +36,8 @@ TRAIN_ONLY = (  # what test and export do not look at
     "save_freq", "keep_checkpoints", "keep_every_epochs")
 EXPORT_ONLY = ("export_format", "output_filetype")
 ENCODING = {"saved_model", "affinelayer", "graph"}  # export formats that return image files
-UNUSED = {"train": EXPORT_ONLY, "test": (*TRAIN_ONLY, *EXPORT_ONLY),
-          "export": (*TRAIN_ONLY, "layout", "on_bad_image", "max_images")}
+UNUSED = {"train": (*EXPORT_ONLY, "tile"), "test": (*TRAIN_ONLY, *EXPORT_ONLY),
+          "export": (*TRAIN_ONLY, "layout", "on_bad_image", "max_images", "tile")}
 
 
 def usual_depth(generator, crop_size):

@@ -154,6 +154,7 @@ def build_generator(inputs, out_channels, ngf, table, apply_row, choose_layers, 
 def session_config():
     """As that of tf1, for a session in which `run` runs."""
     config = tf1.session_config()
+    config.inter_op_parallelism_threads = 1  # operations that run side by side take more memory
     # graphs are optimized for each new pair of fetches and feeds: for a second at each layer
     config.graph_options.rewrite_options.disable_meta_optimizer = True
     return config
