@@ -16,8 +16,8 @@ from tools.lib.tf1 import tf
 
 
 def options_for(**changes):
-    return Options(**{"lab_colorization": False, "which_direction": "AtoB", "aspect_ratio": 1.0,
-                      "crop_size": 256, **changes})
+    return Options(**{"lab_colorization": False, "which_direction": "AtoB", "num_inputs": 1,
+                      "aspect_ratio": 1.0, "crop_size": 256, **changes})
 
 
 def run_images(examples, outputs, options):

@@ -46,9 +46,7 @@ def blur(images):
 
 def similarity_map(x, y):
     """SSIM at each place of its window in images 0..1 [batch, height, width, channels] (Wang et al.
-    2004). Images that are smaller than the window are mirrored up to that."""
-    size = tf.maximum(tf.shape(x)[1:3], SSIM_SIZE)
-    x, y = mirror_pad(x, size)[0], mirror_pad(y, size)[0]
+    2004)."""
     means_x, means_y, means_xy, means_squares = tf.split(
         blur(tf.concat([x, y, x * y, x * x + y * y], axis=0)), 4)
     product, squares = means_x * means_y, means_x**2 + means_y**2
@@ -59,12 +57,16 @@ def similarity_map(x, y):
 
 
 def structural_similarity(x, y):
-    """SSIM [batch] of images 0..1 [batch, height, width, channels].
+    """SSIM [batch] of images 0..1 [batch, height, width, channels]. Images smaller than its window
+    are mirrored up to that.
 
     A band of rows at a time: of images of 4096x4096 at once, it took 3 GB of memory.
     """
     x, y = tf.convert_to_tensor(x), tf.convert_to_tensor(y)
-    rows = tf.maximum(tf.shape(x)[1] - SSIM_SIZE + 1, 1)  # places of the window
+    if None in x.shape[1:3].as_list() or min(x.shape[1:3]) < SSIM_SIZE:
+        size = tf.maximum(tf.shape(x)[1:3], SSIM_SIZE)
+        x, y = mirror_pad(x, size)[0], mirror_pad(y, size)[0]
+    rows = tf.shape(x)[1] - SSIM_SIZE + 1  # places of the window
 
     def add_band(first, total):
         """Loop body: adds the mean of the band that begins at a row, by its share of all rows."""
