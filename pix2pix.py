@@ -1538,11 +1538,12 @@ def write_results(output_dir, all_names, rows, has_targets):
 # Mode export
 # --------------------------------------------------------------------------------------------------
 
-def generate_rgb(images, options, size=None, lrelu=lrelu_by_where):
+def generate_rgb(images, options, size=None, lrelu=lrelu_by_where, create=create_outputs):
     """The model as others use it: sRGB 0..1 [batch, height, width, 3] -> the same, of any size. The
     channels of several inputs follow each other.
 
     size: height and width to scale to first, in the network's colour space as in test mode.
+    create: `create_outputs`, or what stands for it.
     """
     pair_type = pair_of(options)
     inputs = pair_type.inputs.from_rgb(images)
@@ -1554,8 +1555,8 @@ def generate_rgb(images, options, size=None, lrelu=lrelu_by_where):
     shape = tf.shape(inputs)[1:3]
     padded, top, left = (inputs, 0, 0) if fits else \
         geometry.mirror_pad(inputs, geometry.round_up(shape, multiple))
-    outputs = create_outputs(padded, options, choose_layers(options, image_moments, lrelu),
-                             key=DrawKey(options.seed, 0, None))
+    outputs = create(padded, options, choose_layers(options, image_moments, lrelu),
+                     key=DrawKey(options.seed, 0, None))
     shown = to_three_channels(pair_type.targets.to_rgb(outputs, padded))
     height, width = tf.unstack(shape)
     return shown if fits else shown[:, top:top + height, left:left + width]
@@ -1572,16 +1573,16 @@ def network_shape(shape, options):
     return geometry.network_shape(shape, sizing, options.aspect_ratio)
 
 
-def generate_encoded(contents, options):
+def generate_encoded(contents, options, create=create_outputs):
     """`generate_rgb` from the bytes of an image file [] to those of another, of the same size.
 
     The image is scaled to the size at which the model was trained, and the result back. Several
-    inputs lie side by side in the file.
+    inputs lie side by side in the file. create: as in `generate_rgb`.
     """
     image = stack_images(decode_image(contents), options.num_inputs)
     shape, own_size = tf.shape(image)[:2], geometry.is_own_size(options)
     scaled = None if own_size else network_shape(shape, options)
-    result = generate_rgb(image[tf.newaxis], options, scaled)[0]
+    result = generate_rgb(image[tf.newaxis], options, scaled, create=create)[0]
     return encode_image(result if own_size else scale_back(result, shape), options.output_filetype)
 
 
@@ -1634,17 +1635,25 @@ def options_to_apply(model):
     return Options(**{**values, "precision": "float32"})
 
 
-def load_checkpoint(path, native_size=False):
+def load_checkpoint(path, native_size=False, tile=0):
     """`load_model` of a training folder, a checkpoint's prefix or a .pict file."""
     options, stored = options_to_apply(path), checkpoints.open_checkpoint(str(path))
-    options = with_options(options, native_size=native_size)
+    options, strips = with_options(options, native_size=native_size), []
+
+    def create(inputs, options, _layers, key):
+        """`create_outputs` in strips."""
+        strips.append(create_strips(inputs, options, key))
+        return strips[0].outputs
+
     with tf.Graph().as_default() as graph:
         contents = tf.placeholder(tf.string, [])
-        result = generate_encoded(contents, options)
-        sess = tf.Session(graph=graph, config=tf1.session_config())
+        result = generate_encoded(contents, options, create if tile else create_outputs)
+        sess = tf.Session(graph=graph, config=(tiling if tile else tf1).session_config())
         checkpoints.load_variables(sess, stored, tf.global_variables(), options)
+        generate = sess.make_callable(result, [contents]) if not tile else \
+            lambda data: tiling.run(sess, *strips, result, tile, feeds={contents: data})
         return export_formats.LoadedModel(
-            stored.path, sess.make_callable(result, [contents]),
+            stored.path, generate,
             export_formats.run_on_shapes(lambda shape: network_shape(shape, options)),
             monitor.bytes_per_pixel(options))
 
@@ -1660,10 +1669,15 @@ def load_export(path, native_size=False):
     return model
 
 
-def load_model(path, native_size=False):
+def load_model(path, native_size=False, tile=0):
     """The LoadedModel of a training folder, a checkpoint, a .pict file or an export. native_size:
-    it works at each image's own size. Raises UserError."""
+    it works at each image's own size; tile: in strips of so many rows. Raises UserError."""
     export_file = export_formats.find_export(path)
+    if tile and not (export_file and export_file.suffix != ".pict"):
+        return load_checkpoint(export_file or run_folder.find_model(path), True, tile)
+    if tile:
+        raise UserError(f"--tile {tile} does not work with {export_file}, which is one graph: give "
+                        "the training folder, a checkpoint or a .pict file")
     return load_export(export_file, native_size) if export_file \
         else load_checkpoint(run_folder.find_model(path), native_size)
 

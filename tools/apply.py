@@ -32,7 +32,7 @@ if __name__ == "__main__":
     cli.require("numpy", "tensorflow")
 
 from pix2pix import load_model
-from tools.lib import provenance
+from tools.lib import provenance, tiling
 from tools.lib.checkpoints import list_checkpoints
 from tools.lib.cli import Options, UserError, describe_error, printable, say
 from tools.lib.export_formats import ONE_SIZE, find_export
@@ -301,8 +301,8 @@ class Translator:
 
     def __init__(self, options, recorded):
         """Loads the model. recorded: as in `recorded_options`."""
-        self.model = load_model(options.model, options.native_size)
-        self.native_size, self.recorded = options.native_size, recorded
+        self.model = load_model(options.model, options.native_size, options.tile)
+        self.native_size, self.recorded = options.native_size and not options.tile, recorded
         self.read_shape, self.convert = create_shape_reader(), create_converter()
         self.has_warned = False
 
@@ -313,7 +313,7 @@ class Translator:
         if self.native_size and num_bytes > LARGE_MEMORY and not self.has_warned:
             self.has_warned = True
             cli.warn(printable(f"{path}: {num_pixels / 1e6:.0f} megapixels at their own size take "
-                               f"about {num_bytes / 1e9:.0f} GB of memory"))
+                               f"about {num_bytes / 1e9:.0f} GB of memory, with --tile 128 less"))
 
     def generate(self, path, contents):
         """A result's bytes and its (height, width). Raises ImageError."""
@@ -429,13 +429,16 @@ def create_parser():
         ".jpg or .jpeg")
     add("--native_size", action="store_true",
         help="use the model at each image's own size, not at the size it was trained at")
+    tiling.add_options(add)
     add("--force", action="store_true", help="make results again that exist")
     return parser
 
 
 def run(argv):
     """Translates the images; returns the exit code, 1 where images failed."""
-    return 1 if apply_model(Options(**vars(create_parser().parse_args(argv)))) else 0
+    options = Options(**vars(create_parser().parse_args(argv)))
+    options = cli.with_options(options, native_size=options.native_size or options.tile > 0)
+    return 1 if apply_model(options) else 0
 
 
 def main(argv=None):

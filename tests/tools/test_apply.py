@@ -455,6 +455,25 @@ def test_native_size_of_every_model(export_dir, tmp_path, large_and_result, file
     assert np.abs(got - expected).max() <= (20 if file.endswith("pict") else 1)
 
 
+@pytest.mark.parametrize("file", ["model.pict", "../run"])
+def test_strips_give_what_whole_images_give(export_dir, tmp_path, large_and_result, file):
+    large, expected = large_and_result
+    assert run("--model", export_dir / file, "--tile", 16, "--input", large, "--output",
+               tmp_path / "x.png") == 0
+    got = read_pixels(tmp_path / "x.png")
+    assert np.abs(got - expected).max() <= (20 if file.endswith("pict") else 1)
+
+
+def test_strips_of_an_export_are_refused(export_dir, tmp_path, capsys):
+    draw_images(tmp_path, "1.png")
+    assert run("--model", export_dir / "graph.pb", "--tile", 16, "--input", tmp_path / "1.png",
+               "--output", tmp_path / "x.png") == 2
+    assert capsys.readouterr().err == (
+        f"apply.py: error: --tile 16 does not work with {export_dir / 'graph.pb'}, which is one "
+        "graph: give the training folder, a checkpoint or a .pict file\n")
+    assert not (tmp_path / "x.png").exists()
+
+
 def test_native_size_is_recorded_and_warns_of_memory(tmp_path, monkeypatch, capsys, replace_model):
     monkeypatch.chdir(tmp_path)
     draw_images(tmp_path, "in/1.png", "in/2.png", size=(2000, 1000))
@@ -466,7 +485,7 @@ def test_native_size_is_recorded_and_warns_of_memory(tmp_path, monkeypatch, caps
     assert "such as out/1.png, were made without --native_size: give" in capsys.readouterr().err
     assert run(*command, "--native_size", "--force") == 0
     assert capsys.readouterr().err == ("apply.py: in/1.png: 2 megapixels at their own size take "
-                                       "about 6 GB of memory\n")
+                                       "about 6 GB of memory, with --tile 128 less\n")
     assert run(*command) == 2
     assert "were made with --native_size: give" in capsys.readouterr().err
 

@@ -21,8 +21,8 @@ from tools.lib.tf1 import tf
 def add_options(add):
     """--tile."""
     add("--tile", type=number_type(int, 0), default=0,
-        help="test images of any size in little memory: in strips of so many rows, at the images' "
-             "own size; 0: whole images")
+        help="use the model on images of any size in little memory: in strips of so many rows, at "
+             "the images' own size; 0: whole images")
 
 
 # --------------------------------------------------------------------------------------------------
