@@ -38,7 +38,8 @@ def test_advice_names_flags_that_exist_for_names_that_do_not():
     ("--epochs", "--max_epochs"), ("--batch", "--batch_size"), ("--learning_rate", "--lr"),
     ("--L1_lambda", "--l1_weight"), ("--image_size", "--crop_size"), ("--fine_size", "--crop_size"),
     ("--input", "--input_dir"), ("--output", "--output_dir"), ("--epoch", "--checkpoint"),
-    ("--preprocess", "--scale_size and --crop_size")])
+    ("--preprocess", "--resize"), ("--num_test", "--max_images"),
+    ("--max_dataset_size", "--max_images")])
 def test_flags_of_other_programs(foreign, ours):
     with pytest.raises(UserError) as caught:
         pix2pix.parse_args([foreign, "x"])
@@ -53,7 +54,7 @@ def test_the_docs_show_what_is_printed(capsys):
 
 
 @pytest.mark.parametrize("flag", ["--gpu_ids", "--input_nc", "--num_threads", "--model",
-                                  "--pool_size", "--init_type", "--serial_batches", "--num_test",
+                                  "--pool_size", "--init_type", "--serial_batches",
                                   "--display_id", "--eval"])
 def test_flags_that_have_no_counterpart(flag):
     assert PARSER.suggest_flag(flag).startswith("remove it, ")

@@ -16,7 +16,9 @@ FOREIGN_NAMES = {
     "--which_direction": "direction",
     "--crop_size": "fine_size finesize image_size img_size img_height img_width resolution",
     "--scale_size": "load_size loadsize",
-    "--scale_size and --crop_size": "preprocess resize_or_crop",
+    "--resize": "preprocess resize_or_crop",
+    "--max_images": "num_test how_many max_dataset_size train_size",
+    "--tile": "tile_size tiles",
     "--generator": "netg which_model_netg",
     "--patch_size": "netd which_model_netd n_layers_d",
     "--dropout": "use_dropout",
@@ -48,8 +50,6 @@ REMARKS = {  # what to do instead of a flag that has no counterpart -> its names
                                                                   "num_workers",
     "remove it, this program trains pix2pix alone, from pairs": "model dataset_mode pool_size "
                                                                 "lambda_identity",
-    "remove it, all images of --input_dir are used": "num_test how_many max_dataset_size "
-                                                     "train_size",
     "remove it, results are shown on the page index.html": "display_id display_winsize "
                                                            "display_port no_html",
     "remove it, --mode test is enough": "eval",
