@@ -1005,6 +1005,13 @@ def test_out_of_memory_says_what_to_lower(tmp_path, capsys, monkeypatch):
     assert "--batch_size 4 --grad_accumulation 2 needs about half" in line
 
 
+def test_out_of_memory_at_an_images_own_size_names_strips(options):
+    large = with_options(options, mode="test", native_size=True)
+    assert monitor.advise_memory(large) == "give --tile 128, which works in strips"
+    for other in (with_options(large, tile=128), with_options(large, native_size=False)):
+        assert "smaller --ngf" in monitor.advise_memory(other)
+
+
 def test_what_cannot_be_shown_does_not_stop_training(tmp_path, capsys, monkeypatch):
     draw_pairs(tmp_path / "bars/train", 2)
     prepare = run_folder.prepare_run

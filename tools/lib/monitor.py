@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tools.lib.cli import RunError, Size, number_type, printable, size_of, warn
+from tools.lib.geometry import is_own_size
 from tools.lib.schedule import MONITOR_FREQ
 
 MONITOR_WINDOW = 20  # HealthStats that must agree: a thousand steps
@@ -154,6 +155,8 @@ def bytes_per_pixel(options):
 
 def advise_memory(options):
     """What to lower where memory is too small, and by how much."""
+    if options.mode == "test" and is_own_size(options) and not options.tile:
+        return "give --tile 128, which works in strips"
     if options.mode != "train":
         return "close other programs, or use a model with a smaller --ngf"
     if options.batch_size > 1:
