@@ -58,6 +58,7 @@ def match_folders(options):
         raise UserError(f"no image of {flags[0]} {folders[0]} has a partner in {flags[1]} "
                         f"{folders[1]}: partners have the same name, endings aside")
     if lines and options.on_bad_image == "fail":
-        raise UserError(f"{len(lines)} images have no partner: add or remove what is named above, "
-                        "or give --on_bad_image skip")
+        number = "1 image has" if len(lines) == 1 else f"{len(lines)} images have"
+        raise UserError(f"{number} no partner: add or remove what is named above, or give "
+                        "--on_bad_image skip")
     return examples
