@@ -8,6 +8,7 @@ layers; command line, data and checkpoints are those of affinelayer/pix2pix-tens
     python pix2pix.py --mode train --input_dir facades/train --which_direction BtoA
     python pix2pix.py --mode test --input_dir facades/val
     python pix2pix.py --mode export --checkpoint facades_train --output_dir facades_export
+    python pix2pix.py --mode check --input_dir facades/train
 
 This file is the method; read it from the top. Its services are in tools/lib, one module per
 purpose:
@@ -25,7 +26,7 @@ purpose:
     Mode test                every image once                   checkpoints, metrics, page, files,
                                                                 tiling
     Mode export              models that need no checkpoint     export_formats
-    Command line             main                               cli
+    Command line             main, and --mode check             cli, survey
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ if __name__ == "__main__":
 import numpy as np
 
 from tools.lib import (checkpoints, dataset, diffaugment, export_formats, foreign_flags, geometry,
-                       monitor, resume, run_folder, run_log, schedule, tf1, tiling)
+                       monitor, resume, run_folder, run_log, schedule, survey, tf1, tiling)
 from tools.lib.cli import (Options, RunError, UserError, number_type, printable, say, size_of,
                            warn, with_options)
 from tools.lib.fast_conv import conv2d, conv2d_transpose, doubled_shape
@@ -75,12 +76,14 @@ AUGMENTATIONS = ("vflip", "rot90", "scale", "brightness", "contrast", "noise")
 EXAMPLES = """\
   python pix2pix.py --mode train --input_dir facades/train --which_direction BtoA --max_epochs 200
   python pix2pix.py --mode test --input_dir facades/val
-  python pix2pix.py --mode export --checkpoint facades_train --output_dir facades_export"""
+  python pix2pix.py --mode export --checkpoint facades_train --output_dir facades_export
+  python pix2pix.py --mode check --input_dir facades/train"""
 
 
 def add_mode_options(add):
     """Adds --mode and --seed."""
-    add("--mode", required=True, choices=["train", "test", "export"], help="what to do")
+    add("--mode", required=True, choices=["train", "test", "export", "check"],
+        help="what to do; check: read all images and say what training would do with them")
     add("--seed", type=number_type(int, 0, 2**31 - 1),
         help="of everything random; if not given it is random, and saved in options.json")
 
@@ -155,7 +158,7 @@ def create_parser():
     checks the flags that are its own."""
     parser = cli.Parser("pix2pix.py", __doc__.split("\n\n", 1)[0], EXAMPLES,
                         foreign_flags.suggestions())
-    parser.usage = "pix2pix.py --mode {train,test,export} --input_dir FOLDER [flags]"
+    parser.usage = "pix2pix.py --mode {train,test,export,check} --input_dir FOLDER [flags]"
     for title, *adders in (
             ("mode and folders", add_mode_options, run_folder.add_options),
             ("images", geometry.add_options, tiling.add_options, add_image_options,
@@ -252,19 +255,21 @@ def parse_args(argv=None):
     values, explicit = cli.read_command_line(argv, parser)
     values.update(resume.find_sources(values, parser))
     values.update(run_folder.default_dirs(values))
-    training, resuming = values["mode"] == "train", values["resume"]
+    mode, resuming = values["mode"], values["resume"]
     if resuming and values["overwrite"]:
         raise UserError("--resume continues a run and --overwrite replaces it: give one of them")
     with naming_origins(values, explicit, parser):
         run_folder.check_folders(Options(**values), explicit)
 
+    values["mode"] = dataset.judging_mode(Options(**values))
+    training = values["mode"] == "train"
     if training and resuming:
         values = resume.resume_options(values, explicit, parser, same_variables)
     elif values["checkpoint"] is not None:
         values = resume.checkpoint_options(values, explicit, parser, same_variables)
     if "scale_size" not in explicit and ("crop_size" in explicit or not resuming):
         values["scale_size"] = geometry.usual_scale(values["crop_size"])
-    if training and values["checkpoint"] is None and not resuming:
+    if values["checkpoint"] is None and not resuming:
         values["num_inputs"] = max(len(values["a_dir"] or ()), 1)
     if values["mode"] == "test" and bool(values["a_dir"]) != bool(values["b_dir"]):
         values["no_targets"] = True
@@ -279,7 +284,7 @@ def parse_args(argv=None):
         for check in (check_network, check_training, schedule.check, run_folder.check,
                       dataset.check, run_log.check, export_formats.check):
             check(options, explicit)
-    return options
+    return with_options(options, mode=mode)
 
 
 # --------------------------------------------------------------------------------------------------
@@ -1746,6 +1751,12 @@ def describe_tensorflow_error(error, options):
     return None
 
 
+def check(options):
+    """Says what training, with --no_targets test, would do with the images; returns the exit code.
+    Raises UserError where it would refuse them."""
+    return survey.survey(options, size_multiple(options))
+
+
 def run_mode(argv):
     """Parses a command line and runs its mode; returns the exit code."""
     options = parse_args(argv)
@@ -1753,7 +1764,8 @@ def run_mode(argv):
     if options.deterministic:
         tf.compat.v2.config.experimental.enable_op_determinism()
     try:
-        return {"train": train, "test": test, "export": export}[options.mode](options)
+        return {"train": train, "test": test, "export": export,
+                "check": check}[options.mode](options)
     except Exception as error:
         text = describe_tensorflow_error(error, options)
         if text is None:

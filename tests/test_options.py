@@ -362,13 +362,19 @@ def test_a_discriminator_that_a_model_lacks_is_the_command_lines(dataset, tmp_pa
     ("--mode train --crop_size 32 --patch_size 16 --dropout --export_format pict --no_diffaugment",
      ["--export_format: not used by --mode train",
       "--dropout: a U-Net of --crop_size 32 has no layer with dropout"]),
+    ("--mode check --ngf 9 --batch_size 4 --overwrite --max_epochs 3 --lr 0.1 --export_format pict",
+     ["--overwrite, --ngf, --lr and --export_format: not used by --mode check",
+      "--output_dir: --mode check writes none"]),
+    ("--mode check --gan_weight 0 --ndf 3 --dropout --max_steps 2 --max_epochs 3",
+     ["--dropout, --ndf and --gan_weight: not used by --mode check",
+      "--output_dir: --mode check writes none", "--max_epochs: --max_steps 2 is given"]),
     ("--mode train --generator resnet --dropout --crop_size 96 --max_steps 3", []),
     ("--mode train --aspect_ratio 2 --test_dropout --upsample resize --separable_conv", [])])
 def test_flags_without_effect_are_reported(dataset, tmp_path, capsys, flags, expected):
     write_run(tmp_path / "old")
     if "--mode export" not in flags:
         flags += f" --input_dir {dataset / 'train'}"
-    if "--mode train" not in flags:
+    if "--mode train" not in flags and "--mode check" not in flags:
         flags += " --checkpoint old"
     flags += " --output_dir new"
     pix2pix.report_ignored(parse(flags), flags.split())
@@ -380,7 +386,10 @@ def test_flags_without_effect_are_reported(dataset, tmp_path, capsys, flags, exp
     # elsewhere; read when an image turns out unreadable; read before the mode is run
     ("test", {"resume", "overwrite", "no_dropout", "on_bad_image", "deterministic"}),
     ("export", {"resume", "overwrite", "no_dropout", "cache", "no_targets", "input_dir", "a_dir",
-                "b_dir", "deterministic"})])
+                "b_dir", "deterministic"}),
+    # of a test; read with --max_images; reported without --resume
+    ("check", {"native_size", "seed", "output_dir", "checkpoint", "on_bad_image",
+               "deterministic"})])
 def test_what_a_mode_does_not_read_is_reported(tiny, monkeypatch, mode, refused_or_reported):
     """The oracle: which options a run reads."""
     read = set()
@@ -395,9 +404,10 @@ def test_what_a_mode_does_not_read_is_reported(tiny, monkeypatch, mode, refused_
                     "--input_dir", tiny / "bars/train")
     options = with_options(options, export_format=["saved_model"])
     monkeypatch.setattr(cli, "Options", NotedOptions)  # for with_options
-    run = {"test": pix2pix.test, "export": pix2pix.export}[mode]
+    run = {"test": pix2pix.test, "export": pix2pix.export, "check": pix2pix.check}[mode]
     assert run(NotedOptions(**vars(options))) == 0
-    read -= {"batch_size", "grad_accumulation"}  # test mode and exports set them to 1
+    if mode != "check":
+        read -= {"batch_size", "grad_accumulation"}  # they are set to 1
     names = {action.dest for action in pix2pix.create_parser()._actions} - {"help"}
     assert names - read == {*UNUSED[mode], *DISCRIMINATOR_OPTIONS, *refused_or_reported}
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import math
 import multiprocessing.pool
 import os
 import stat
@@ -23,7 +24,7 @@ from tools.lib.files import unique_names, write_atomic
 from tools.lib.image_files import (FORMAT_NAMES, describe_no_images, format_of, list_folder,
                                     report_others)
 from tools.lib.images import RGB, create_decoder, decode_pixels, pair_of, report_deep
-from tools.lib.partners import match_folders
+from tools.lib.partners import match_folders, raise_error
 from tools.lib.tf1 import tf
 
 MAX_BYTES = 2**30  # of a file
@@ -80,6 +81,13 @@ def check(options, _explicit):
         (options.layout == "single" and options.mode != "export" and takes_pairs(options),
          "--layout single needs --lab_colorization, or --no_targets in test: images are pairs "
          "otherwise")])
+
+
+def judging_mode(options):
+    """The mode that judges the images: of check the one whose verdict it gives."""
+    if options.mode != "check":
+        return options.mode
+    return "test" if options.no_targets else "train"
 
 
 def single_flag(options):
@@ -169,19 +177,35 @@ def read_checks(folder):
         return {}
 
 
-def check_files(paths):
-    """Path -> ImageCheck of the first of these files: as many as can be decoded in CHECK_SECONDS,
-    in parallel, and at least one."""
-    decode, checks, end = create_decoder(), {}, time.monotonic() + CHECK_SECONDS
+def read_files(paths, read, seconds=math.inf):
+    """Path -> read(path) of the first of these files: as many as can be read in so many seconds, in
+    parallel, and at least one."""
+    checks, end = {}, time.monotonic() + seconds
     with quiet_stderr() as stderr, multiprocessing.pool.ThreadPool() as pool, \
             create_progress_bar(len(paths), 0, "image checked", stderr) as bar:
-        results = pool.imap(lambda path: check_file(path, decode), paths)
-        for path, result in zip(paths, results, strict=True):
+        for path, result in zip(paths, pool.imap(read, paths), strict=True):
             checks[path] = result
             bar.update()
             if time.monotonic() >= end:
                 break
     return checks
+
+
+def check_files(paths):
+    """Path -> ImageCheck of the first of these files: as many as can be decoded in CHECK_SECONDS.
+    """
+    decode = create_decoder()
+    return read_files(paths, lambda path: check_file(path, decode), CHECK_SECONDS)
+
+
+def remember_checks(folder, checks):
+    """Stores the checks of a folder's usable files for the next start. checks: path -> ImageCheck.
+    """
+    good = {os.path.relpath(path, folder): check for path, check in checks.items()
+            if check is not UNCHECKED and not check.reason}
+    with contextlib.suppress(OSError):  # then the next start checks again
+        checks_path(folder).parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(checks_path(folder), json.dumps(good).encode())
 
 
 def check_folder(folder, paths):
@@ -198,11 +222,7 @@ def check_folder(folder, paths):
     new = [path for path, check in checks.items() if check is UNCHECKED]
     if new:
         checks.update(check_files(new))
-        good = {names[path]: check for path, check in checks.items()
-                if check is not UNCHECKED and not check.reason}
-        with contextlib.suppress(OSError):  # then the next start checks again
-            checks_path(folder).parent.mkdir(parents=True, exist_ok=True)
-            write_atomic(checks_path(folder), json.dumps(good).encode())
+        remember_checks(folder, checks)
     return checks
 
 
@@ -386,12 +406,12 @@ def choose_some(examples, options):
     return [examples[index] for index in sorted(order[:options.max_images])]
 
 
-def check_examples(examples, options):
-    """Path -> ImageCheck of the files of examples. Raises UserError where they are not what the
-    mode takes."""
+def check_examples(examples, options, look=check_folder):
+    """Path -> ImageCheck of the files of examples. look: as in `list_images`. Raises UserError
+    where they are not what the mode takes."""
     checks = {}
     for (_, folder), *paths in zip(run_folder.list_sources(options), *examples, strict=True):
-        checks.update(check_folder(folder, paths))
+        checks.update(look(folder, paths))
     if run_folder.from_folders(options):
         return refuse_different_shapes(checks, examples, options)
     refuse_layout(checks, options)
@@ -410,13 +430,17 @@ def report_stretching(ratio, options):
             f"{size.height}: {shape}--resize crop or pad keeps it")
 
 
-def list_images(options):
+def list_images(options, look=check_folder, refuse=raise_error):
     """The ImageList of a mode; warns of what is not used. Raises UserError where too many or all of
-    them cannot be used, or are not what the mode takes."""
-    examples = match_folders(options) if run_folder.from_folders(options) else \
+    them cannot be used, or are not what the mode takes.
+
+    look: a function of a folder and paths in it that returns path -> ImageCheck. refuse: is called
+    with a UserError after which there is more to be found.
+    """
+    examples = match_folders(options, refuse) if run_folder.from_folders(options) else \
         [(path,) for path in list_files(options.input_dir)]
     examples = choose_some(examples, options)
-    checks = check_examples(examples, options)
+    checks = check_examples(examples, options, look)
     bad = {path: check.reason for path, check in checks.items() if check.reason}
     for path, reason in bad.items():
         warn(f"{printable(path)} cannot be used: {reason}")

@@ -286,23 +286,27 @@ def create_shape_reader():
     return run
 
 
-def create_decoder():
+def create_decoder(with_range=False):
     """A function from an image file's bytes to height, width and `deep_range`, after decoding all
-    of it as training does. It raises ValueError with the reason where that fails."""
+    of it as training does; with_range: and to the lowest and the highest value of its pixels. It
+    raises ValueError with the reason where that fails."""
     read_shape = create_shape_reader()
     with tf.Graph().as_default() as graph:
         contents = tf.placeholder(tf.string, [])
         deep = tf.image.decode_png(contents, channels=3, dtype=tf.uint16)
         sess = tf.Session(graph=graph, config=session_config())
-        decode = sess.make_callable(tf.shape(decode_pixels(contents))[:2], [contents])
+        pixels = decode_pixels(contents)
+        value_range = [tf.reduce_min(pixels), tf.reduce_max(pixels)] if with_range else []
+        decode = sess.make_callable([*tf.unstack(tf.shape(pixels)[:2]), *value_range], [contents])
         find_range = sess.make_callable([tf.reduce_min(deep), tf.reduce_max(deep)], [contents])
 
     def run_graph(file_bytes):
         """The header first."""
         read_shape(file_bytes)
         try:
-            return (*map(int, decode(file_bytes)), [*map(int, find_range(file_bytes))]
-                    if is_deep_png(file_bytes) else None)
+            height, width, *values = map(int, decode(file_bytes))
+            deep = [*map(int, find_range(file_bytes))] if is_deep_png(file_bytes) else None
+            return height, width, deep, *values
         except tf.errors.OpError as error:
             raise ValueError(f"cannot be decoded: {describe_error(error)}") from None
 
@@ -310,8 +314,9 @@ def create_decoder():
         """One file."""
         if format_of(file_bytes) in GRAPH_FORMATS:
             return run_graph(file_bytes)
-        decoded = decode_bytes(file_bytes)
-        return (*decoded.pixels.shape[:2], decoded.deep_range)
+        pixels, deep = decode_bytes(file_bytes)
+        values = (int(pixels.min()), int(pixels.max())) if with_range else ()
+        return *pixels.shape[:2], deep, *values
     return run
 
 

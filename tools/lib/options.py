@@ -36,8 +36,13 @@ TRAIN_ONLY = (  # what test and export do not look at
     "save_freq", "keep_checkpoints", "keep_every_epochs")
 EXPORT_ONLY = ("export_format", "output_filetype")
 ENCODING = {"saved_model", "affinelayer", "graph"}  # export formats that return image files
+CHECKED = ("scale_size", "batch_size", "grad_accumulation", "max_steps", "max_epochs")  # of these
 UNUSED = {"train": (*EXPORT_ONLY, "tile"), "test": (*TRAIN_ONLY, *EXPORT_ONLY),
-          "export": (*TRAIN_ONLY, "layout", "on_bad_image", "max_images", "tile")}
+          "export": (*TRAIN_ONLY, "layout", "on_bad_image", "max_images", "tile"),
+          "check": (*EXPORT_ONLY, *(name for name in TRAIN_ONLY if name not in CHECKED), "tile",
+                    "ngf", "separable_conv", "upsample", "norm", "bottleneck_norm", "padding",
+                    "no_dropout", "test_dropout", "ema_generator", "precision", "overwrite",
+                    *DISCRIMINATOR_OPTIONS)}
 
 
 def usual_depth(generator, crop_size):
@@ -140,13 +145,14 @@ def report_unused(options, explicit, parser, has_dropout):
             (["output_filetype"] * (mode == "export"
                                     and ENCODING.isdisjoint(options.export_format)),
              f"not used by --export_format {' '.join(options.export_format)}"),
-            (["no_dropout"] * (not training and not options.test_dropout),
+            (["output_dir"] * (mode == "check" and not options.resume), "--mode check writes none"),
+            (["no_dropout"] * (mode in ("test", "export") and not options.test_dropout),
              f"--mode {mode} has dropout with --test_dropout alone"),
             (["no_dropout"] * (training and not options.no_dropout and not has_dropout),
              f"a U-Net of --crop_size {options.crop_size} has no layer with dropout"),
-            (["max_epochs"] * (training and "max_steps" in explicit),
+            (["max_epochs"] * (mode in ("train", "check") and "max_steps" in explicit),
              f"--max_steps {options.max_steps} is given"),
-            (["scale_size"] * (training and options.resize == "none"),
+            (["scale_size"] * (mode in ("train", "check") and options.resize == "none"),
              "--resize none does not scale"),
             (["ndf"] * (training and options.gan_weight == 0),
              "--gan_weight 0 builds no discriminator")):

@@ -43,9 +43,14 @@ def match_trees(trees, folders):
     return examples, lines
 
 
-def match_folders(options):
+def raise_error(error):
+    """Ends what is going on with an error."""
+    raise error
+
+
+def match_folders(options, refuse=raise_error):
     """The examples of --a_dir and --b_dir, a tuple of paths each. Raises UserError where images
-    have no partner."""
+    have no partner. refuse: as in `dataset.list_images`."""
     flags, folders = zip(*list_sources(options), strict=True)
     trees = [group_images(folder, folders) for folder in folders]
     for flag, folder, tree in zip(flags, folders, trees, strict=True):
@@ -59,6 +64,6 @@ def match_folders(options):
                         f"{folders[1]}: partners have the same name, endings aside")
     if lines and options.on_bad_image == "fail":
         number = "1 image has" if len(lines) == 1 else f"{len(lines)} images have"
-        raise UserError(f"{number} no partner: add or remove what is named above, or give "
-                        "--on_bad_image skip")
+        refuse(UserError(f"{number} no partner: add or remove what is named above, or give "
+                         "--on_bad_image skip"))
     return examples

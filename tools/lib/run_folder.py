@@ -266,17 +266,20 @@ def default_dirs(values):
     """output_dir and checkpoint of a command line, which need not give them. Raises UserError."""
     mode, checkpoint, input_dir = values["mode"], values["checkpoint"], dataset_dir(
         Options(**values))
+    training = mode == "train" or mode == "check" and values["resume"]
     if input_dir is None and (mode != "export" or checkpoint is None):
         raise UserError(explain_missing_input(values))
     output_dir = values["output_dir"]
     checkpoint = find_checkpoint(checkpoint) if checkpoint else checkpoint
+    if mode == "check" and not training:  # it writes no results
+        return {"output_dir": output_dir, "checkpoint": checkpoint}
     if output_dir is None and input_dir is None:
         name = Path(os.path.abspath(checkpoint)).name.removesuffix("_train").removesuffix(".pict")
         output_dir = f"{name}_{mode}"
     elif output_dir is None:
-        output_dir = default_train_dir(input_dir, values["resume"]) if mode == "train" \
+        output_dir = default_train_dir(input_dir, values["resume"]) if training \
             else default_dir(input_dir, mode)
-    if checkpoint is None and mode != "train":
+    if checkpoint is None and not training:
         checkpoint = default_checkpoint(input_dir)
     return {"output_dir": output_dir, "checkpoint": checkpoint}
 
@@ -304,7 +307,7 @@ def check_names(options, explicit):
         if folder == "":
             raise UserError(f"{flag} is empty: give a folder")
     touched = {"checkpoint", "output_dir"}
-    if options.mode == "test":  # Python writes the results
+    if options.mode in ("test", "check"):  # Python writes the results, or there are none
         touched -= {"output_dir"}
     if (options.checkpoint or ".pict").endswith(".pict"):  # Python reads these
         touched -= {"checkpoint"}
@@ -322,9 +325,17 @@ def refuse_run(output_dir):
                         "--resume to continue it, --overwrite to replace it, or another folder")
 
 
+def refuse_missing_run(options):
+    """Raises UserError where there is no run to resume."""
+    if options.resume and not holds_run(options.output_dir):
+        raise UserError(f"--resume finds no run in {options.output_dir}: remove the flag to start "
+                        f"one{name_runs()}")
+
+
 def check_source(flag, folder, options, explicit):
     """Raises UserError where a folder of images cannot be read."""
-    if os.path.isfile(folder) and options.mode == "test" and flag == "--input_dir":
+    if os.path.isfile(folder) and flag == "--input_dir" \
+            and (options.mode == "test" or options.no_targets):
         return
     if not os.path.isdir(folder) and not {*SOURCES} & explicit:  # the run's, with --resume
         found = next(filter(os.path.isdir, stored_paths(folder, options.output_dir)), None)
@@ -470,9 +481,8 @@ def check_results(options):
         if output_dir.resolve() in (checkpoint, checkpoint.parent):
             raise UserError(f"--checkpoint {options.checkpoint} is in --output_dir and would be "
                             "replaced: choose another --output_dir")
-    if mode == "train" and options.resume and not holds_run(output_dir):
-        raise UserError(f"--resume finds no run in {output_dir}: remove the flag to start one"
-                        f"{name_runs()}")
+    if mode == "train":
+        refuse_missing_run(options)
     if mode == "train" and not options.resume and not options.overwrite:
         refuse_run(output_dir)
     earlier = find_results(output_dir, mode)
@@ -493,6 +503,9 @@ def check_folders(options, explicit):
     if options.mode != "export":
         check_sources(options, explicit)
     check_checkpoint(options, explicit)
+    if options.mode == "check":
+        refuse_missing_run(options)
+        return
     check_output_dir(options)
     check_results(options)
 

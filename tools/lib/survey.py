@@ -1,0 +1,438 @@
+"""What a dataset holds, and what training would do with it: --mode check."""
+
+from __future__ import annotations
+
+import collections
+import hashlib
+import io
+import math
+import os
+import warnings
+from pathlib import Path
+from typing import NamedTuple
+
+from tools.lib import exif, geometry, run_folder, schedule
+from tools.lib.cli import UserError, printable, say, warn, with_options
+from tools.lib.dataset import (OTHER_SHAPE, UNCHECKED, ImageCheck, check_file, judging_mode,
+                               list_images, read_files, remember_checks, takes_pairs)
+from tools.lib.image_files import format_of, list_folder, list_tree
+from tools.lib.images import BITS_PER_SAMPLE, create_decoder
+from tools.lib.tf1 import session_config, tf
+
+MAX_ROWS = 5  # that a table has for one property
+MAX_NAMED = 20  # files or groups of them that a list names
+MOST = 0.9  # of the images are alike where those that are not are named
+PNG_CHANNELS = {0: "grey", 2: "RGB", 3: "palette", 4: "grey + alpha", 6: "RGB + alpha"}
+CHANNELS = {"1": "grey", "L": "grey", "F": "grey", "P": "palette", "CMYK": "CMYK",
+            "LA": "grey + alpha", "La": "grey + alpha", "PA": "palette + alpha",
+            "RGBA": "RGB + alpha", "RGBa": "RGB + alpha"}  # of Pillow's modes
+BITS = {"1": 1, "I": 32, "F": 32}  # of Pillow's modes; others have 16 or 8
+
+# --------------------------------------------------------------------------------------------------
+# Reading
+# --------------------------------------------------------------------------------------------------
+
+
+class Facts(NamedTuple):
+    """What a file turned out to be."""
+
+    check: ImageCheck
+    format: str = ""  # such as "JPEG"
+    channels: str = ""  # such as "grey + alpha"
+    bits: int = 0  # of a channel
+    frames: int = 1  # or pages
+    values: tuple = ()  # the lowest and the highest: of 16 bits as stored, else as they are read
+    digest: bytes = b""  # equal for the same bytes
+
+    @property
+    def size(self):
+        """Width x height."""
+        return f"{self.check.width}x{self.check.height}"
+
+
+class Source(NamedTuple):
+    """A folder of images."""
+
+    letter: str  # A or B; "" where files hold both
+    folder: str
+    facts: dict  # path -> Facts
+
+    @property
+    def readable(self):
+        """Path -> Facts of the images that can be read."""
+        return {path: facts for path, facts in self.facts.items() if not facts.check.reason}
+
+
+def read_header(contents):
+    """The format, channels, bits and frames of an image file, as a dict; channels are "unknown"
+    where Pillow cannot tell them."""
+    from PIL import Image
+    name = format_of(contents)
+    found = {"format": "WebP" if name == "webp" else name.upper(), "channels": "unknown", "bits": 8}
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of metadata
+            with Image.open(io.BytesIO(exif.separate_metadata(contents, name)[0]),
+                            formats=[name.upper()]) as image:
+                mode, frames = image.mode, getattr(image, "n_frames", 1)
+                channels = CHANNELS.get(mode, "grey" if mode.startswith("I") else "RGB")
+                bits = BITS.get(mode, 16 if "16" in mode else 8)
+                has_key = "transparency" in image.info
+                bits = max(getattr(image, "tag_v2", {}).get(BITS_PER_SAMPLE, (bits,)))
+    except Exception:  # Pillow raises nearly everything; whether the file is usable others judge
+        return found
+    if name == "png":  # Pillow makes 8 bits of 16
+        channels, bits = PNG_CHANNELS[contents[25]], contents[24]
+    if has_key and not channels.endswith("alpha"):
+        channels += " + alpha"
+    return {**found, "channels": channels, "bits": bits, "frames": frames}
+
+
+def look_at(path, decode):
+    """The Facts of a file, which is read once. decode: from `create_decoder`, with the range."""
+    found = {}
+
+    def note(contents):
+        """What `check_file` asks of a decoder."""
+        height, width, deep_range, *values = decode(contents)
+        found.update(read_header(contents), values=tuple(deep_range or values),
+                     digest=hashlib.sha256(contents).digest())
+        return height, width, deep_range
+    return Facts(check_file(path, note), **found)
+
+
+def list_paths(folder, options):
+    """The images of one of the folders."""
+    if run_folder.from_folders(options):
+        folders = {Path(other).resolve() for _, other in run_folder.list_sources(options)}
+        return list_tree(folder, folders).images
+    return [Path(folder)] if os.path.isfile(folder) else list_folder(folder).images
+
+
+def read_sources(options):
+    """The Sources of a command line. Every file is read, and remembered as checked."""
+    named = run_folder.list_sources(options)
+    paths = {folder: list_paths(folder, options) for _, folder in named}
+    decode = create_decoder(with_range=True)
+    found = read_files(sum(paths.values(), []), lambda path: look_at(path, decode))
+    sources = []
+    for flag, folder in named:
+        number = sum(source.letter.startswith("A") for source in sources) + 1
+        letter = {"--a_dir": f"A{number}" if len(options.a_dir or ()) > 1 else "A",
+                  "--b_dir": "B"}.get(flag, "")
+        facts = {path: found[path] for path in paths[folder]}
+        if facts:
+            remember_checks(folder, {path: facts[path].check for path in facts})
+        sources.append(Source(letter, folder, facts))
+    return sources
+
+
+# --------------------------------------------------------------------------------------------------
+# What the images are
+# --------------------------------------------------------------------------------------------------
+
+
+def counted(count, noun):
+    """Such as "1 image" or "2 images"."""
+    return f"{count} {noun}{'s' * (count != 1)}"
+
+
+def align(rows, numbers=(), indent=""):
+    """Rows of texts as lines, in columns. numbers: those that end, not start, at one place."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [(indent + "  ".join(
+        text.rjust(width) if place in numbers else text.ljust(width)
+        for place, (text, width) in enumerate(zip(row, widths, strict=True)))).rstrip()
+        for row in rows]
+
+
+def say_list(title, lines):
+    """Prints a title and the first of some lines."""
+    if lines:
+        say(f"\n{title}")
+        for line in lines[:MAX_NAMED]:
+            say(printable(line))
+        if len(lines) > MAX_NAMED:
+            say(f"  ... and {len(lines) - MAX_NAMED} more")
+
+
+def value_kinds(facts):
+    """Path -> text of the range of values that the images of its kind have. facts: path -> Facts.
+
+    Kinds are images of one value, of less than half of the values that their bits allow, and
+    others: of label maps, dark scans and blank images the first two tell.
+    """
+    kinds = collections.defaultdict(list)
+    for path, found in facts.items():
+        low, high = found.values
+        scale = 65535 if found.check.deep_range else 255
+        kinds[scale, 2 * (high - low) >= scale, low == high].append(path)
+    texts = {}
+    for (_, wide, single), paths in kinds.items():
+        low = min(facts[path].values[0] for path in paths)
+        high = max(facts[path].values[1] for path in paths)
+        text = f"{low} to {high}" + ("" if wide else ", less than half the range")
+        if single:
+            text = (f"{low}," if low == high else f"{low} to {high}, each") + " a single value"
+        texts |= dict.fromkeys(paths, text)
+    return texts
+
+
+def list_properties(facts):
+    """Property -> path -> text, of the images of a folder. facts: path -> Facts."""
+    properties = {"format": {path: found.format + ", several frames" * (found.frames > 1)
+                             for path, found in facts.items()}}
+    for name in ("size", "channels", "bits"):
+        properties[name] = {path: str(getattr(found, name)) for path, found in facts.items()}
+    return {**properties, "values": value_kinds(facts)}
+
+
+def size_text(num_bytes):
+    """Such as "13.2 MB"."""
+    return f"{num_bytes / 1e6:.1f} MB" if num_bytes >= 1e5 else f"{num_bytes / 1e3:.1f} kB"
+
+
+def pixels_of(size):
+    """Number of pixels of a text such as "512x256"."""
+    return math.prod(map(int, size.split("x")))
+
+
+def name_rest(name, texts):
+    """The row for all values of a property but the most frequent ones."""
+    text = f"{len(texts)} others"
+    if name == "size":
+        ordered = sorted(texts, key=pixels_of)
+        text += f", {ordered[0]} to {ordered[-1]}"
+    return text
+
+
+def property_rows(name, counts, totals):
+    """The table's rows for one property: the most frequent values and the rest. counts: text ->
+    number for each folder; totals: of the images of each."""
+    texts = sorted(dict.fromkeys(text for count in counts for text in count),
+                   key=lambda text: [-count[text] for count in counts])
+    rest = texts[MAX_ROWS:] if len(texts) > MAX_ROWS + 1 else []
+    rows = [(text, [count[text] for count in counts]) for text in texts[:len(texts) - len(rest)]]
+    if rest:
+        rows.append((name_rest(name, rest), [sum(count[text] for text in rest)
+                                             for count in counts]))
+    titles = [name] + [""] * len(rows)
+    return [[title, text, *("all" if number == total > 1 else str(number or "-")
+                            for number, total in zip(numbers, totals, strict=True))]
+            for title, (text, numbers) in zip(titles, rows, strict=False)]
+
+
+def table_lines(sources):
+    """What the images are, as lines: how many, and a table of their properties."""
+    heads = []
+    for source in sources:
+        num_bytes = sum(facts.check.size for facts in source.facts.values())
+        heads.append([*[source.letter] * bool(source.letter), str(source.folder),
+                      counted(len(source.facts), "image"), size_text(num_bytes)])
+    lines = align(heads, numbers=(len(heads[0]) - 2, len(heads[0]) - 1))
+    readable = [source.readable for source in sources]
+    if not any(readable):
+        return lines
+    found, totals = [list_properties(facts) for facts in readable], [*map(len, readable)]
+    rows = [["", "", *(source.letter for source in sources)]] * bool(sources[0].letter)
+    for name in found[0]:
+        rows += property_rows(name, [collections.Counter(properties[name].values())
+                                     for properties in found], totals)
+    return [*lines, "", *align(rows, numbers=range(2, 2 + len(sources)))]
+
+
+def find_usual(texts):
+    """What at least nine tenths, but not all, of some texts are; None where there is no such."""
+    (usual, count), = collections.Counter(texts).most_common(1)
+    return usual if MOST * len(texts) <= count < len(texts) else None
+
+
+def name_unlike(facts):
+    """Lines that name the images that differ from nine tenths of those of a folder, and how. facts:
+    path -> Facts."""
+    if not facts:
+        return []
+    properties, unlike = list_properties(facts), collections.defaultdict(list)
+    properties["bits"] = {path: f"{text} bits" for path, text in properties["bits"].items()}
+    properties["values"] = {path: f"nothing but the value {found.values[0]}"
+                            if found.values[0] == found.values[1] else "usual"
+                            for path, found in facts.items()}
+    ratios = {path: found.check.ratio for path, found in facts.items()}
+    middle = sorted(ratios.values())[len(ratios) // 2]
+    if find_usual([*properties["size"].values()]) is None:  # of any size, but of one shape
+        properties["size"] = {path: "usual" if abs(ratio / middle - 1) <= OTHER_SHAPE else
+                              f"{facts[path].size}, where most are {middle:.3g} times as wide as "
+                              "high" for path, ratio in ratios.items()}
+    for texts in properties.values():
+        usual = find_usual([*texts.values()])
+        for path, text in texts.items():
+            if usual is not None and text != usual:
+                unlike[path].append(text + f" (most: {usual})" * (usual != "usual"))
+    return align([[f"  {path}", ", ".join(texts)] for path, texts in unlike.items()]) \
+        if unlike else []
+
+
+def name_duplicates(sources):
+    """Lines that name the files with the same bytes, a line for each group."""
+    groups = collections.defaultdict(list)
+    for source in sources:
+        for path, facts in source.readable.items():
+            groups[facts.digest].append(str(path))
+    return ["  " + "  ".join(paths[:MAX_ROWS]) + f"  and {len(paths) - MAX_ROWS} more"
+            * (len(paths) > MAX_ROWS) for paths in groups.values() if len(paths) > 1]
+
+
+# --------------------------------------------------------------------------------------------------
+# What training does with them
+# --------------------------------------------------------------------------------------------------
+
+
+def find_windows(shapes, sizing):
+    """For images of each shape (height, width): what they are scaled to and what the network sees
+    of that, each [2]."""
+    with tf.Graph().as_default() as graph:
+        shape = tf.placeholder(tf.int32, [2])
+        window = geometry.choose_window(shape, sizing)
+        with tf.Session(graph=graph, config=session_config()) as sess:
+            run = sess.make_callable([window.scaled, window.size], [shape])
+            return [run(list(shape)) for shape in shapes]
+
+
+def percent(share):
+    """A share as text: "" for nothing, "<1%" for very little."""
+    return "" if share <= 0 else f"{share:.0%}" if share >= 0.005 else "<1%"
+
+
+def describe_stretch(shape, scaled, aspect_ratio):
+    """How the shape of an image changes where it is scaled, beyond what --aspect_ratio asks for; ""
+    where it hardly does."""
+    change = shape[1] / shape[0] / (scaled[1] / scaled[0] * aspect_ratio)
+    if abs(math.log(change)) <= math.log(1 + OTHER_SHAPE):
+        return ""
+    return f"{max(change, 1 / change):.2g} times {'narrower' if change > 1 else 'flatter'}"
+
+
+def size_rows(counts, sizing, aspect_ratio, titles):
+    """A table of what becomes of images of each size, without the columns that are empty. counts:
+    (height, width) -> number of images; sizing: geometry.Sizing; titles: of the columns of the size
+    and of what the network sees."""
+    rows = [[titles[0], "images", "scaled to", titles[1], "cut off", "mirrored border", "shape"]]
+    most = counts.most_common(MAX_ROWS)
+    for (shape, count), (scaled, size) in zip(most, find_windows([shape for shape, _ in most],
+                                                                 sizing), strict=True):
+        seen = math.prod(map(min, scaled, size))
+        sizes = [f"{width}x{height}" for height, width in (shape, scaled, size)]
+        rows.append([sizes[0], str(count), sizes[1] if sizes[1] != sizes[0] else "not scaled",
+                     sizes[2] if seen < math.prod(scaled) or seen < math.prod(size) else "",
+                     percent(1 - seen / math.prod(scaled)), percent(1 - seen / math.prod(size)),
+                     describe_stretch(shape, scaled, aspect_ratio)])
+    columns = [column for column in zip(*rows, strict=True) if any(column[1:])]
+    rows = [[*row] for row in zip(*columns, strict=True)]
+    rest = len(counts) - len(most)
+    if rest:
+        number = sum(counts.values()) - sum(count for _, count in most)
+        rows.append([f"{rest} others", str(number), *[""] * (len(rows[0]) - 2)])
+    return rows
+
+
+def describe_pairs(count, options):
+    """What the images are to training or test."""
+    if run_folder.from_folders(options):
+        if options.no_targets:
+            return f"{counted(count, 'image')}; inputs without targets"
+        letters = "BA" if options.which_direction == "BtoA" else "AB"
+        return f"{counted(count, 'pair')}; {letters[0]} is the input, {letters[1]} the target"
+    if not takes_pairs(options):
+        parts = ["lightness", "colour"]
+        if options.lab_colorization:
+            parts = parts[::-1] if options.which_direction == "BtoA" else parts
+            use = f"the input is {parts[0]}" + f", the target {parts[1]}" * (not options.no_targets)
+        else:
+            use = "inputs without targets"
+        return f"{counted(count, 'single image')}; {use}"
+    halves = ["the left half (A)", "the right half (B)"]
+    first, second = halves[::-1] if options.which_direction == "BtoA" else halves
+    return f"{counted(count, 'pair')} side by side; {first} is the input, {second} the target"
+
+
+def describe_epoch(count, options):
+    """How many steps training takes."""
+    step_size = schedule.examples_per_step(options)
+    steps = schedule.steps_per_epoch(count, step_size)
+    text = f"{counted(steps, 'step')} of {counted(step_size, 'image')}"
+    if count % step_size:
+        text += f", the last one of {count % step_size}"
+    stop = schedule.find_stop_step(options, 0, steps)
+    if stop < schedule.ENDLESS:
+        text += f"; training ends after {counted(stop, 'step')}, {stop / steps:.3g} epochs"
+    return text
+
+
+def plan_lines(found, sources, options, multiple):
+    """What training, or test, does with the images, as lines. found: dataset.ImageList; multiple:
+    of what sides the network takes."""
+    training, count = options.mode == "train", len(found.examples)
+    facts, halves = sources[0].facts, 2 if takes_pairs(options) else 1
+    checks = [facts[path].check for path in found.paths if path in facts]
+    counts = collections.Counter((check.height, check.width // halves) for check in checks)
+    choose_sizing = geometry.training_sizing if training else geometry.test_sizing
+    rows = [["images", describe_pairs(count, options)]]
+    if training:
+        rows.append(["epoch", describe_epoch(count, options)])
+    unused = [f"{len(source.facts) - count} of {counted(len(source.facts), 'image')}"
+              + f" of {source.letter}" * bool(source.letter)
+              for source in sources if len(source.facts) > count]
+    if unused:
+        rows.append(["not used", ", ".join(unused)])
+    titles = ["half" if halves == 2 else "size", "random crop" if training else "in the network"]
+    return [f"In --mode {options.mode}:", *align(rows, indent="  "), "",
+            *align(size_rows(counts, choose_sizing(options, multiple), options.aspect_ratio,
+                             titles), numbers=(1,), indent="  ")]
+
+
+# --------------------------------------------------------------------------------------------------
+# The mode
+# --------------------------------------------------------------------------------------------------
+
+
+def judge(sources, options):
+    """The dataset.ImageList that a mode would use, which warns of what it would not; and the errors
+    with which it would refuse: one is None or empty."""
+    checks = {path: facts.check for source in sources for path, facts in source.facts.items()}
+    asked, errors, found = set(), [], None
+
+    def look(_folder, paths):
+        """What has been found out already."""
+        asked.update(paths)
+        return {path: checks.get(path, UNCHECKED) for path in paths}
+    try:
+        found = list_images(options, look, errors.append)
+    except UserError as error:
+        errors.append(error)
+    for path in checks.keys() - asked:  # without a partner, or beyond --max_images
+        if checks[path].reason:
+            warn(f"{printable(path)} cannot be used: {checks[path].reason}")
+    return found, errors
+
+
+def survey(options, multiple):
+    """Reads every image and prints what there is, what differs, and what training or, with
+    --no_targets, test would do; returns the exit code. multiple: of what sides the network takes.
+
+    Raises UserError with the line with which that mode would refuse the images.
+    """
+    options = with_options(options, mode=judging_mode(options))
+    sources = read_sources(options)
+    if any(source.facts for source in sources):
+        for line in table_lines(sources):
+            say(printable(line))
+    say_list("Unlike nine tenths of the others:",
+             [line for source in sources for line in name_unlike(source.readable)])
+    say_list("Duplicates, the same bytes in each line:", name_duplicates(sources))
+    found, errors = judge(sources, options)
+    if errors:
+        raise errors[0]
+    say("")
+    for line in plan_lines(found, sources, options, multiple):
+        say(printable(line))
+    return 0
