@@ -22,7 +22,8 @@ purpose:
     Losses, training step    losses, gradients, Adam            diffaugment
     Images and summaries     what people look at                images, monitor
     Mode train               the loop                           schedule, resume, checkpoints,
-                                                                run_folder, run_log, monitor, tf1
+                                                                run_folder, run_log, inputs,
+                                                                monitor, tf1
     Mode test                every image once                   checkpoints, metrics, page, files,
                                                                 tiling
     Mode export              models that need no checkpoint     export_formats
@@ -1369,6 +1370,7 @@ def run_training(run, manager, log):
             owes_epoch = progress.epoch if due.keep else owes_epoch
             if (owes_save and (good or step == stop_step)) or stop.signal:
                 manager.save(step, owes_epoch)
+                log.write_inputs(run.found.examples)
                 owes_save, owes_epoch = False, None
             if stop.signal:
                 log.write_page()

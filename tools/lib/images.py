@@ -111,8 +111,8 @@ def stacked(count):
 
 def split_halves(pixels):
     """[height, width, channels] -> the left and the right half, of an odd width without its last
-    column."""
-    middle = tf.shape(pixels)[1] // 2
+    column. Tensors or arrays."""
+    middle = (tf.shape(pixels) if tf.is_tensor(pixels) else pixels.shape)[1] // 2
     return pixels[:, :middle], pixels[:, middle:2 * middle]
 
 

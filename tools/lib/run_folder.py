@@ -14,8 +14,8 @@ from tools.lib.image_files import list_folder
 
 RESULT_PATTERNS = {  # mode -> the files and folders that it writes, and may replace
     "train": ("checkpoint", "model-[0-9]*", "epoch-[0-9]*", "events.out.tfevents.*",
-              "trace-*.json", "log.csv", "index.html", "images/*-inputs.png",
-              "images/*-outputs.png", "images/*-targets.png"),
+              "trace-*.json", "log.csv", "inputs.json", "inputs-[1-3].png", "index.html",
+              "images/*-inputs.png", "images/*-outputs.png", "images/*-targets.png"),
     "test": ("metrics.csv", "metrics.json", "index.html", "images/*-inputs.png",
              "images/*-outputs.png", "images/*-targets.png"),
     "export": ("saved_model.pb", "variables", "assets", "export.meta", "export.index",

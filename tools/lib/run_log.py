@@ -14,6 +14,7 @@ from pathlib import Path
 from tools.lib.cli import (check_combinations, create_progress_bar, describe_error, number_type,
                            say, warn)
 from tools.lib.files import write_atomic
+from tools.lib.inputs import write_inputs
 from tools.lib.page import save_images, write_page
 from tools.lib.schedule import ENDLESS, progress_lines
 from tools.lib.tf1 import tf
@@ -210,6 +211,11 @@ class RunLog:
         warn(text)
         self.notes.append(text)
         self.write_page()
+
+    def write_inputs(self, examples):
+        """Writes what the inputs look like, once. examples: of dataset.ImageList."""
+        with self.harmless("inputs.json"):
+            write_inputs(self.output_dir, examples, self.options)
 
     def write_page(self):
         """Writes index.html, the newest images first."""

@@ -1,0 +1,195 @@
+"""What a training folder keeps of its inputs: statistics and examples."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers import read_pixels, run, train_small
+from PIL import Image
+
+import pix2pix
+from tools.lib import inputs, run_log
+from tools.lib.cli import with_options
+from tools.lib.inputs import describe_inputs, write_inputs
+
+pytestmark = pytest.mark.usefixtures("in_empty_folder")
+
+
+def save(name, pixels, **settings):
+    """Writes uint8 [height, width, 3] or [height, width]; returns the path."""
+    path = Path(name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.asarray(pixels, np.uint8)).save(path, **settings)
+    return path
+
+
+def draw_labels(height=40, width=60):
+    """A label map [height, width, 3] of three colours in areas: a half, a third and a sixth."""
+    pixels = np.zeros([height, width, 3])
+    pixels[:, width // 2:] = 250, 251, 255
+    pixels[:, width * 5 // 6:] = 249, 255, 255
+    return pixels
+
+
+def noise(*shape, high=256):
+    """Values of another draw each time it is called with another shape."""
+    return np.random.default_rng(shape[1]).integers(0, high, shape)
+
+
+# ---- statistics
+
+
+def test_a_label_map_has_its_colours_and_white(options):
+    pair = np.concatenate([draw_labels(), noise(40, 60, 3)], axis=1)
+    examples = [(save(f"{number}.png", pair),) for number in range(2)]
+    statistics, shown = describe_inputs(examples, options)
+    assert statistics == {
+        "images": 2, "images_of": 2, "sizes": [{"width": 60, "height": 40, "images": 2}],
+        "channels": 3, "grey": False, "jpeg": False,
+        "colours": [{"rgb": [0, 0, 0], "share": 0.5}, {"rgb": [250, 251, 255], "share": 0.3333},
+                    {"rgb": [249, 255, 255], "share": 0.1667}],
+        "white_share": 0.3333, "examples": ["inputs-1.png", "inputs-2.png"]}
+    np.testing.assert_array_equal(shown[0], draw_labels())
+    statistics, shown = describe_inputs(examples, with_options(options, which_direction="BtoA"))
+    assert statistics["colours"] is None
+    np.testing.assert_array_equal(shown[1], noise(40, 60, 3))
+
+
+def test_jpeg_files_have_no_exact_colours(options):
+    """Of flat colour, where compression happens to change none."""
+    grey = np.full([32, 64, 3], 255)
+    assert describe_inputs([(save("a.png", grey),)], options)[0]["colours"]
+    statistics, _ = describe_inputs([(save("a.jpg", grey),)], options)
+    assert (statistics["colours"], statistics["jpeg"], statistics["grey"]) == (None, True, True)
+    assert statistics["white_share"] == 1
+    # a JPEG target does not matter
+    files = with_options(options, a_dir=["a"], b_dir="b", input_dir=None)
+    pair = (save("a/1.png", grey), save("b/1.jpg", grey))
+    assert describe_inputs([pair], files)[0]["colours"]
+    assert describe_inputs([pair], with_options(files, which_direction="BtoA"))[0]["jpeg"]
+
+
+@pytest.mark.parametrize("count, flat, few", [(64, True, True), (65, True, False),
+                                              (64, False, False), (2, True, True)])
+def test_few_colours_are_at_most_64_in_areas(options, count, flat, few):
+    levels = np.arange(count) * 3
+    pixels = np.repeat(levels, 10)[None, :].repeat(8, axis=0) if flat \
+        else np.resize(levels, [8, 10 * count])
+    # two sizes, for colours are counted over all images
+    examples = [(save(f"{number}.png", np.tile(pixels[number::2], (1, 2))),) for number in (0, 1)]
+    statistics, _ = describe_inputs(examples, options)
+    assert (statistics["colours"] is not None) == few and statistics["grey"]
+    if few:
+        assert {colour["rgb"][0] for colour in statistics["colours"]} == {*levels.tolist()}
+
+
+def test_lab_inputs_are_shown_as_lightness_in_grey(options):
+    """The oracle is CIE 1976: pure red has L* 53.24, pure green 87.73, of 100."""
+    red, green = np.zeros([2, 8, 8, 3])
+    red[..., 0], green[..., 1] = 255, 255
+    lab = with_options(options, lab_colorization=True)
+    statistics, shown = describe_inputs(
+        [(save("a.png", np.concatenate([red, green], axis=0)),)], lab)
+    assert (statistics["channels"], statistics["grey"]) == (1, True)
+    for rows, lightness in ((slice(0, 8), 53.24), (slice(8, 16), 87.73)):
+        np.testing.assert_allclose(shown[0][rows], 2.55 * lightness, atol=0.51)
+    statistics, shown = describe_inputs([(Path("a.png"),)],
+                                        with_options(lab, which_direction="BtoA"))
+    assert (statistics["channels"], statistics["grey"]) == (2, False)
+    np.testing.assert_allclose(shown[0][:8], red, atol=1)
+
+
+def test_several_inputs_lie_side_by_side(options):
+    options = with_options(options, num_inputs=2, a_dir=["a", "m"], b_dir="b", input_dir=None)
+    example = (save("a/1.png", noise(30, 50, 3)), save("m/1.png", np.zeros([60, 100])),
+               save("b/1.png", np.zeros([30, 50])))
+    statistics, (shown,) = describe_inputs([example], options)
+    assert statistics["channels"] == 6 and shown.shape == (30, 100, 3)
+    np.testing.assert_array_equal(shown[:, :50], noise(30, 50, 3))
+    assert not shown[:, 50:].any()
+
+
+def test_examples_are_small_and_keep_shape_and_colours(options):
+    pair = np.tile(draw_labels(300, 600), (1, 2, 1))
+    statistics, (shown,) = describe_inputs([(save("a.png", pair),)], options)
+    assert shown.shape == (128, 256, 3) and len(statistics["colours"]) == 3
+    assert {*map(tuple, shown.reshape(-1, 3))} == {(0, 0, 0), (250, 251, 255), (249, 255, 255)}
+    _, (shown,) = describe_inputs([(save("b.png", noise(2000, 16, high=2) * 255),)], options)
+    assert shown.shape == (256, 1, 3)
+    assert 0 < shown.mean() < 255 and len(np.unique(shown)) > 9  # averaged: no exact colours
+
+
+def test_a_sample_is_bounded_and_follows_from_the_seed(options, monkeypatch):
+    examples = [(save(f"{number}.png", np.full([4, 2 * number + 2], number)),)
+                for number in range(40)]
+    one, other, third = (describe_inputs(examples, with_options(options, seed=seed))[0]
+                         for seed in (1, 1, 2))
+    assert one == other != third
+    assert (one["images"], one["images_of"]) == (32, 40)
+    assert len(one["examples"]) == 3
+    monkeypatch.setattr(inputs, "MAX_PIXELS", 0)  # as of large images
+    assert describe_inputs(examples, options)[0]["images"] == 4
+
+
+def test_images_that_cannot_be_read_are_left_out(options):
+    good = (save("good.png", noise(4, 8, 3)),)
+    Path("bad.png").write_bytes(good[0].read_bytes()[:60])
+    statistics, _ = describe_inputs([(Path("bad.png"),), good], options)
+    assert statistics["images"] == 1 and statistics["examples"] == ["inputs-1.png"]
+    with pytest.raises(ValueError, match="none of 1 images can be read"):
+        describe_inputs([(Path("bad.png"),)], options)
+
+
+# ---- in a training folder
+
+
+def files_of(folder):
+    """Name -> bytes of what is kept of the inputs."""
+    return {path.name: path.read_bytes() for path in Path(folder).glob("inputs*")}
+
+
+def test_they_are_written_with_the_first_save_and_again_by_resume_if_missing(tiny, monkeypatch):
+    Path("bars").symlink_to(tiny / "bars")
+    saved = []
+    real = run_log.RunLog.write_inputs
+    monkeypatch.setattr(run_log.RunLog, "write_inputs", lambda log, examples: saved.append(
+        sorted(path.name for path in Path("run").glob("model-*.index"))) or real(log, examples))
+    assert train_small("run", "--max_steps", 4, "--save_freq", 2) == 0
+    assert saved[0] == ["model-2.index"]
+    first = files_of("run")
+    assert [*sorted(first)] == ["inputs-1.png", "inputs-2.png", "inputs-3.png", "inputs.json"]
+    statistics = json.loads(first["inputs.json"])
+    assert statistics["images"] == 10 and statistics["jpeg"]
+    assert read_pixels(first["inputs-1.png"]).shape == (64, 64, 3)
+    for name in first:
+        Path("run", name).unlink()
+    assert run("--mode", "train", "--resume", "--output_dir", "run", "--max_steps", 5) == 0
+    assert files_of("run") == first
+    Path("run/inputs.json").write_text("{}")
+    Path("run/inputs-3.png").unlink()
+    assert run("--mode", "train", "--resume", "--output_dir", "run", "--max_steps", 6) == 0
+    assert Path("run/inputs.json").read_text() == "{}"  # what is there stays
+    assert train_small("run", "--max_steps", 1, "--overwrite") == 0
+    assert files_of("run") == first
+
+
+def test_a_failure_to_write_them_does_not_stop_training(tiny, capsys):
+    Path("bars").symlink_to(tiny / "bars")
+    assert train_small("run", "--max_steps", 2) == 0
+    for name in files_of("run"):
+        Path("run", name).unlink()
+    Path("run/inputs-2.png").mkdir()
+    capsys.readouterr()
+    assert run("--mode", "train", "--resume", "--output_dir", "run", "--max_steps", 4,
+               "--save_freq", 1) == 0
+    assert capsys.readouterr().err.count("cannot write inputs.json (") == 1
+    assert not Path("run/inputs.json").exists()  # never without its examples
+
+
+def test_an_existing_file_is_not_replaced(options, tmp_path):
+    """No image is read either."""
+    (tmp_path / "inputs.json").write_text("mine")
+    write_inputs(tmp_path, [(Path("gone.png"),)], options)
+    assert (tmp_path / "inputs.json").read_text() == "mine"
+    assert pix2pix.run_folder.find_results(tmp_path, "train") == [tmp_path / "inputs.json"]

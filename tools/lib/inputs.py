@@ -1,0 +1,154 @@
+"""What a model's inputs look like: statistics and three examples, kept in its training folder.
+
+For pages and programs that show or offer what a model expects, such as a sketch, a label map of
+certain colours or a grey image.
+"""
+
+from __future__ import annotations
+
+import collections
+from pathlib import Path
+
+import numpy as np
+
+from tools.lib.files import write_json
+from tools.lib.image_files import image_format
+from tools.lib.images import ImageError, pair_of, read_image, write_image
+from tools.lib.tf1 import session_config, tf
+
+NAME = "inputs.json"
+NUM_IMAGES = 32  # that are looked at
+MAX_PIXELS = 2**24  # of all of these, NUM_EXAMPLES aside: half a second's work
+MAX_COUNTED = 2**20  # pixels of an image
+NUM_EXAMPLES = 3
+EXAMPLE_SIDE = 256  # pixels; no side of an example is longer
+MAX_COLOURS = 64  # that are few: of label maps 12, of boundaries by several people 17
+MIN_FLAT = 0.5  # of two neighbours are alike: of label maps and drawings 0.9, of photos 0.2
+WHITE = 250  # least value of a white pixel's channels
+
+
+def input_paths(paths, options):
+    """Which files of an example hold its inputs."""
+    if len(paths) > 1 and options.which_direction == "BtoA":
+        return paths[-1:]
+    return paths[:options.num_inputs]
+
+
+def create_viewer(pair_type):
+    """A function from a decoded file, uint8 [height, width, 3], to its input in Lab as people look
+    at it, uint8 [height, width, 1 or 3]."""
+    with tf.Graph().as_default() as graph:
+        pixels = tf.placeholder(tf.uint8, [None, None, 3])
+        inputs, targets = pair_type.split(pixels)
+        shown = tf.image.convert_image_dtype(pair_type.inputs.to_rgb(inputs, targets), tf.uint8,
+                                             saturate=True)
+        sess = tf.Session(graph=graph, config=session_config())
+        return sess.make_callable(shown, [pixels])
+
+
+def sample_inputs(examples, options):
+    """Yields the inputs of those examples that can be read: a list of uint8
+    [height, width, 1 or 3]."""
+    pair_type = pair_of(options)
+    view = create_viewer(pair_type) if options.lab_colorization else None
+    for paths in examples:
+        try:
+            files = [read_image(path) for path in input_paths(paths, options)]
+        except ImageError:  # it was not checked; training will report it
+            continue
+        if view:
+            files = [view(files[0])]
+        elif len(paths) == 1:
+            files = [pair_type.split(files[0])[0]]
+        yield files
+
+
+class Statistics:
+    """What is counted in inputs."""
+
+    def __init__(self):
+        """Nothing yet."""
+        self.images, self.pixels, self.white, self.alike, self.neighbours = 0, 0, 0, 0, 0
+        self.sizes, self.colours, self.grey = collections.Counter(), collections.Counter(), True
+
+    def add(self, images):
+        """Counts the images of one input, each uint8 [height, width, 1 or 3]."""
+        self.images += 1
+        self.sizes[images[0].shape[1::-1]] += 1
+        for image in images:
+            step = int(np.ceil(np.sqrt(image.shape[0] * image.shape[1] / MAX_COUNTED)))
+            pixels = image[::step, ::step].astype(np.uint32)
+            red, green, blue = np.broadcast_to(pixels, (*pixels.shape[:2], 3)).transpose(2, 0, 1)
+            self.grey = self.grey and bool((red == green).all() and (green == blue).all())
+            self.pixels += red.size
+            self.white += int(((red >= WHITE) & (green >= WHITE) & (blue >= WHITE)).sum())
+            codes = red << 16 | green << 8 | blue
+            self.alike += int((codes[:, 1:] == codes[:, :-1]).sum())
+            self.neighbours += codes[:, 1:].size
+            if len(self.colours) <= MAX_COLOURS:
+                self.colours.update(dict(zip(*(values.tolist() for values in np.unique(
+                    codes, return_counts=True)), strict=True)))
+
+    def has_few_colours(self):
+        """Whether the inputs are made of few colours, each in areas, as label maps are."""
+        return len(self.colours) <= MAX_COLOURS and self.alike >= MIN_FLAT * self.neighbours
+
+    def list_colours(self):
+        """The colours and their share of all pixels, the most frequent first."""
+        return [{"rgb": [code >> 16, code >> 8 & 255, code & 255],
+                 "share": round(count / self.pixels, 4)}
+                for code, count in self.colours.most_common()]
+
+
+def shrink(images, resample):
+    """Images of one input side by side, no side longer than EXAMPLE_SIDE, as [height, width, 3].
+    resample: name of Pillow's filter."""
+    from PIL import Image
+    height, width = images[0].shape[:2]
+    scale = min(EXAMPLE_SIDE / height, EXAMPLE_SIDE / (width * len(images)), 1)
+    size = [max(int(side * scale), 1) for side in (width, height)]
+    return np.concatenate([
+        np.asarray(Image.fromarray(image if image.shape[2] == 3 else image[..., 0])
+                   .convert("RGB").resize(size, Image.Resampling[resample])) for image in images],
+        axis=1)
+
+
+def describe_inputs(examples, options):
+    """Statistics as JSON has them, and examples, each uint8 [height, width, 3]. examples: of
+    dataset.ImageList. Raises ValueError where none can be read."""
+    order = np.random.default_rng(options.seed).permutation(len(examples))[:NUM_IMAGES]
+    chosen = [examples[index] for index in order]
+    statistics, shown, pixels = Statistics(), [], 0
+    for images in sample_inputs(chosen, options):
+        statistics.add(images)
+        pixels += sum(image.shape[0] * image.shape[1] for image in images)
+        if len(shown) < NUM_EXAMPLES:  # by the nearest pixel no colour is blended with another
+            shown.append([shrink(images, resample) for resample in ("NEAREST", "BOX")])
+        elif pixels >= MAX_PIXELS:
+            break
+    if not shown:
+        raise ValueError(f"none of {len(chosen)} images can be read")
+    is_jpeg = any(image_format(path) == "jpeg" for paths in chosen
+                  for path in input_paths(paths, options))
+    exact = not is_jpeg and statistics.has_few_colours()
+    return {
+        "images": statistics.images, "images_of": len(examples),
+        "sizes": [{"width": width, "height": height, "images": count}
+                  for (width, height), count in statistics.sizes.most_common()],
+        "channels": pair_of(options).inputs.channels, "grey": statistics.grey,
+        "colours": statistics.list_colours() if exact else None, "jpeg": is_jpeg,
+        "white_share": round(statistics.white / statistics.pixels, 4),
+        "examples": [f"inputs-{number}.png" for number in range(1, len(shown) + 1)],
+    }, [nearest if exact else averaged for nearest, averaged in shown]
+
+
+def write_inputs(output_dir, examples, options):
+    """Writes inputs.json and the examples that it names into a training folder, which may have them
+    already. examples: of dataset.ImageList."""
+    output_dir = Path(output_dir)
+    if (output_dir / NAME).exists():
+        return
+    statistics, shown = describe_inputs(examples, options)
+    for name, image in zip(statistics["examples"], shown, strict=True):
+        write_image(output_dir / name, image)
+    write_json(output_dir / NAME, statistics)
