@@ -24,6 +24,26 @@ def pytest_configure(config):
     config.addinivalue_line("markers", "slow: takes more than ten seconds")
 
 
+CRASHED = []  # tests whose process ended under them
+
+
+@pytest.hookimpl(optionalhook=True)  # pytest-xdist's
+def pytest_handlecrashitem(crashitem, report, sched):
+    """Repeats a test once whose process has crashed, and says so at the end. In three runs of all
+    tests TensorFlow 2.21 did that three times, in a step of a training in bfloat16, on different
+    tests; a hundred such trainings by themselves did not. What crashes again fails."""
+    CRASHED.append(crashitem)
+    if CRASHED.count(crashitem) == 1:
+        report.outcome = "rerun"
+        sched.mark_test_pending(crashitem)
+
+
+def pytest_terminal_summary(terminalreporter):
+    for crashitem in dict.fromkeys(CRASHED):
+        terminalreporter.write_line(f"the process crashed {CRASHED.count(crashitem)} times in "
+                                    f"{crashitem}")
+
+
 @pytest.fixture(autouse=True)
 def release_graphs():
     """Frees the graphs of each test: TensorFlow keeps the functions of custom gradients for good,

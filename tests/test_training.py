@@ -402,7 +402,7 @@ def test_parts_equal_one_batch_exactly_where_the_norm_is_per_image(make):
         images = [np.arange(batch), *(smooth_images(seed, batch, size=64) for seed in (3, 4))]
         expected, got = (trainer.sess.run(
             (trainer.named_gradients(), trainer.model.outputs, trainer.model.predict_real,
-             trainer.model.losses), dict(zip(trainer.examples, images, strict=True)))
+             trainer.model.losses), dict(zip(trainer.examples[:3], images, strict=True)))
             for trainer in (whole, divided))
         for name, gradient in expected[0].items():
             np.testing.assert_allclose(got[0][name], gradient, rtol=1e-3,

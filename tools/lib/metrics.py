@@ -65,7 +65,8 @@ def structural_similarity(x, y):
     x, y = tf.convert_to_tensor(x), tf.convert_to_tensor(y)
     if None in x.shape[1:3].as_list() or min(x.shape[1:3]) < SSIM_SIZE:
         size = tf.maximum(tf.shape(x)[1:3], SSIM_SIZE)
-        x, y = mirror_pad(x, size)[0], mirror_pad(y, size)[0]
+        x, y = tf.cond(tf.reduce_all(tf.shape(x)[1:3] >= SSIM_SIZE), lambda: (x, y),
+                       lambda: (mirror_pad(x, size)[0], mirror_pad(y, size)[0]))
     rows = tf.shape(x)[1] - SSIM_SIZE + 1  # places of the window
 
     def add_band(first, total):

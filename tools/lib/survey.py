@@ -253,7 +253,8 @@ def name_unlike(facts):
     if not facts:
         return []
     properties, unlike = list_properties(facts), collections.defaultdict(list)
-    properties["bits"] = {path: f"{text} bits" for path, text in properties["bits"].items()}
+    properties["bits"] = {path: counted(int(text), "bit")
+                          for path, text in properties["bits"].items()}
     properties["values"] = {path: f"nothing but the value {found.values[0]}"
                             if found.values[0] == found.values[1] else "usual"
                             for path, found in facts.items()}
