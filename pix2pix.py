@@ -1545,12 +1545,12 @@ def write_results(output_dir, all_names, rows, has_targets):
 # Mode export
 # --------------------------------------------------------------------------------------------------
 
-def generate_rgb(images, options, size=None, lrelu=lrelu_by_where, create=create_outputs):
+def generate_rgb(images, options, size=None, lrelu=lrelu_by_where, create=None):
     """The model as others use it: sRGB 0..1 [batch, height, width, 3] -> the same, of any size. The
     channels of several inputs follow each other.
 
     size: height and width to scale to first, in the network's colour space as in test mode.
-    create: `create_outputs`, or what stands for it.
+    create: what stands for `create_outputs`.
     """
     pair_type = pair_of(options)
     inputs = pair_type.inputs.from_rgb(images)
@@ -1562,8 +1562,9 @@ def generate_rgb(images, options, size=None, lrelu=lrelu_by_where, create=create
     shape = tf.shape(inputs)[1:3]
     padded, top, left = (inputs, 0, 0) if fits else \
         geometry.mirror_pad(inputs, geometry.round_up(shape, multiple))
-    outputs = create(padded, options, choose_layers(options, image_moments, lrelu),
-                     key=DrawKey(options.seed, 0, None))
+    outputs = (create or create_outputs)(
+        padded, options, choose_layers(options, image_moments, lrelu),
+        key=DrawKey(options.seed, 0, None))
     shown = to_three_channels(pair_type.targets.to_rgb(outputs, padded))
     height, width = tf.unstack(shape)
     return shown if fits else shown[:, top:top + height, left:left + width]
@@ -1580,7 +1581,7 @@ def network_shape(shape, options):
     return geometry.network_shape(shape, sizing, options.aspect_ratio)
 
 
-def generate_encoded(contents, options, create=create_outputs):
+def generate_encoded(contents, options, create=None):
     """`generate_rgb` from the bytes of an image file [] to those of another, of the same size.
 
     The image is scaled to the size at which the model was trained, and the result back. Several
@@ -1654,7 +1655,7 @@ def load_checkpoint(path, native_size=False, tile=0):
 
     with tf.Graph().as_default() as graph:
         contents = tf.placeholder(tf.string, [])
-        result = generate_encoded(contents, options, create if tile else create_outputs)
+        result = generate_encoded(contents, options, create if tile else None)
         sess = tf.Session(graph=graph, config=(tiling if tile else tf1).session_config())
         checkpoints.load_variables(sess, stored, tf.global_variables(), options)
         generate = sess.make_callable(result, [contents]) if not tile else \

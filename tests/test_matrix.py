@@ -78,7 +78,7 @@ def cases():
     """Every pair of values of two kinds occurs, and more."""
     every = itertools.product(FORMATS, SHAPES, PAIRINGS, RESIZES, DAMAGES)
     drawn = [case for number, case in enumerate(every) if number % 47 == 0 or number % 61 == 0]
-    return [pytest.param(*case, marks=[pytest.mark.slow] * (number % 6 > 0))
+    return [pytest.param(*case, marks=[pytest.mark.slow] * (number % 18 > 0))
             for number, case in enumerate(drawn)]
 
 

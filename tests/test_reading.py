@@ -279,4 +279,4 @@ def test_the_list_of_images_knows_their_shape(options, tmp_path):
     draw_pairs(tmp_path / "pairs", 3)
     found = list_images(with_options(options, input_dir=str(tmp_path / "pairs")))
     assert [path.name for path in found.paths] == ["1.JPG", "2.png", "3.JPG"]
-    assert found.names == ["1", "2", "3"] and found.ratio == 1.0 and found.largest == 512 * 256
+    assert found.names == ["1", "2", "3"] and found.ratio == 1.0 and found.largest == 128 * 64

@@ -487,7 +487,8 @@ class UnreadableImages:
         """
         for flag, folder in run_folder.list_sources(self.options):
             try:
-                os.listdir(folder if os.path.isdir(folder) else Path(folder).parent)
+                if not os.path.isfile(folder):
+                    os.listdir(folder)
             except OSError as reason:
                 raise UserError(f"{flag} {folder} cannot be read any more ({reason.strerror}): "
                                 "restore it") from None
