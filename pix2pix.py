@@ -1166,16 +1166,20 @@ def create_images(examples, outputs, options):
     """-1..1 in the model's channels -> DisplayImages of uint8 [batch, height, width, 1 or 3]."""
     pair_type = pair_of(options)
     inputs, targets = examples.inputs, examples.targets
+    if not is_absent(examples.frame):  # a batch of one
+        inputs, outputs, targets = (
+            batch if is_absent(batch) else geometry.take_frame(batch, examples.frame[0])
+            for batch in (inputs, outputs, targets))
     # without targets there is no lightness to show a colour input with: the middle of the range
     partners = tf.zeros_like(inputs[..., :1]) if is_absent(targets) else targets
     shown = [pair_type.inputs.to_rgb(inputs, partners), pair_type.targets.to_rgb(outputs, inputs)]
     if not is_absent(targets):
         shown.append(pair_type.targets.to_rgb(targets, inputs))
-    if not is_absent(examples.frame):  # a batch of one
-        shown = [geometry.take_frame(batch, examples.frame[0]) for batch in shown]
-    elif options.aspect_ratio != 1.0:
-        size = [options.crop_size, round(options.crop_size * options.aspect_ratio)]
-        shown = [scale_back(batch, size) for batch in shown]
+    if is_absent(examples.frame) and options.aspect_ratio != 1.0:
+        height, width = inputs.shape[1:3]
+        counts = (options.num_inputs, 1, 1)  # of images side by side
+        shown = [scale_back(batch, [height, round(count * width * options.aspect_ratio)])
+                 for batch, count in zip(shown, counts, strict=False)]
     return DisplayImages(*(tf.image.convert_image_dtype(batch, tf.uint8, saturate=True)
                            for batch in shown))
 

@@ -152,6 +152,10 @@ def test_several_folders_of_inputs_are_stacked_by_channel(capsys, monkeypatch):
         sides = [read_pixels(f"{side}/{number}.png") for side in ("first", "second")]
         np.testing.assert_array_equal(shown, np.concatenate(sides, axis=1))
         assert read_pixels(f"out/images/{number}-outputs.png").shape == (32, 32, 3)
+    assert run("--mode", "test", "--checkpoint", "run", "--output_dir", "own", *folders,
+               "--native_size") == 0
+    assert {name: contents for name, contents in read_images("own").items() if "inputs" in name} \
+        == {name: contents for name, contents in read_images("out").items() if "inputs" in name}
     for given in (["--a_dir", "first"], ["--input_dir", "first", "--no_targets"]):
         assert "the model takes 2 images as its input: give --a_dir 2 times" in error_of(
             capsys, "--mode", "test", "--checkpoint", "run", "--output_dir", "x", *given)
