@@ -96,8 +96,6 @@ def add_image_options(add):
     add("--no_flip", dest="flip", action="store_false", help="do not flip")
     add("--augment", nargs="+", default=["none"], choices=["none", *AUGMENTATIONS],
         help="further random changes; the last three change the input alone")
-    add("--aspect_ratio", type=number_type(float, 0, 100, open_low=True), default=1.0,
-        help="width / height of the images before --resize stretch, and of the results")
     add("--which_direction", default="AtoB", choices=["AtoB", "BtoA"],
         help="which half is the input; A is the left one")
     add("--lab_colorization", action="store_true",
@@ -174,8 +172,8 @@ def create_parser():
         group = parser.add_argument_group(title)
         for add_options in adders:
             add_options(group.add_argument)
-    # no flags: training finds the one in the images; the other tells where a network is not that of
-    # its --crop_size
+    # no flags: training finds the first in the images and the last in --a_dir; depth is that of the
+    # --crop_size unless the network began with another
     parser.set_defaults(trained_ratio=None, depth=None, num_inputs=1)
     return parser
 
@@ -185,8 +183,7 @@ def check_network(options, explicit):
     given; contradictions that come from a checkpoint and do no harm are allowed."""
     size, rows = size_of(options.crop_size), choose_discriminator(options.patch_size)
     cli.check_combinations([
-        *geometry.refused_sizes(options, explicit, max(geometry.MIN_CROP, options.depth and
-                                                       size_multiple(options) or 0)),
+        *geometry.refused_sizes(options, explicit, size_multiple(options)),
         (options.bottleneck_norm and (options.generator == "resnet" or options.norm != "batch")
          and "bottleneck_norm" in explicit,
          "--bottleneck_norm needs a U-Net with --norm batch: remove it"),

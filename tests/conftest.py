@@ -29,7 +29,7 @@ CRASHED = []  # tests whose process ended under them
 
 @pytest.hookimpl(optionalhook=True)  # pytest-xdist's
 def pytest_handlecrashitem(crashitem, report, sched):
-    """Repeats a test once whose process has crashed, and says so at the end. In three runs of all
+    """Repeats a test once whose process has crashed, and says so at the end. In five runs of all
     tests TensorFlow 2.21 did that three times, in a step of a training in bfloat16, on different
     tests; a hundred such trainings by themselves did not. What crashes again fails."""
     CRASHED.append(crashitem)

@@ -53,8 +53,9 @@ def shown_shape(shape, resize):
     return shape if resize == "none" else (32, 32)
 
 
-def try_case(name, shape, pairing, resize, damage):
-    """Writes two images and a third, which may be damaged, trains and tests."""
+def train_case(name, shape, pairing, resize, damage):
+    """Writes two examples and a third, of which a file may be damaged, and trains; returns its
+    folders, the files' ending, the exit code and the flags that name the images."""
     height, width = shape
     ending = {"JPEG": "jpg", "TIFF": "tif"}.get(FORMATS[name][0], FORMATS[name][0].lower())
     folders = {"two folders": "ab", "inputs twice": "acb", "from b": "ab"}.get(pairing, "x")
@@ -84,7 +85,7 @@ def cases():
 
 @pytest.mark.parametrize("name, shape, pairing, resize, damage", cases())
 def test_a_case_trains_and_tests_or_is_refused(capsys, name, shape, pairing, resize, damage):
-    folders, ending, code, flags = try_case(name, shape, pairing, resize, damage)
+    folders, ending, code, flags = train_case(name, shape, pairing, resize, damage)
     printed = capsys.readouterr()
     assert "Traceback" not in printed.err + printed.out
     if damage != "whole":

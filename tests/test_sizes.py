@@ -38,12 +38,9 @@ def copy(monkeypatch):
     monkeypatch.setattr(pix2pix.checkpoints, "restore", lambda *_: None)
 
 
-def test_run(output_dir, *arguments):
+def run_test_mode(output_dir, *arguments):
     assert run("--mode", "test", "--output_dir", output_dir, *arguments) == 0
     return {name: read_pixels(contents) for name, contents in read_images(output_dir).items()}
-
-
-test_run.__test__ = False
 
 
 # ---- the same size out
@@ -51,19 +48,19 @@ test_run.__test__ = False
 
 @pytest.mark.parametrize("resize, flags", [("none", []), ("stretch", ["--native_size"]),
                                            ("pad", ["--native_size"])])
-def test_a_generator_that_copies_returns_every_size_unchanged(tiny, monkeypatch, resize, flags):
+def test_a_generator_that_copies_returns_every_size_unchanged(monkeypatch, resize, flags):
     images = save_noise("single", SHAPES)
     pairs = save_noise("pairs", SHAPES, pairs=True)
     draw_pairs("bars/train", 2)
     assert train_small("run", "--max_steps", 1, "--resize", resize) == 0
     copy(monkeypatch)
     flags = ["--checkpoint", "run", *flags]
-    got = test_run("out", "--input_dir", "single", "--no_targets", *flags)
+    got = run_test_mode("out", "--input_dir", "single", "--no_targets", *flags)
     assert len(got) == 2 * len(SHAPES)
     for number, image in enumerate(images):
         for kind in ("inputs", "outputs"):
             np.testing.assert_array_equal(got[f"{number}-{kind}.png"], image)
-    got = test_run("pairs_out", "--input_dir", "pairs", "--layout", "pairs", *flags)
+    got = run_test_mode("pairs_out", "--input_dir", "pairs", "--layout", "pairs", *flags)
     rows = Path("pairs_out/metrics.csv").read_text().splitlines()[1:]
     for number, image in enumerate(pairs):
         left, right = np.split(image.astype(int), 2, axis=1)
@@ -80,8 +77,8 @@ def test_images_come_to_the_models_size_as_in_training(monkeypatch, resize):
     draw_pairs("bars/train", 2)
     assert train_small("run", "--max_steps", 1, "--resize", resize) == 0
     copy(monkeypatch)
-    got = test_run("out", "--input_dir", "single", "--no_targets", "--checkpoint", "run",
-                   "--layout", "single")
+    got = run_test_mode("out", "--input_dir", "single", "--no_targets", "--checkpoint", "run",
+                        "--layout", "single")
     high, wide = {"stretch": (32, 32), "crop": (64, 32), "pad": (32, 16)}[resize]
     rows = np.repeat(image, high, axis=0).reshape(high, 96, 48, 3).mean(axis=1)  # by area
     scaled = np.repeat(rows, wide, axis=1).reshape(high, wide, 48, 3).mean(axis=2)
@@ -91,7 +88,7 @@ def test_images_come_to_the_models_size_as_in_training(monkeypatch, resize):
         assert got[f"0-{kind}.png"].shape == expected.shape
 
 
-def test_a_shift_by_the_stride_shifts_the_inside(tmp_path):
+def test_a_shift_by_the_stride_shifts_the_inside():
     """Nothing depends on where an image's edge is, away from it."""
     draw_pairs("bars/train", 2)
     assert train_small("run", "--max_steps", 3, "--lr", 0.02) == 0  # --norm none, 5 halvings
@@ -99,8 +96,8 @@ def test_a_shift_by_the_stride_shifts_the_inside(tmp_path):
     Path("single").mkdir()
     Image.fromarray(image[:, :416]).save("single/1.png")
     Image.fromarray(image[:, 32:]).save("single/2.png")
-    got = test_run("out", "--input_dir", "single", "--no_targets", "--checkpoint", "run",
-                   "--native_size")
+    got = run_test_mode("out", "--input_dir", "single", "--no_targets", "--checkpoint", "run",
+                        "--native_size")
     one, other = got["1-outputs.png"], got["2-outputs.png"]
     assert one.std() > 1  # it has something to shift
     assert np.abs(one[:, 192:256] - other[:, 160:224]).max() <= 1
@@ -117,12 +114,12 @@ def test_an_export_of_a_model_at_its_own_size_keeps_every_pixel(options, monkeyp
         np.testing.assert_array_equal(read_pixels(contents), image)
 
 
-def test_exports_of_a_model_at_its_own_size(monkeypatch):
+def test_exports_of_a_model_at_its_own_size():
     """In every format that takes any size; the checkpoint's own test mode is the oracle."""
     image, = save_noise("single", [(40, 75)])
     draw_pairs("bars/train", 2)
     assert train_small("run", "--max_steps", 1, "--resize", "none") == 0
-    got = test_run("out", "--input_dir", "single", "--no_targets", "--checkpoint", "run")
+    got = run_test_mode("out", "--input_dir", "single", "--no_targets", "--checkpoint", "run")
     assert run("--mode", "export", "--checkpoint", "run", "--output_dir", "export",
                "--export_format", "saved_model", "graph") == 0
     for file in ("saved_model.pb", "graph.pb"):
@@ -140,7 +137,7 @@ def test_a_rectangle_trains_tests_exports_and_resumes(capsys):
     assert (stored["crop_size"], stored["scale_size"], stored["depth"]) == ("32x64", "36x72", None)
     assert {read_pixels(contents).shape for contents in read_images("run").values()} == {
         (32, 64, 3)}
-    got = test_run("out", "--input_dir", "bars/train", "--checkpoint", "run")
+    got = run_test_mode("out", "--input_dir", "bars/train", "--checkpoint", "run")
     assert {pixels.shape for pixels in got.values()} == {(32, 64, 3)}
     assert run("--mode", "export", "--checkpoint", "run", "--output_dir", "export",
                "--export_format", "saved_model", "affinelayer", "tflite") == 0
@@ -172,7 +169,7 @@ def test_the_aspect_ratio_is_remembered():
     draw_pairs("bars/train", 2)
     assert train_small("run", "--max_steps", 1, "--aspect_ratio", 1.5) == 0
     for flags, width in (([], 48), (["--aspect_ratio", 2], 64)):
-        got = test_run("out", "--input_dir", "bars/train", "--checkpoint", "run", *flags)
+        got = run_test_mode("out", "--input_dir", "bars/train", "--checkpoint", "run", *flags)
         assert {pixels.shape for pixels in got.values()} == {(32, width, 3)}
 
 
@@ -192,7 +189,7 @@ def test_a_model_is_trained_on_and_used_at_another_size_of_its_depth(capsys):
     stored = json.loads(Path("larger/options.json").read_text())
     assert (stored["crop_size"], stored["scale_size"], stored["depth"]) == (64, 72, 5)
     assert read_variables("run").keys() == read_variables("larger").keys()
-    got = test_run("out", "--input_dir", "bars/train", "--checkpoint", "larger")
+    got = run_test_mode("out", "--input_dir", "bars/train", "--checkpoint", "larger")
     assert {pixels.shape for pixels in got.values()} == {(64, 64, 3)}
     assert run("--mode", "train", "--resume", "--output_dir", "larger", "--crop_size", "32x96",
                "--max_steps", 3) == 0

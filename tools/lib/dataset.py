@@ -21,6 +21,7 @@ from tools.lib.cli import (RunError, UserError, check_combinations, create_progr
                            describe_error, home_dir, number_type, printable, quiet_stderr, say,
                            size_of, warn)
 from tools.lib.files import unique_names, write_atomic
+from tools.lib.geometry import is_own_size
 from tools.lib.image_files import (FORMAT_NAMES, describe_no_images, format_of, list_folder,
                                     report_others)
 from tools.lib.images import RGB, create_decoder, decode_pixels, pair_of, report_deep
@@ -332,7 +333,7 @@ def image_ratio(checks, options):
 def refuse_different_shapes(checks, examples, options):
     """The checks, with those images refused that are of another shape than the first image of their
     example; of another size, where images are taken as they are."""
-    checked, exact = dict(checks), options.resize == "none" or options.native_size
+    checked, exact = dict(checks), is_own_size(options)
     for first, *others in examples:
         for path in others:
             one, other = checks[first], checks[path]

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from tools.lib.cli import Size, size_of, size_option, size_type
+from tools.lib.cli import Size, number_type, size_of, size_option, size_type
 from tools.lib.tf1 import tf
 
 RESIZES = ("stretch", "crop", "pad", "none")
@@ -37,6 +37,8 @@ def add_options(add):
     add("--resize", default="stretch", choices=RESIZES,
         help="how images come to that size: stretched; scaled and cropped or padded, which keep "
              "their shape; or as they are")
+    add("--aspect_ratio", type=number_type(float, 0, 100, open_low=True), default=1.0,
+        help="width / height of the images before --resize stretch, and of the results")
     add("--native_size", action="store_true",
         help="test and export: use the model at each image's own size")
 
@@ -61,10 +63,10 @@ def refuse_crop(size, multiple):
 
 
 def refused_sizes(options, explicit, multiple):
-    """Rows for `cli.check_combinations`. multiple: of what the sides of --crop_size must be."""
+    """Rows for `cli.check_combinations`. multiple: of what the network takes, at least."""
     size, scale = size_of(options.crop_size), size_of(options.scale_size)
     aspect_ratio, resize = options.aspect_ratio, options.resize
-    refusal = refuse_crop(size, multiple)
+    refusal = refuse_crop(size, max(multiple, MIN_CROP))
     return [
         (refusal, refusal),
         (resize != "none" and (scale.height < size.height or scale.width < size.width),

@@ -88,14 +88,20 @@ COLOUR = ImageType(2, lambda rgb: split_lab(rgb)[1], lambda images, other: join_
                    is_rgb=False)
 
 
+def split_columns(pixels, count):
+    """The images that lie side by side in [height, count * width, channels]; columns that are left
+    over belong to none. Tensors or arrays."""
+    width = (tf.shape(pixels) if tf.is_tensor(pixels) else pixels.shape)[1] // count
+    return tuple(pixels[:, place * width:(place + 1) * width] for place in range(count))
+
+
 def stack_images(image, count):
     """Images side by side, [height, count * width, 3], as the channels of one,
-    [height, width, 3 * count]; columns that are left over are dropped. Tensors or arrays."""
+    [height, width, 3 * count]."""
     if count == 1:
         return image
-    width = (tf.shape(image) if tf.is_tensor(image) else image.shape)[1] // count
     join = tf.concat if tf.is_tensor(image) else np.concatenate
-    return join([image[:, place * width:(place + 1) * width] for place in range(count)], axis=2)
+    return join(split_columns(image, count), axis=2)
 
 
 def unstack_images(images, count):
@@ -109,20 +115,13 @@ def stacked(count):
                      lambda images, _other=None: unstack_images(to_unit_range(images), count))
 
 
-def split_halves(pixels):
-    """[height, width, channels] -> the left and the right half, of an odd width without its last
-    column. Tensors or arrays."""
-    middle = (tf.shape(pixels) if tf.is_tensor(pixels) else pixels.shape)[1] // 2
-    return pixels[:, :middle], pixels[:, middle:2 * middle]
-
-
 def split_colour(pixels):
     """sRGB uint8 [height, width, 3] -> lightness [height, width, 1] and colour
     [height, width, 2], both -1..1."""
     return split_lab(tf.image.convert_image_dtype(pixels, tf.float32))
 
 
-SIDE_BY_SIDE = PairType(RGB, RGB, split_halves, side_by_side=True)
+SIDE_BY_SIDE = PairType(RGB, RGB, lambda pixels: split_columns(pixels, 2), side_by_side=True)
 LAB = PairType(LIGHTNESS, COLOUR, split_colour, side_by_side=False)
 
 

@@ -118,7 +118,7 @@ def read_options(checkpoint, parser):
     known = {"trained_ratio": ratio} if isinstance(ratio, (int, float)) and ratio > 0 else {}
     known |= {name: count for name, count in zip(COUNTS, counts, strict=True)
               if isinstance(count, int) and 1 <= count <= MAX_COUNT}
-    return {**MODEL_OPTIONS, **stored, **known}
+    return {"crop_size": DEFAULT_CROP_SIZE, **MODEL_OPTIONS, **stored, **known}
 
 
 def options_of_variables(checkpoint):

@@ -37,8 +37,8 @@ import os
 
 from tools.lib.checkpoints import list_checkpoints, open_checkpoint
 from tools.lib.cli import Options, UserError, warn, with_options
-from tools.lib.options import (DEFAULT_CROP_SIZE, DISCRIMINATOR_OPTIONS, MODEL_OPTIONS,
-                               TRAINING_OPTIONS, options_path, read_options, usual_depth)
+from tools.lib.options import (DISCRIMINATOR_OPTIONS, MODEL_OPTIONS, TRAINING_OPTIONS,
+                               options_path, read_options, usual_depth)
 from tools.lib.run_folder import SOURCES, read_mode
 from tools.lib.schedule import ENDLESS
 
@@ -82,8 +82,7 @@ def same_network(values, stored, same_variables):
 
 def keep_depth(values, stored):
     """values with the depth of the stored network; None where it is that for their --crop_size."""
-    depth = stored.get("depth") or usual_depth(stored["generator"],
-                                               stored.get("crop_size", DEFAULT_CROP_SIZE))
+    depth = stored.get("depth") or usual_depth(stored["generator"], stored["crop_size"])
     usual = usual_depth(values["generator"], values["crop_size"])
     return {**values, "depth": None if depth == usual else depth}
 
@@ -147,9 +146,9 @@ def checkpoint_options(values, explicit, parser, same_variables):
     for flag, own in zip(given, trained, strict=True):
         warn(f"ignoring {flag}: the checkpoint was trained with {own}")
     merged = keep_depth(merge_options(values, explicit, stored, replaceable), stored)
-    if not training and merged["crop_size"] != stored.get("crop_size", DEFAULT_CROP_SIZE):
+    if not training and merged["crop_size"] != stored["crop_size"]:
         warn(f"using the model at --crop_size {merged['crop_size']}: it was trained at "
-             f"{stored.get('crop_size', DEFAULT_CROP_SIZE)}")
+             f"{stored['crop_size']}")
     return merged
 
 
