@@ -24,8 +24,8 @@ purpose:
     Mode train               the loop                           schedule, resume, checkpoints,
                                                                 run_folder, run_log, inputs,
                                                                 monitor, tf1
-    Mode test                every image once                   checkpoints, metrics, page, files,
-                                                                tiling
+    Mode test                every image once                   checkpoints, metrics, tiling,
+                                                                testing
     Mode export              models that need no checkpoint     export_formats
     Command line             main, and --mode check             cli, survey
 """
@@ -36,8 +36,6 @@ import contextlib
 import functools
 import json
 import math
-import multiprocessing.pool
-import os
 import random
 import sys
 import time
@@ -57,16 +55,16 @@ if __name__ == "__main__":
 import numpy as np
 
 from tools.lib import (checkpoints, dataset, diffaugment, export_formats, foreign_flags, geometry,
-                       monitor, resume, run_folder, run_log, schedule, survey, tf1, tiling)
+                       monitor, resume, run_folder, run_log, schedule, survey, testing, tf1,
+                       tiling)
 from tools.lib.cli import (Options, RunError, UserError, number_type, printable, say, size_of,
                            warn, with_options)
 from tools.lib.fast_conv import conv2d, conv2d_transpose, doubled_shape
 from tools.lib.files import lock_folder
 from tools.lib.images import (decode_image, encode_image, encode_pngs, pair_of, scale_back,
                               stack_images)
-from tools.lib.metrics import create_metrics, write_metrics
+from tools.lib.metrics import create_metrics
 from tools.lib.options import depth_of, naming_origins, options_path, report_unused
-from tools.lib.page import KINDS, save_images, write_page
 from tools.lib.tf1 import tf
 
 # --------------------------------------------------------------------------------------------------
@@ -1404,9 +1402,6 @@ def run_step(run, due, step, unreadable, log):
 # Mode test
 # --------------------------------------------------------------------------------------------------
 
-MAX_PIXELS_AT_ONCE = 2**21  # of images in the network: their layers take a gigabyte at ngf 64
-
-
 def create_outputs(inputs, options, layers=None, key=None):
     """`generate` as test and export use it. key: DrawKey of --test_dropout."""
     return generate(inputs, options, key if options.test_dropout else None, layers)
@@ -1461,85 +1456,9 @@ def test(options):
                 run_folder.prepare_test(options)
                 run_next = sess.make_callable(fetches) if strips is None else functools.partial(
                     tiling.run, sess, strips, fetches, options.tile, once=examples)
-                return run_test(run_next, options, found)
-
-
-def generate_images(run_next, names, output_dir, rows, pixels):
-    """Generates and saves every image and puts its metrics into rows, by its index; yields None as
-    it is done, or the error of reading it.
-
-    run_next: a function that returns the next image's index, DisplayImages of PNG files and
-    metrics. While one image's files are written another is in the network; no more are in memory.
-    pixels: of the largest image in the network.
-    """
-    def generate_next(_):
-        """One image."""
-        try:
-            (index,), images, metrics = run_next()
-        except dataset.reading_errors() as error:
-            return error
-        save_images(Path(output_dir), [names[index]], images)
-        rows[index] = {name: float(value) for name, (value,) in metrics.items()}
-        return None
-
-    at_once = max(1, min(os.cpu_count() or 1, MAX_PIXELS_AT_ONCE // pixels))
-    pool = multiprocessing.pool.ThreadPool(at_once)
-    try:
-        yield from pool.imap_unordered(generate_next, names)
-    finally:  # those at work finish: the session must outlive them
-        pool.terminate()
-        pool.join()
-
-
-def run_test(run_next, options, found):
-    """The test loop; returns the exit code. run_next: as in `generate_images`; found:
-    dataset.ImageList.
-
-    Ctrl-C and SIGTERM end it after the images in the network, with a page of those that are done.
-    """
-    output_dir, start, names = Path(options.output_dir), time.time(), found.names
-    size = geometry.test_sizing(options, size_multiple(options)).crop
-    pixels = math.prod(size) if size else max(found.largest, 1)
-    rows, failure, interrupt = {}, None, None
-    try:
-        with cli.create_progress_bar(len(names), 0, "image") as bar, \
-                contextlib.closing(generate_images(run_next, names, output_dir, rows,
-                                                   pixels)) as results:
-            for error in results:
-                failure = error or failure
-                if failure and options.on_bad_image == "fail":
-                    break
-                bar.update(0 if error else 1)
-    except KeyboardInterrupt as signal_error:
-        interrupt, failure = signal_error, None
-    seconds = time.time() - start
-    if failure:  # results come nearly in order: at an early end the image is among the first
-        missing = [index for index in range(len(names)) if index not in rows]
-        dataset.UnreadableImages(options, found.examples).report(
-            failure, missing[:1000] if options.on_bad_image == "fail" else missing)
-    shown = write_results(output_dir, names, dict(sorted(rows.items())), not options.no_targets)
-    say(f"wrote {len(rows)} of {len(names)} images to {printable(output_dir / 'index.html')}"
-        + cli.rate_text(len(rows), seconds, "image/sec"))
-    if shown:
-        say(shown)
-    if interrupt:
-        say("stopped; the same command tests all images again")
-        raise interrupt
-    return 0
-
-
-def write_results(output_dir, all_names, rows, has_targets):
-    """Writes the page and, with targets, the metrics files; returns the means as text. rows: index
-    -> metrics."""
-    names, shown = [all_names[index] for index in rows], ""
-    if has_targets and rows:
-        means = write_metrics(output_dir, names, [*rows.values()])
-        shown = ", ".join(f"{name} {value:.4g}" for name, value in means.items())
-    count = f"{len(names)} images" if len(names) == len(all_names) \
-        else f"{len(names)} of {len(all_names)} images"
-    write_page(output_dir, output_dir.name, f"{count} {shown}", names,
-               KINDS if has_targets else KINDS[:2])
-    return shown
+                size = geometry.test_sizing(options, size_multiple(options)).crop
+                pixels = math.prod(size) if size else max(found.largest, 1)
+                return testing.run_test(run_next, options, found, pixels)
 
 
 # --------------------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from helpers import (SHARED, assert_equal_runs, draw_pairs, read_files, read_ima
 from PIL import Image
 
 import pix2pix
+from tools.lib import testing
 from tools.lib.cli import Options, UserError, with_options
 from tools.lib.page import save_images
 from tools.lib.resume import with_totals
@@ -136,7 +137,7 @@ def test_images_done_out_of_order_are_listed_in_order(trained, tmp_path, monkeyp
             at_once -= 1
         if names == ["2"]:
             second.set()
-    monkeypatch.setattr(pix2pix, "save_images", save)
+    monkeypatch.setattr(testing, "save_images", save)
     run_test(trained, "out")
     assert most in (2, 3) and sorted(begun) == [*"1234567"]
     page = Path("out/index.html").read_text()
@@ -150,7 +151,7 @@ def test_images_done_out_of_order_are_listed_in_order(trained, tmp_path, monkeyp
 def test_no_more_images_at_once_than_cores_and_memory_allow(monkeypatch, crop_size, cores,
                                                               expected):
     monkeypatch.setattr(os, "cpu_count", lambda: cores)
-    monkeypatch.setattr(pix2pix, "save_images", lambda *_: None)
+    monkeypatch.setattr(testing, "save_images", lambda *_: None)
     lock, all_there, at_once, most = threading.Lock(), threading.Barrier(expected), 0, 0
 
     def generate():
@@ -163,7 +164,7 @@ def test_no_more_images_at_once_than_cores_and_memory_allow(monkeypatch, crop_si
         with lock:
             at_once -= 1
         return [0], (), {}
-    results = pix2pix.generate_images(generate, ["name"] * 40, "out", {}, crop_size**2)
+    results = testing.generate_images(generate, ["name"] * 40, "out", {}, crop_size**2)
     assert [*results] == [None] * 40
     assert most == expected
 
@@ -174,7 +175,7 @@ def no_space():
 
 
 def test_a_test_that_cannot_go_on_ends_with_all_its_threads(trained, capsys, monkeypatch):
-    monkeypatch.setattr(pix2pix, "save_images",
+    monkeypatch.setattr(testing, "save_images",
                         lambda _, names, __: names == ["1"] and no_space())
     assert run("--mode", "test", "--input_dir", trained / "bars/val", "--checkpoint",
                trained / "bars_train", "--output_dir", "out") == 1
@@ -197,7 +198,7 @@ def stop_test_at(monkeypatch, name, number):
     def terminate(pool):
         arrived.set()
         real_terminate(pool)
-    monkeypatch.setattr(pix2pix, "save_images", save)
+    monkeypatch.setattr(testing, "save_images", save)
     monkeypatch.setattr(ThreadPool, "terminate", terminate)
 
 
@@ -236,7 +237,7 @@ def test_a_test_that_is_stopped_before_its_first_image_says_so(trained, capsys, 
     def interrupted(*_):
         raise KeyboardInterrupt
         yield
-    monkeypatch.setattr(pix2pix, "generate_images", interrupted)
+    monkeypatch.setattr(testing, "generate_images", interrupted)
     assert run("--mode", "test", "--input_dir", trained / "bars/val", "--checkpoint",
                trained / "bars_train", "--output_dir", "out") == 130
     assert "wrote 0 of 7 images to out/index.html" in capsys.readouterr().out

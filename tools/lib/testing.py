@@ -1,0 +1,92 @@
+"""What test mode makes of every image: its files, its metrics, and a page of all."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing.pool
+import os
+import time
+from pathlib import Path
+
+from tools.lib import cli, dataset
+from tools.lib.cli import printable, say
+from tools.lib.metrics import write_metrics
+from tools.lib.page import KINDS, save_images, write_page
+
+MAX_PIXELS_AT_ONCE = 2**21  # of images in the network: their layers take a gigabyte at ngf 64
+
+
+def generate_images(run_next, names, output_dir, rows, pixels):
+    """Generates and saves every image and puts its metrics into rows, by its index; yields None as
+    it is done, or the error of reading it.
+
+    run_next: a function that returns the next image's index, DisplayImages of PNG files and
+    metrics. While one image's files are written another is in the network; no more are in memory.
+    pixels: of the largest image in the network.
+    """
+    def generate_next(_):
+        """One image."""
+        try:
+            (index,), images, metrics = run_next()
+        except dataset.reading_errors() as error:
+            return error
+        save_images(Path(output_dir), [names[index]], images)
+        rows[index] = {name: float(value) for name, (value,) in metrics.items()}
+        return None
+
+    at_once = max(1, min(os.cpu_count() or 1, MAX_PIXELS_AT_ONCE // pixels))
+    pool = multiprocessing.pool.ThreadPool(at_once)
+    try:
+        yield from pool.imap_unordered(generate_next, names)
+    finally:  # those at work finish: the session must outlive them
+        pool.terminate()
+        pool.join()
+
+
+def run_test(run_next, options, found, pixels):
+    """The test loop; returns the exit code. run_next, pixels: as in `generate_images`; found:
+    dataset.ImageList.
+
+    Ctrl-C and SIGTERM end it after the images in the network, with a page of those that are done.
+    """
+    output_dir, start, names = Path(options.output_dir), time.time(), found.names
+    rows, failure, interrupt = {}, None, None
+    try:
+        with cli.create_progress_bar(len(names), 0, "image") as bar, \
+                contextlib.closing(generate_images(run_next, names, output_dir, rows,
+                                                   pixels)) as results:
+            for error in results:
+                failure = error or failure
+                if failure and options.on_bad_image == "fail":
+                    break
+                bar.update(0 if error else 1)
+    except KeyboardInterrupt as signal_error:
+        interrupt, failure = signal_error, None
+    seconds = time.time() - start
+    if failure:  # results come nearly in order: at an early end the image is among the first
+        missing = [index for index in range(len(names)) if index not in rows]
+        dataset.UnreadableImages(options, found.examples).report(
+            failure, missing[:1000] if options.on_bad_image == "fail" else missing)
+    shown = write_results(output_dir, names, dict(sorted(rows.items())), not options.no_targets)
+    say(f"wrote {len(rows)} of {len(names)} images to {printable(output_dir / 'index.html')}"
+        + cli.rate_text(len(rows), seconds, "image/sec"))
+    if shown:
+        say(shown)
+    if interrupt:
+        say("stopped; the same command tests all images again")
+        raise interrupt
+    return 0
+
+
+def write_results(output_dir, all_names, rows, has_targets):
+    """Writes the page and, with targets, the metrics files; returns the means as text. rows: index
+    -> metrics."""
+    names, shown = [all_names[index] for index in rows], ""
+    if has_targets and rows:
+        means = write_metrics(output_dir, names, [*rows.values()])
+        shown = ", ".join(f"{name} {value:.4g}" for name, value in means.items())
+    count = f"{len(names)} images" if len(names) == len(all_names) \
+        else f"{len(names)} of {len(all_names)} images"
+    write_page(output_dir, output_dir.name, f"{count} {shown}", names,
+               KINDS if has_targets else KINDS[:2])
+    return shown
