@@ -1450,6 +1450,7 @@ def test(options):
         config = (tiling if options.tile else tf1).session_config()
         with tf.Session(graph=graph, config=config) as sess:
             checkpoints.restore(sess, stored, tf.global_variables(), options)
+            source = {"checkpoint": stored.path, "step": checkpoints.read_step(stored)}
             stored = None  # its arrays are as large as the model
             graph.finalize()
             with lock_folder(options.output_dir):
@@ -1458,7 +1459,7 @@ def test(options):
                     tiling.run, sess, strips, fetches, options.tile, once=examples)
                 size = geometry.test_sizing(options, size_multiple(options)).crop
                 pixels = math.prod(size) if size else max(found.largest, 1)
-                return testing.run_test(run_next, options, found, pixels)
+                return testing.run_test(run_next, options, found, pixels, source)
 
 
 # --------------------------------------------------------------------------------------------------

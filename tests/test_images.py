@@ -1,16 +1,13 @@
-"""Images and summaries: what a person looks at, the metrics and the page."""
+"""Images and summaries: what a person looks at, and the page."""
 
 import io
 
 import numpy as np
 import pytest
 from PIL import Image
-from skimage import metrics as skimage_metrics
 
 import pix2pix
-from tools.lib import metrics
 from tools.lib.cli import Options
-from tools.lib.metrics import create_metrics, structural_similarity, write_metrics
 from tools.lib.page import write_page
 from tools.lib.tf1 import tf
 
@@ -54,47 +51,6 @@ def test_lab_images_in_both_directions():
         assert grey.shape == (1, 2, 3, 1) and abs(int(grey[0, 0, 0, 0]) - 136) <= 1
 
 
-def test_metrics_agree_with_scikit_image():
-    rng = np.random.default_rng(4)
-    targets = rng.integers(0, 256, (2, 37, 41, 3), np.uint8)
-    outputs = np.clip(targets + rng.integers(-60, 61, targets.shape), 0, 255).astype(np.uint8)
-    with tf.Graph().as_default(), tf.Session() as sess:
-        got = sess.run(create_metrics(outputs, targets))
-    for index, (a, b) in enumerate(zip(outputs, targets, strict=True)):
-        assert abs(got["l1"][index] - np.abs(a / 255 - b / 255).mean()) < 1e-6
-        assert abs(got["psnr"][index] - skimage_metrics.peak_signal_noise_ratio(b, a)) < 1e-3
-        _, whole = skimage_metrics.structural_similarity(
-            a, b, channel_axis=2, gaussian_weights=True, sigma=1.5, use_sample_covariance=False,
-            full=True)
-        # scikit-image pads; the inner part is what both compute
-        assert abs(got["ssim"][index] - whole[5:-5, 5:-5].mean()) < 1e-5
-    assert got["l1"][0] != got["l1"][1]
-
-
-@pytest.mark.parametrize("channels", [1, 3])
-def test_ssim_is_tensorflows(channels):
-    rng = np.random.default_rng(channels)
-    images = rng.uniform(size=(3, 31, 43, channels)).astype(np.float32)
-    changed = np.clip(images + 0.3 * rng.standard_normal(images.shape), 0, 1).astype(np.float32)
-    changed[2] = images[2]
-    with tf.Graph().as_default(), tf.Session() as sess:
-        got, expected = sess.run([structural_similarity(images, changed),
-                                  tf.image.ssim(images, changed, max_val=1.0)])
-    np.testing.assert_allclose(got, expected, atol=1e-5)
-    assert got[2] == pytest.approx(1, abs=1e-6) and 0.1 < got[0] < 0.95 and got[0] != got[1]
-
-
-@pytest.mark.parametrize("height", [5, 70])
-def test_ssim_in_bands_is_that_of_the_whole_image(monkeypatch, height):
-    x, noise = np.random.default_rng(height).uniform(size=(2, 2, height, 23, 3)).astype(np.float32)
-    with tf.Graph().as_default(), tf.Session() as sess:
-        whole = sess.run(structural_similarity(x, (x + noise) / 2))
-        monkeypatch.setattr(metrics, "SSIM_BAND", 13)
-        bands = sess.run(structural_similarity(x, (x + noise) / 2))
-    np.testing.assert_allclose(bands, whole, rtol=1e-5)
-    assert whole[0] != whole[1]
-
-
 @pytest.mark.parametrize("channels", [1, 3])
 def test_png_files_hold_the_pixels_packed_fast(channels):
     pixels = np.random.default_rng(8).integers(0, 256, (2, 7, 9, channels), np.uint8)
@@ -118,12 +74,3 @@ def test_page_escapes_names_and_is_written_whole(tmp_path):
     assert page.count("<img") == 6 and page.rstrip().endswith("</html>")
     assert page.index("plain") > page.index("a &lt;b&gt;")
     assert [path.name for path in tmp_path.iterdir()] == ["index.html"]
-
-
-def test_metrics_files_hold_rows_and_means(tmp_path):
-    means = write_metrics(tmp_path, ["a,b", "c"], [
-        {"l1": 0.25, "psnr": 10, "ssim": 0.5}, {"l1": 0.75, "psnr": 20, "ssim": 1}])
-    assert means == {"l1": 0.5, "psnr": 15, "ssim": 0.75}
-    assert (tmp_path / "metrics.csv").read_text().splitlines() == [
-        "name,l1,psnr,ssim", '"a,b",0.25,10,0.5', "c,0.75,20,1"]
-    assert '"count": 2' in (tmp_path / "metrics.json").read_text()

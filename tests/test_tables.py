@@ -113,7 +113,7 @@ def test_a_row_of_metrics_is_all_that_a_metric_needs(trained, monkeypatch, tmp_p
     def bias(outputs, targets):
         """Mean difference."""
         return tf.reduce_mean(outputs - targets, axis=[1, 2, 3])
-    monkeypatch.setitem(metrics.METRICS, "bias", bias)
+    monkeypatch.setitem(metrics.METRICS, "bias", metrics.Metric("Bias", "lower", 4, "", bias))
     monkeypatch.chdir(trained)
     assert run("--mode", "test", "--input_dir", "bars/val", "--checkpoint", "bars_train",
                "--output_dir", tmp_path) == 0

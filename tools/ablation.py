@@ -14,6 +14,7 @@ import csv
 import datetime
 import io
 import json
+import math
 import re
 import shlex
 import signal
@@ -197,8 +198,9 @@ def read_names(folder):
 def read_result(folder, variant):
     """The Result of a complete variant. Raises UserError."""
     metrics, record = read_json(folder / "test" / "metrics.json"), read_record(folder)
-    return Result(variant, metrics["l1"], metrics["psnr"], metrics["ssim"], record.weights,
-                  record.seconds, read_names(folder))
+    psnr = math.inf if metrics["psnr"] is None else metrics["psnr"]  # all outputs are targets
+    return Result(variant, metrics["l1"], psnr, metrics["ssim"], record.weights, record.seconds,
+                  read_names(folder))
 
 
 def read_results(output_dir):

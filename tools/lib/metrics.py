@@ -1,6 +1,6 @@
 """How close generated images are to their targets: L1, PSNR, SSIM, in the graph and in files.
 
-METRICS drives all that shows them: metrics.csv, metrics.json, the page, the line at the end.
+METRICS drives all that shows them: metrics.csv, metrics.json, log.csv, the pages, evaluate.py.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import io
 import os
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -82,23 +83,82 @@ def structural_similarity(x, y):
     return total
 
 
-METRICS = {  # column of metrics.csv -> function of outputs and targets 0..1 -> [batch] float32
-    "l1": mean_absolute_error,
-    "psnr": peak_signal_to_noise,
-    "ssim": structural_similarity,  # RGB, Gaussian 11x11 window, sigma 1.5
+class Metric(NamedTuple):
+    """A way to compare an output with its target."""
+
+    label: str  # as people read it
+    better: str  # "lower" or "higher"
+    digits: int  # after the point, where it is shown
+    about: str  # what it is, for metrics.json and the pages
+    measure: Any  # function of outputs and targets 0..1 -> [batch] float32
+
+
+METRICS = {  # by the column of metrics.csv
+    "l1": Metric("L1", "lower", 4, "mean absolute difference of pixels 0..1", mean_absolute_error),
+    "psnr": Metric("PSNR", "higher", 2, "peak signal-to-noise ratio in dB, of pixels 0..1; "
+                   "infinite where an output equals its target", peak_signal_to_noise),
+    "ssim": Metric("SSIM", "higher", 4, "structural similarity of pixels 0..1 (Wang et al. 2004): "
+                   "mean over channels, Gaussian window of 11x11 pixels, sigma 1.5, only places "
+                   "where it fits", structural_similarity),
 }
+IMAGES = "output and target as written, at the size that is written, 8 bits per channel, RGB"
+RESAMPLES = 2000  # of the bootstrap
+INTERVAL = 95  # percent
+INTERVAL_ABOUT = (f"{INTERVAL} % interval of the mean: percentiles of the means of {RESAMPLES} "
+                  "resamples of the images (bootstrap); null for fewer than two images")
 
 
 def create_metrics(outputs, targets):
     """Name -> values [batch] of uint8 images [batch, height, width, channels]."""
     outputs, targets = (tf.cast(batch, tf.float32) / 255 for batch in (outputs, targets))
-    return {name: metric(outputs, targets) for name, metric in METRICS.items()}
+    return {name: metric.measure(outputs, targets) for name, metric in METRICS.items()}
 
 
-def write_metrics(output_dir, names, rows):
-    """Writes metrics.csv (a row per image) and metrics.json (means); returns name -> mean.
+class Summary(NamedTuple):
+    """A metric over several images: of its finite values; None where these are too few."""
 
-    rows: name -> value of each image.
+    mean: float | None
+    standard_deviation: float | None  # of a population: divided by n - 1
+    median: float | None
+    interval: list | None  # low and high
+    infinite: int  # number of values that are left out
+
+
+def bootstrap_interval(values):
+    """The INTERVAL of the mean of values [count], as [low, high]: the same for the same values."""
+    rng, count = np.random.default_rng(0), len(values)
+    means = [values[rng.integers(0, count, count)].mean() for _ in range(RESAMPLES)]
+    rest = (100 - INTERVAL) / 2
+    return [float(value) for value in np.percentile(means, [rest, 100 - rest])]
+
+
+def summarize(values):
+    """The Summary of a metric's values."""
+    values = np.asarray(values, np.float64)
+    finite = values[np.isfinite(values)]
+    left_out, many = len(values) - len(finite), len(finite) > 1
+    if not len(finite):
+        return Summary(None, None, None, None, left_out)
+    return Summary(float(finite.mean()), float(finite.std(ddof=1)) if many else None,
+                   float(np.median(finite)), bootstrap_interval(finite) if many else None,
+                   left_out)
+
+
+def summarize_rows(rows):
+    """Name -> Summary of rows, each name -> value of an image."""
+    return {name: summarize([row[name] for row in rows]) for name in METRICS}
+
+
+def describe_means(summaries):
+    """The means in one line. summaries: name -> Summary."""
+    return ", ".join(f"{name} {'infinite' if summary.mean is None else f'{summary.mean:.4g}'}"
+                     for name, summary in summaries.items())
+
+
+def write_metrics(output_dir, names, rows, about=None):
+    """Writes metrics.csv (a row per image) and metrics.json; returns name -> Summary.
+
+    rows: name -> value of each image. about: more for metrics.json, such as the checkpoint.
     """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -106,7 +166,15 @@ def write_metrics(output_dir, names, rows):
     writer.writerows([name, *(f"{row[metric]:.6g}" for metric in METRICS)]
                      for name, row in zip(names, rows, strict=True))
     write_atomic(output_dir / "metrics.csv", os.fsencode(text.getvalue()))
-    means = dict(zip(METRICS, map(float, np.mean([[*row.values()] for row in rows], axis=0)),
-                     strict=True))
-    write_json(output_dir / "metrics.json", {"count": len(rows), **means})
-    return means
+    summaries = summarize_rows(rows)
+    protocol = {name: metric.about for name, metric in METRICS.items()}
+    write_json(output_dir / "metrics.json", {
+        **(about or {}), "count": len(rows),
+        **{name: summary.mean for name, summary in summaries.items()},
+        "standard_deviation": {name: summary.standard_deviation
+                               for name, summary in summaries.items()},
+        "median": {name: summary.median for name, summary in summaries.items()},
+        "interval": {name: summary.interval for name, summary in summaries.items()},
+        "infinite": {name: summary.infinite for name, summary in summaries.items()},
+        "protocol": {"images": IMAGES, "interval": INTERVAL_ABOUT, **protocol}})
+    return summaries

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tools.lib import cli, dataset
 from tools.lib.cli import printable, say
-from tools.lib.metrics import write_metrics
+from tools.lib.metrics import describe_means, write_metrics
 from tools.lib.page import KINDS, save_images, write_page
 
 MAX_PIXELS_AT_ONCE = 2**21  # of images in the network: their layers take a gigabyte at ngf 64
@@ -43,9 +43,9 @@ def generate_images(run_next, names, output_dir, rows, pixels):
         pool.join()
 
 
-def run_test(run_next, options, found, pixels):
+def run_test(run_next, options, found, pixels, source):
     """The test loop; returns the exit code. run_next, pixels: as in `generate_images`; found:
-    dataset.ImageList.
+    dataset.ImageList; source: the checkpoint and its step, for metrics.json.
 
     Ctrl-C and SIGTERM end it after the images in the network, with a page of those that are done.
     """
@@ -67,7 +67,7 @@ def run_test(run_next, options, found, pixels):
         missing = [index for index in range(len(names)) if index not in rows]
         dataset.UnreadableImages(options, found.examples).report(
             failure, missing[:1000] if options.on_bad_image == "fail" else missing)
-    shown = write_results(output_dir, names, dict(sorted(rows.items())), not options.no_targets)
+    shown = write_results(options, names, dict(sorted(rows.items())), source)
     say(f"wrote {len(rows)} of {len(names)} images to {printable(output_dir / 'index.html')}"
         + cli.rate_text(len(rows), seconds, "image/sec"))
     if shown:
@@ -78,13 +78,14 @@ def run_test(run_next, options, found, pixels):
     return 0
 
 
-def write_results(output_dir, all_names, rows, has_targets):
+def write_results(options, all_names, rows, source):
     """Writes the page and, with targets, the metrics files; returns the means as text. rows: index
-    -> metrics."""
+    -> metrics; source: as in `run_test`."""
+    output_dir, has_targets = Path(options.output_dir), not options.no_targets
     names, shown = [all_names[index] for index in rows], ""
     if has_targets and rows:
-        means = write_metrics(output_dir, names, [*rows.values()])
-        shown = ", ".join(f"{name} {value:.4g}" for name, value in means.items())
+        about = {**source, "options": vars(options)}
+        shown = describe_means(write_metrics(output_dir, names, [*rows.values()], about))
     count = f"{len(names)} images" if len(names) == len(all_names) \
         else f"{len(names)} of {len(all_names)} images"
     write_page(output_dir, output_dir.name, f"{count} {shown}", names,
