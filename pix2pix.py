@@ -56,14 +56,14 @@ import numpy as np
 
 from tools.lib import (checkpoints, dataset, diffaugment, export_formats, foreign_flags, geometry,
                        monitor, resume, run_folder, run_log, schedule, survey, testing, tf1,
-                       tiling)
+                       tiling, validation)
 from tools.lib.cli import (Options, RunError, UserError, number_type, printable, say, size_of,
                            warn, with_options)
 from tools.lib.fast_conv import conv2d, conv2d_transpose, doubled_shape
 from tools.lib.files import lock_folder
 from tools.lib.images import (decode_image, encode_image, encode_pngs, pair_of, scale_back,
                               stack_images)
-from tools.lib.metrics import create_metrics
+from tools.lib.metrics import METRICS, create_metrics
 from tools.lib.options import depth_of, naming_origins, options_path, report_unused
 from tools.lib.tf1 import tf
 
@@ -164,6 +164,7 @@ def create_parser():
             ("losses", add_loss_options, diffaugment.add_options),
             ("training", schedule.add_length_options, add_step_options, schedule.add_decay_options,
              monitor.add_options, tf1.add_options),
+            ("validation", validation.add_options),
             ("progress", run_log.add_options),
             ("checkpoints", checkpoints.add_options),
             ("export", export_formats.add_options)):
@@ -256,6 +257,7 @@ def parse_args(argv=None):
         raise UserError("--resume continues a run and --overwrite replaces it: give one of them")
     with naming_origins(values, explicit, parser):
         run_folder.check_folders(Options(**values), explicit)
+    values["checkpoint"] = checkpoints.choose_checkpoint(values["checkpoint"], values["which"])
 
     values["mode"] = dataset.judging_mode(Options(**values))
     training = values["mode"] == "train"
@@ -278,7 +280,7 @@ def parse_args(argv=None):
     options = Options(**values)
     with naming_origins(values, explicit, parser):
         for check in (check_network, check_training, schedule.check, run_folder.check,
-                      dataset.check, run_log.check, export_formats.check):
+                      dataset.check, validation.check, run_log.check, export_formats.check):
             check(options, explicit)
     return with_options(options, mode=mode)
 
@@ -381,11 +383,11 @@ def jitter_input(inputs, augmentation):
     return inputs if changed is inputs else tf.clip_by_value(changed, -1, 1)
 
 
-def create_examples(found, options, first_step=0):
+def create_examples(found, options, first_step=0, endless=False):
     """Pairs from the image files of a dataset.ImageList, a step at a time, as Examples.
 
     Training: endless shuffled epochs, beginning as if `first_step` steps had been taken.
-    Otherwise: each image once, in order, not changed at random.
+    Otherwise: each image once, in order, not changed at random; `endless`: again and again.
     """
     training, count, pair_type = options.mode == "train", len(found.examples), pair_of(options)
     step_size = schedule.examples_per_step(options)
@@ -421,7 +423,7 @@ def create_examples(found, options, first_step=0):
         types = (tf.float32,) * len(sides) + (tf.int32,) * has_frame
         return (indices, *tf.map_fn(load_pair, (indices, pair_numbers), fn_output_signature=types))
 
-    epochs = tf.data.Dataset.range(first_epoch, 2**31 if training else 1)
+    epochs = tf.data.Dataset.range(first_epoch, 2**31 if training or endless else 1)
     batches = epochs.flat_map(epoch_indices).skip(steps_done)
     if options.tile and not training:  # images are large: none is read ahead
         reading = tf.data.Options()
@@ -1157,6 +1159,26 @@ class DisplayImages(NamedTuple):
     targets: Any = []  # [] where there are none
 
 
+def create_outputs(inputs, options, layers=None, key=None):
+    """`generate` as test and export use it. key: DrawKey of --test_dropout."""
+    return generate(inputs, options, key if options.test_dropout else None, layers)
+
+
+def averaged(getter, name, *arguments, **more):
+    """A custom getter for `tf.variable_scope` that takes the averaged generator's variables, as a
+    checkpoint's are taken, where training keeps them."""
+    variable = getter(name, *arguments, **more)
+    averages = {average.op.name: average for average in tf.global_variables(
+        f"{variable.op.name}{checkpoints.EMA_SUFFIX}")}
+    return averages.get(f"{variable.op.name}{checkpoints.EMA_SUFFIX}", variable)
+
+
+def pixels_in_network(found, options):
+    """Of the largest image of a dataset.ImageList, in test mode."""
+    size = geometry.test_sizing(options, size_multiple(options)).crop
+    return math.prod(size) if size else max(found.largest, 1)
+
+
 def create_images(examples, outputs, options):
     """-1..1 in the model's channels -> DisplayImages of uint8 [batch, height, width, 1 or 3]."""
     pair_type = pair_of(options)
@@ -1184,6 +1206,16 @@ def encode_images(images):
     return DisplayImages(*(encode_pngs(batch) for batch in images if not is_absent(batch)))
 
 
+def discriminator_accuracy(model, gan_loss):
+    """Name -> share of a step's logits by which the discriminator is right; {} without one."""
+    if is_absent(model.predict_real):
+        return {}
+    middle = tf.sigmoid(0.5 if gan_loss == "lsgan" else 0.0)  # between the labels' logits
+    is_real = model.predict_real > middle, model.predict_fake > middle
+    real, fake = (tf.reduce_mean(tf.cast(decisions, tf.float32)) for decisions in is_real)
+    return {"discrim_real_accuracy": real, "discrim_fake_accuracy": 1 - fake}
+
+
 def create_health_stats(examples, model):
     """The HealthStats of a step."""
     pairs = model.outputs, examples.targets
@@ -1193,7 +1225,7 @@ def create_health_stats(examples, model):
                                model.gradient_norms["generator"], *contrasts, *thumbnails)
 
 
-def create_summaries(model, images, histograms):
+def create_summaries(model, accuracy, images, histograms):
     """TensorBoard's summary of a step, [] bytes; histograms of all weights only on request."""
     for name, batch in images._asdict().items():
         tf.summary.image(name, batch)
@@ -1201,8 +1233,8 @@ def create_summaries(model, images, histograms):
         prediction = getattr(model, name)
         if not is_absent(prediction):
             tf.summary.image(name, tf.image.convert_image_dtype(prediction, tf.uint8))
-    for name, loss in {**model.averages, "learning_rate": model.lr}.items():
-        tf.summary.scalar(name, loss)
+    for name, value in {**model.averages, **accuracy, "learning_rate": model.lr}.items():
+        tf.summary.scalar(name, value)
     if histograms:
         for gradient, variable in model.gradients:
             tf.summary.histogram(f"{variable.op.name}/values", variable)
@@ -1225,6 +1257,7 @@ class Fetches(NamedTuple):
     gradient_norms: Any
     indices: Any
     averages: Any = {}
+    accuracy: Any = {}
     lr: Any = []
     health: Any = []
     summary: Any = []
@@ -1238,6 +1271,7 @@ class Run(NamedTuple):
     found: Any  # dataset.ImageList
     sess: Any
     fetches: Fetches  # all of them; due_fetches drops what is not due
+    validator: Any  # validation.Validator
     skip_step: Any  # op that counts a step without taking it
     start_step: int  # steps taken before this run
     stop_step: int
@@ -1247,15 +1281,42 @@ class Run(NamedTuple):
 def create_fetches(examples, model, options):
     """All Fetches of a step."""
     images = create_images(examples, model.outputs, options)
-    summary = create_summaries(model, images, options.summary_histograms)
+    accuracy = discriminator_accuracy(model, options.gan_loss)
+    summary = create_summaries(model, accuracy, images, options.summary_histograms)
     return Fetches(model.train, model.losses, model.gradient_norms, examples.indices,
-                   model.averages, model.lr, create_health_stats(examples, model), summary,
-                   encode_images(images))
+                   model.averages, accuracy, model.lr, create_health_stats(examples, model),
+                   summary, encode_images(images))
+
+
+def create_look(found, options):
+    """Index [1] and DisplayImages of what the generator makes in test mode of one image after the
+    other of a dataset.ImageList, again and again."""
+    options = validation.test_options(options)
+    examples = create_examples(found, options, endless=True)
+    with tf.variable_scope("", custom_getter=averaged):
+        key = DrawKey(options.seed, examples.indices[0])
+        outputs = create_outputs(examples.inputs, options, key=key)
+    return examples.indices, create_images(examples, outputs, options)
+
+
+def create_judge(found, samples, options):
+    """What a validation.Judge fetches. found: dataset.ImageList of the validation
+    images, or None; samples: of those that are drawn."""
+    measure, draw, pixels = None, None, 1
+    if found:
+        indices, images = create_look(found, options)
+        measure = indices, create_metrics(images.outputs, images.targets)
+        pixels = pixels_in_network(found, options)
+    if samples.examples:
+        indices, images = create_look(samples, options)
+        draw = indices, encode_images(images)
+    return validation.Judge(measure, draw, pixels)
 
 
 def due_fetches(fetches, due):
     """The Fetches without what is not due: it is not computed."""
     return fetches._replace(averages=fetches.averages if due.progress else {},
+                            accuracy=fetches.accuracy if due.progress else {},
                             lr=fetches.lr if due.progress else [],
                             health=fetches.health if due.monitor else [],
                             summary=fetches.summary if due.summary else [],
@@ -1277,23 +1338,24 @@ def train(options):
     """
     found = dataset.list_images(options)
     options = with_options(options, trained_ratio=found.ratio)
+    val_found = validation.list_images(options)
     try:
-        return train_from(options, found)
+        return train_from(options, found, val_found)
     except monitor.NonFiniteError as error:
         if not checkpoints.list_checkpoints(options.output_dir):
             raise RunError(f"{error}: lower --lr; no checkpoint has been saved") from None
         warn(f"{error}: going back to the last checkpoint, once")
     options = resume.from_folder(options, create_parser())
     try:
-        return train_from(options, found)
+        return train_from(options, found, val_found)
     except monitor.NonFiniteError as error:
         raise RunError(f"{error}, again after going back: lower --lr or remove these images; "
                        "--resume continues from the last checkpoint") from None
 
 
-def train_from(options, found):
+def train_from(options, found, val_found):
     """Builds the graph, loads what there is to load and runs the loop; returns the exit code.
-    found: dataset.ImageList."""
+    found, val_found: dataset.ImageList of training and, or None, validation."""
     count = len(found.examples)
     epoch_steps = schedule.steps_per_epoch(count, schedule.examples_per_step(options))
     stored = resume.open_start(options)
@@ -1301,6 +1363,11 @@ def train_from(options, found):
     stop_step = schedule.find_stop_step(options, start_step, epoch_steps)
     if start_step >= stop_step:
         say(f"nothing to do: the run has taken {start_step} of {stop_step} steps")
+        return 0
+    earlier = run_log.kept_rows(options, start_step)
+    history = validation.read_history(earlier[1], options.val_metric)
+    if val_found and validation.is_exhausted(history, options):
+        say(f"nothing to do: {validation.describe_exhausted(history, options)}")
         return 0
     options = resume.with_totals(options, start_step, stop_step, epoch_steps)
     if options.precision == "auto":
@@ -1314,6 +1381,8 @@ def train_from(options, found):
         examples = create_examples(found, options, first_step=start_step)
         model = create_model(examples, options, (options.decay_from, stop_step))
         fetches = create_fetches(examples, model, options)
+        samples = validation.choose_samples(val_found or found, options)
+        judge = create_judge(val_found, samples, options)
         skip_step = tf.assign_add(tf.train.get_global_step(), 1).op
         initialize = tf.global_variables_initializer()
         weights = sum(math.prod(variable.shape.as_list()) for variable in tf.trainable_variables())
@@ -1325,15 +1394,20 @@ def train_from(options, found):
                 say(f"loading model from {printable(stored.path)}")
                 checkpoints.restore(sess, stored, tf.global_variables(), options)
                 stored = None  # its arrays are as large as the model
+            judge = judge._replace(measure=judge.measure and sess.make_callable(judge.measure),
+                                   draw=judge.draw and sess.make_callable(judge.draw))
             with lock_folder(options.output_dir):  # from here on files are created and replaced
                 run_folder.prepare_run(options)
                 manager = checkpoints.CheckpointManager(sess, options, start_step)
                 graph.finalize()
-                log = run_log.RunLog(options, found.names, start_step, stop_step, model.losses,
+                columns = (*model.losses, "lr", *fetches.accuracy,
+                           *map(validation.column_of, METRICS if val_found else ()))
+                log = run_log.RunLog(options, found.names, start_step, stop_step, columns, earlier,
                                      graph)
+                validator = validation.Validator(options, judge, val_found, samples, history)
                 with contextlib.closing(log):
-                    return run_training(Run(options, found, sess, fetches, skip_step, start_step,
-                                            stop_step, epoch_steps), manager, log)
+                    return run_training(Run(options, found, sess, fetches, validator, skip_step,
+                                            start_step, stop_step, epoch_steps), manager, log)
 
 
 def run_training(run, manager, log):
@@ -1342,7 +1416,11 @@ def run_training(run, manager, log):
     guard = monitor.NonFiniteGuard(options.max_bad_steps, run.found.paths)
     health = monitor.TrainingMonitor(options, generator_weight(options))
     unreadable = dataset.UnreadableImages(options, run.found.examples)
-    owes_save, owes_epoch = False, None
+    validator, owes_save, owes_epoch = run.validator, False, None
+    if validator.history:  # what an earlier part's last step may have left is not this run's
+        manager.remove_best(validator.best_steps(), start_step)
+    if start_step == 0 and validator.judge.draw:
+        log.draw_samples(validator, start_step)
     first_done = time.time()  # the first step is not timed: TensorFlow also sets itself up in it
     with contextlib.closing(cli.StopRequest()) as stop:
         for step in range(start_step + 1, stop_step + 1):
@@ -1359,15 +1437,21 @@ def run_training(run, manager, log):
                 step, stop_step, run.epoch_steps, len(run.found.examples), step - start_step - 1,
                 time.time() - first_done)
             log.bar.update()
-            if good:
-                log.show(step, due, results, progress)
+            texts = validator.validate(step) if due.validate and validator.judge.measure else {}
+            if good or texts:
+                log.show(step, due, results if good else None, progress, texts)
+            if due.sample and validator.judge.draw:
+                log.draw_samples(validator, step)
             if good and due.monitor:
                 for text in health.update(results.health):
                     log.note(text)
+            if texts and validator.best.step == step:
+                manager.save_best(step, validator.best_steps())
+            exhausted = texts and validation.is_exhausted(validator.history, options)
             # a run goes back to a checkpoint: saving waits for a finite step, if another comes
             owes_save = owes_save or due.save
             owes_epoch = progress.epoch if due.keep else owes_epoch
-            if (owes_save and (good or step == stop_step)) or stop.signal:
+            if (owes_save and (good or step == stop_step)) or stop.signal or exhausted:
                 manager.save(step, owes_epoch)
                 log.write_inputs(run.found.examples)
                 owes_save, owes_epoch = False, None
@@ -1377,6 +1461,11 @@ def run_training(run, manager, log):
                 say(f"stopped and saved after step {step}; continue with --mode train --resume "
                     f"--output_dir {printable(options.output_dir)}")
                 return 128 + stop.signal
+            if exhausted:
+                log.bar.close()
+                say(f"stopped after step {step}: "
+                    f"{validation.describe_exhausted(validator.history, options)}")
+                return 0
     if guard.in_row >= stop_step - start_step:
         raise RunError("no step was finite, so none was applied: lower --lr and the weights of the "
                        "losses, and look at the images")
@@ -1401,11 +1490,6 @@ def run_step(run, due, step, unreadable, log):
 # --------------------------------------------------------------------------------------------------
 # Mode test
 # --------------------------------------------------------------------------------------------------
-
-def create_outputs(inputs, options, layers=None, key=None):
-    """`generate` as test and export use it. key: DrawKey of --test_dropout."""
-    return generate(inputs, options, key if options.test_dropout else None, layers)
-
 
 def create_strips(inputs, options, key=None):
     """`create_outputs` of one image in strips of rows, as a tiling.Generator."""
@@ -1457,8 +1541,7 @@ def test(options):
                 run_folder.prepare_test(options)
                 run_next = sess.make_callable(fetches) if strips is None else functools.partial(
                     tiling.run, sess, strips, fetches, options.tile, once=examples)
-                size = geometry.test_sizing(options, size_multiple(options)).crop
-                pixels = math.prod(size) if size else max(found.largest, 1)
+                pixels = pixels_in_network(found, options)
                 return testing.run_test(run_next, options, found, pixels, source)
 
 

@@ -16,7 +16,7 @@ ORDER = [  # modules import from earlier groups, or earlier in their own
     ["colour", "exif", "image_files", "images", "geometry", "foreign_files", "fast_conv", "tiling",
      "diffaugment", "schedule", "run_folder", "page"],
     ["partners", "metrics", "checkpoints", "dataset", "survey", "inputs"],
-    ["options", "resume", "run_log", "testing", "monitor"],
+    ["options", "resume", "run_log", "testing", "validation", "monitor"],
     ["export_formats"]]
 USE_A_MODEL = {"ablation", "apply", "benchmark", "inspect-checkpoint"}  # and so may import pix2pix
 

@@ -384,8 +384,8 @@ def test_flags_without_effect_are_reported(dataset, tmp_path, capsys, flags, exp
 
 @pytest.mark.parametrize("mode, refused_or_reported", [
     # elsewhere; read when an image turns out unreadable; read before the mode is run
-    ("test", {"resume", "overwrite", "no_dropout", "on_bad_image", "deterministic"}),
-    ("export", {"resume", "overwrite", "no_dropout", "cache", "no_targets", "input_dir", "a_dir",
+    ("test", {"resume", "overwrite", "no_dropout", "on_bad_image", "deterministic", "which"}),
+    ("export", {"which", "resume", "overwrite", "no_dropout", "cache", "no_targets", "input_dir", "a_dir",
                 "b_dir", "deterministic"}),
     # of a test; read with --max_images; reported without --resume
     ("check", {"native_size", "seed", "output_dir", "checkpoint", "on_bad_image",

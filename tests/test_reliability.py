@@ -86,11 +86,12 @@ def test_resume_of_a_run_from_a_checkpoint_before_its_first_save(tiny, monkeypat
 def continue_log(folder, step):
     """A RunLog that continues a run's log after some step and writes the row of the next."""
     names = ("discrim_loss", "gen_loss_GAN", "gen_loss_L1")
-    options = cli.Options(output_dir=folder, progress_freq=2)
-    log = run_log.RunLog(options, [], step, step + 1, names, tf.Graph())
-    due = schedule.Due(*[True], *[False] * 6)
+    options = cli.Options(output_dir=folder, progress_freq=2, val_freq=1000, val_dir=None)
+    log = run_log.RunLog(options, [], step, step + 1, (*names, "lr"),
+                         run_log.kept_rows(options, step), tf.Graph())
+    due = schedule.Due(True, *[False] * (len(schedule.Due._fields) - 1))
     results = pix2pix.Fetches(None, {}, {}, [], averages=dict.fromkeys(names, 0.5), lr=0.1)
-    log.show(step + 1, due, results, schedule.Progress(2, 4, 1.0, 0.0))
+    log.show(step + 1, due, results, schedule.Progress(2, 4, 1.0, 0.0), {})
     log.close()
     return [row.split(",") for row in Path(folder, "log.csv").read_text().splitlines()]
 

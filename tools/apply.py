@@ -33,7 +33,7 @@ if __name__ == "__main__":
 
 from pix2pix import load_model
 from tools.lib import provenance, tiling
-from tools.lib.checkpoints import list_checkpoints
+from tools.lib.checkpoints import add_choice, choose_checkpoint, list_checkpoints
 from tools.lib.cli import Options, UserError, describe_error, printable, say
 from tools.lib.export_formats import ONE_SIZE, find_export
 from tools.lib.files import describe_missing, natural_key, unique_names, write_atomic
@@ -430,6 +430,7 @@ def create_parser():
     add("--native_size", action="store_true",
         help="use the model at each image's own size, not at the size it was trained at")
     tiling.add_options(add)
+    add_choice(add)
     add("--force", action="store_true", help="make results again that exist")
     return parser
 
@@ -437,7 +438,8 @@ def create_parser():
 def run(argv):
     """Translates the images; returns the exit code, 1 where images failed."""
     options = Options(**vars(create_parser().parse_args(argv)))
-    options = cli.with_options(options, native_size=options.native_size or options.tile > 0)
+    options = cli.with_options(options, model=choose_checkpoint(options.model, options.which),
+                               native_size=options.native_size or options.tile > 0)
     return 1 if apply_model(options) else 0
 
 

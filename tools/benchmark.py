@@ -440,7 +440,7 @@ def create_shown_step(options, paths):
         sess.run(tf.global_variables_initializer())
         checkpoint_manager = CheckpointManager(sess, options, 0)
         health = TrainingMonitor(options, pix2pix.generator_weight(options))
-        log = RunLog(options, paths, 0, 1, model.losses, graph)
+        log = RunLog(options, paths, 0, 1, (*model.losses, "lr"), ((), []), graph)
         graph.finalize()
     nothing = Due(*[False] * len(Due._fields))
 

@@ -25,21 +25,28 @@ OLD_NAMES = {  # in the oldest of affinelayer's scripts, which had no biases -> 
     "/batchnorm/offset": "/batch_normalization/beta",
     "/batchnorm/scale": "/batch_normalization/gamma"}
 HALF_WRITTEN = re.compile(  # TensorFlow's names of what a process writes, or was killed writing
-    r"(model|epoch)-\d+(_temp|\..+\.tempstate\d+)")
+    r"(model|epoch|best)-\d+(_temp|\..+\.tempstate\d+)")
 EMA_SUFFIX = "/ExponentialMovingAverage"
 OBJECT_GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"  # what tf.train.Checkpoint saves beside the variables
 PICT_MU = 255  # of the mu-law that spaces the values of a .pict file
 PICT_SIZE = 256  # number of these values
 
 
+def add_choice(add):
+    """Which checkpoint to use."""
+    add("--which", default="newest", choices=["newest", "best"],
+        help="checkpoint of a folder that is used: the newest, or the best in validation")
+
+
 def add_options(add):
-    """When to save, and what to keep."""
+    """When to save, what to keep, and what to use."""
     whole = number_type(int, 0)
     add("--save_freq", type=whole, default=5000, help="steps between checkpoints, 0: only the last")
     add("--keep_checkpoints", type=number_type(int, 1), default=3,
         help="number of checkpoints to keep, the newest")
     add("--keep_every_epochs", type=whole, default=0,
         help="epochs between checkpoints that are never removed, 0: none")
+    add_choice(add)
 
 
 # --------------------------------------------------------------------------------------------------
@@ -104,14 +111,37 @@ def encode_pict(arrays):
 
 
 def checkpoint_step(path):
-    """Step of a checkpoint by the name of one of its files: model-12.index -> 12; -1 for others."""
-    match = re.fullmatch(r"model-(\d+)([._].*)?", Path(path).name)
+    """Step of a checkpoint by the name of one of its files: model-12.index, best-12.index -> 12; -1
+    for others."""
+    match = re.fullmatch(r"(?:model|best)-(\d+)([._].*)?", Path(path).name)
     return int(match[1]) if match else -1
+
+
+def list_best(folder):
+    """Names of a folder's checkpoints that were the best in validation, the latest first: it is the
+    best."""
+    steps = {checkpoint_step(path) for path in Path(folder).glob("best-*.index")} - {-1}
+    return [f"best-{step}" for step in sorted(steps, reverse=True)]
+
+
+def choose_checkpoint(checkpoint, which):
+    """--checkpoint, for --which best the prefix of the best checkpoint in it. Raises UserError."""
+    if which == "newest" or checkpoint is None:
+        return checkpoint
+    if not os.path.isdir(checkpoint):
+        raise UserError(f"--which best chooses from a training folder, {checkpoint} is none: "
+                        "remove it")
+    names = list_best(checkpoint)
+    if not names:
+        raise UserError(f"{checkpoint} has no best checkpoint, which training with --val_dir "
+                        "keeps: remove --which best")
+    return str(Path(checkpoint, names[0]))
 
 
 def list_checkpoints(folder):
     """Prefixes of a folder's checkpoints, complete or not, the newest first: those that its state
-    file names, wherever and on whichever system it was written, then all others by step."""
+    file names, wherever and on whichever system it was written, then all others by step. Of a run
+    that was killed the best may be newer than these."""
     try:
         state = tf.train.get_checkpoint_state(str(folder))
     except ValueError:  # empty or not text
@@ -121,6 +151,8 @@ def list_checkpoints(folder):
     files = [*Path(folder).glob("model-*.index"), *Path(folder).glob("model-*.data-*")]
     steps = {checkpoint_step(path) for path in files} - {-1}
     names += [f"model-{step}" for step in sorted(steps, reverse=True)]
+    newest = max(map(checkpoint_step, names), default=-1)
+    names = [name for name in list_best(folder) if checkpoint_step(name) > newest] + names
     return [str(Path(folder, name)) for name in dict.fromkeys(names)]
 
 
@@ -351,7 +383,8 @@ def restore(sess, stored, variables, options):
 
 
 class CheckpointManager:
-    """A training folder's checkpoints: model-STEP, of which the newest are kept, and epoch-N."""
+    """A training folder's checkpoints: model-STEP, of which the newest are kept, epoch-N, and
+    best-STEP, the best in validation."""
 
     def __init__(self, sess, options, start_step):
         """Creates the ops. Checkpoints of the folder up to start_step count as this run's."""
@@ -382,9 +415,22 @@ class CheckpointManager:
         self.steps = sorted({*self.steps, step})[-self.options.keep_checkpoints:]
         names = [f"model-{step}" for step in self.steps]
         tf.train.update_checkpoint_state(os.path.abspath(self.output_dir), names[-1], names)
-        for path in [*self.output_dir.glob("model-*"), *self.output_dir.glob("epoch-*")]:
+        for path in [path for kind in ("model", "epoch", "best")
+                     for path in self.output_dir.glob(f"{kind}-*")]:
             if HALF_WRITTEN.fullmatch(path.name) or path.name.startswith("model-") \
                     and checkpoint_step(path) not in (-1, *self.steps):
                 remove(path)
         if epoch is not None:
             self.write(f"epoch-{epoch}")
+
+    def remove_best(self, kept, last_step):
+        """Removes best-STEP of steps up to last_step but the kept ones."""
+        for path in self.output_dir.glob("best-*"):
+            step = checkpoint_step(path)
+            if HALF_WRITTEN.fullmatch(path.name) or 0 <= step <= last_step and step not in kept:
+                remove(path)
+
+    def save_best(self, step, kept):
+        """Writes best-STEP, then removes all others but the kept ones."""
+        self.write(f"best-{step}")
+        self.remove_best(kept, math.inf)

@@ -474,6 +474,17 @@ def reading_errors():
             errors.FailedPreconditionError, errors.PermissionDeniedError, errors.UnknownError)
 
 
+def explain_unreadable(error, examples):
+    """Which of the examples a TensorFlow error is about, and why; the error where it has another
+    cause."""
+    decode = create_decoder()
+    for path in (path for paths in examples for path in paths):
+        reason = check_file(path, decode).reason
+        if reason:
+            return f"{printable(path)} cannot be used: {reason}"
+    return describe_error(error)
+
+
 class UnreadableImages:
     """The images that turned out unreadable while a run was reading them."""
 

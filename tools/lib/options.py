@@ -32,7 +32,8 @@ TRAIN_ONLY = (  # what test and export do not look at
     "scale_size", "flip", "augment", "batch_size", "grad_accumulation", "lr", "beta1", "lr_decay",
     "decay_from", "decay_from_epoch", "gan_loss", "gan_weight", "l1_weight", "feature_weight",
     "discrim_weight", "label_smoothing", "diffaugment", "max_steps", "max_epochs", "max_bad_steps",
-    "progress_freq", "summary_freq", "summary_histograms", "display_freq", "trace_freq",
+    "val_dir", "val_freq", "val_metric", "patience", "sample_freq", "progress_freq",
+    "summary_freq", "summary_histograms", "display_freq", "trace_freq",
     "save_freq", "keep_checkpoints", "keep_every_epochs")
 EXPORT_ONLY = ("export_format", "output_filetype")
 ENCODING = {"saved_model", "affinelayer", "graph"}  # export formats that return image files
@@ -42,7 +43,7 @@ UNUSED = {"train": (*EXPORT_ONLY, "tile"), "test": (*TRAIN_ONLY, *EXPORT_ONLY),
           "check": (*EXPORT_ONLY, *(name for name in TRAIN_ONLY if name not in CHECKED), "tile",
                     "ngf", "separable_conv", "upsample", "norm", "bottleneck_norm", "padding",
                     "no_dropout", "test_dropout", "ema_generator", "precision", "overwrite",
-                    *DISCRIMINATOR_OPTIONS)}
+                    "which", *DISCRIMINATOR_OPTIONS)}
 
 
 def usual_depth(generator, crop_size):
@@ -152,6 +153,7 @@ def report_unused(options, explicit, parser, has_dropout):
              f"a U-Net of --crop_size {options.crop_size} has no layer with dropout"),
             (["max_epochs"] * (mode in ("train", "check") and "max_steps" in explicit),
              f"--max_steps {options.max_steps} is given"),
+            (["which"] * (training and options.checkpoint is None), "no --checkpoint is given"),
             (["scale_size"] * (mode in ("train", "check") and options.resize == "none"),
              "--resize none does not scale"),
             (["ndf"] * (training and options.gan_weight == 0),

@@ -13,9 +13,10 @@ from tools.lib.foreign_files import describe_file
 from tools.lib.image_files import list_folder
 
 RESULT_PATTERNS = {  # mode -> the files and folders that it writes, and may replace
-    "train": ("checkpoint", "model-[0-9]*", "epoch-[0-9]*", "events.out.tfevents.*",
+    "train": ("checkpoint", "model-[0-9]*", "epoch-[0-9]*", "best-[0-9]*", "events.out.tfevents.*",
               "trace-*.json", "log.csv", "inputs.json", "inputs-[1-3].png", "index.html",
-              "images/*-inputs.png", "images/*-outputs.png", "images/*-targets.png"),
+              "images/*-inputs.png", "images/*-outputs.png", "images/*-targets.png",
+              "samples/*-inputs.png", "samples/*-outputs.png", "samples/*-targets.png"),
     "test": ("metrics.csv", "metrics.json", "index.html", "images/*-inputs.png",
              "images/*-outputs.png", "images/*-targets.png"),
     "export": ("saved_model.pb", "variables", "assets", "export.meta", "export.index",

@@ -69,12 +69,36 @@ class Events:
         self.writer.close()
 
 
-def read_rows(path):
-    """The rows of a CSV file as dicts, as far as it is text; [] where there is none."""
+def kept_rows(options, start_step):
+    """The columns of a run's log.csv and its rows up to start_step, as one run would have written
+    them; no columns where there is no log, None where it has been edited."""
+    path = Path(options.output_dir) / "log.csv"
     if not path.exists():
-        return []
-    with open(path, newline="", encoding="utf-8-sig", errors="replace") as file:
-        return [*csv.DictReader(file)]
+        return (), []
+
+    def is_due(freq):
+        """Whether something is, after start_step; it may be in the log only because an earlier part
+        of the run ended there."""
+        return freq > 0 and start_step % freq == 0
+
+    def is_kept(row):
+        """Whether one run would have written a row."""
+        step = int(row["step"]) if (row["step"] or "").isdecimal() else math.inf
+        freqs = [options.progress_freq] + [options.val_freq] * (options.val_dir is not None)
+        return step < start_step or step == start_step and any(map(is_due, freqs))
+    try:
+        with open(path, newline="", encoding="utf-8-sig", errors="replace") as file:
+            reader = csv.DictReader(file)
+            rows = [row for row in reader if is_kept(row)]
+        columns = tuple(reader.fieldnames or ())
+        validations = [name for name in columns if name.startswith("val_")]
+        for row in rows:  # they decide which checkpoint is the best: ValueError for no number
+            if any(math.isnan(float(row[name] or 0)) for name in validations) \
+                    or int(row["step"]) == start_step and not is_due(options.val_freq):
+                row.update(dict.fromkeys(validations, ""))
+        return columns, rows
+    except (KeyError, ValueError, csv.Error):
+        return None, []
 
 
 def time_text(seconds):
@@ -129,19 +153,21 @@ class RunLog:
     """What a run shows. Whatever of it fails is reported once and then ignored: training continues.
     """
 
-    def __init__(self, options, names, start_step, stop_step, loss_names, graph):
-        """Keeps an earlier log's rows up to start_step, as one run would have written them. names:
-        of the images' results, by index."""
+    def __init__(self, options, names, start_step, stop_step, columns, earlier, graph):
+        """names: of the images' results, by index; columns: of log.csv beside step and epoch;
+        earlier: `kept_rows`, which it keeps."""
         self.options, self.output_dir = options, Path(options.output_dir)
         self.names, self.failed = names, set()
-        self.columns = ("step", "epoch", *loss_names, "lr")
+        self.samples = None  # what the page shows of them
+        old_columns, self.rows = earlier
+        self.columns = tuple(dict.fromkeys((*(old_columns or ()), "step", "epoch", *columns)))
         self.summary, self.notes = f"starting after step {start_step}", []
         self.events, self.size = None, None
         total = stop_step if stop_step < ENDLESS else None
         self.bar = create_progress_bar(total, start_step, "step",
                                        bar_format=bar_format(NARROW, total))
         with self.harmless("log.csv"):
-            self.start_log(start_step)
+            self.start_log(old_columns is None)
         with self.harmless("TensorBoard's events"):
             self.events = Events(self.output_dir, graph, start_step)
 
@@ -155,44 +181,57 @@ class RunLog:
                 warn(f"cannot write {what} ({describe_error(error)}), training continues")
             self.failed.add(what)
 
-    def start_log(self, start_step):
-        """Writes log.csv's header and the rows of an earlier log."""
+    def start_log(self, is_edited):
+        """Writes log.csv's header and the rows of an earlier log, or keeps one that has been edited
+        under another name."""
         path, text = self.output_dir / "log.csv", io.StringIO()
-        writer = csv.DictWriter(text, self.columns, extrasaction="ignore", lineterminator="\n")
-        writer.writeheader()
-        freq = self.options.progress_freq
-        try:
-            for row in read_rows(path):
-                step = int(row["step"]) if (row["step"] or "").isdecimal() else math.inf
-                # an earlier part's last step has a row only because it was the last
-                if step < start_step or step == start_step and freq and step % freq == 0:
-                    writer.writerow(row)
-        except (KeyError, csv.Error):
+        if is_edited:
             path.replace(path.with_suffix(".csv.old"))
             warn(f"{path} has been edited, renaming it to {path.name}.old")
+        writer = csv.DictWriter(text, self.columns, extrasaction="ignore", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(self.rows)
         write_atomic(path, text.getvalue().encode())
         self.size = path.stat().st_size
 
-    def show(self, step, due, results, progress):
-        """Shows what is due after a step."""
-        averages, losses = results.averages, ""
+    def show(self, step, due, results, progress, validation):
+        """Shows what is due after a step. results: Fetches; None where the step was not taken.
+        validation: column -> text, {} where there was none."""
         if due.progress:
-            show_progress(self.bar, progress, averages)
-            losses = ", ".join(f"{name} {value:.4g}" for name, value in averages.items())
-            self.summary = f"step {step}, epoch {progress.epoch}: {losses}"
-            with self.harmless("log.csv"):
-                self.add_row({"step": step, "epoch": progress.epoch, **{
-                    name: f"{value:.6g}" for name, value in
-                    {**averages, "lr": results.lr}.items()}})
-        if due.summary and self.events:
+            self.show_figures(step, results, progress, validation)
+        if results and due.summary and self.events:
             with self.harmless("TensorBoard's events"):
                 self.events.add(step, summary=tf.Summary.FromString(results.summary))
-        if due.display:
+        if validation and self.events:
+            with self.harmless("TensorBoard's events"):
+                self.events.add(step, summary=tf.Summary(value=[
+                    tf.Summary.Value(tag=column, simple_value=float(text))
+                    for column, text in validation.items()]))
+        if results and due.display:
             shown = [f"{step:08d}-{self.names[index]}" for index in results.indices]
             with self.harmless("images"):
                 save_images(self.output_dir, shown, results.images)
-        if due.display or due.save:
+        if due.display or due.save or validation:
             self.write_page()
+
+    def show_figures(self, step, results, progress, validation):
+        """Shows progress, and adds a row to log.csv. All: as in `show`."""
+        figures = {}
+        if results:
+            show_progress(self.bar, progress, results.averages)
+            losses = ", ".join(f"{name} {value:.4g}" for name, value in results.averages.items())
+            self.summary = f"step {step}, epoch {progress.epoch}: {losses}"
+            figures = {**results.averages, "lr": results.lr, **results.accuracy}
+        row = {"step": step, "epoch": progress.epoch,
+               **{name: f"{value:.6g}" for name, value in figures.items()}, **validation}
+        self.rows.append(row)
+        with self.harmless("log.csv"):
+            self.add_row(row)
+
+    def draw_samples(self, validator, step):
+        """Draws the samples after a step."""
+        with self.harmless("samples"):
+            self.samples = validator.draw(step)
 
     def add_row(self, row):
         """Appends a row to log.csv, after the last complete one."""

@@ -49,6 +49,8 @@ class Due(NamedTuple):
     display: bool
     trace: bool
     monitor: bool
+    validate: bool
+    sample: bool
     save: bool
     keep: bool  # the checkpoint for good
 
@@ -91,9 +93,11 @@ def due_after(step, stop_step, epoch_steps, options):
     keep_freq = options.keep_every_epochs * epoch_steps
     keep = keep_freq > 0 and step % keep_freq == 0
     save = at(options.save_freq) or keep or step == stop_step
-    return Due(progress=at(options.progress_freq), summary=at(options.summary_freq),
+    validate = options.val_dir is not None and at(options.val_freq)
+    return Due(progress=at(options.progress_freq) or validate, summary=at(options.summary_freq),
                display=at(options.display_freq), trace=at(options.trace_freq),
-               monitor=step % MONITOR_FREQ == 0, save=save, keep=keep)
+               monitor=step % MONITOR_FREQ == 0, validate=validate,
+               sample=at(options.sample_freq), save=save, keep=keep)
 
 
 def measure_progress(step, stop_step, epoch_steps, count, steps_timed, seconds):

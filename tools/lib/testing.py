@@ -16,15 +16,29 @@ from tools.lib.page import KINDS, save_images, write_page
 MAX_PIXELS_AT_ONCE = 2**21  # of images in the network: their layers take a gigabyte at ngf 64
 
 
+def for_each_image(work, count, pixels):
+    """Calls work() count times, several at a time, and yields what it returns as it is done.
+
+    While one image's files are written another is in the network; no more are in memory. pixels: of
+    the largest image in the network.
+    """
+    at_once = max(1, min(os.cpu_count() or 1, MAX_PIXELS_AT_ONCE // pixels))
+    pool = multiprocessing.pool.ThreadPool(at_once)
+    try:
+        yield from pool.imap_unordered(lambda _: work(), range(count))
+    finally:  # those at work finish: the session must outlive them
+        pool.terminate()
+        pool.join()
+
+
 def generate_images(run_next, names, output_dir, rows, pixels):
     """Generates and saves every image and puts its metrics into rows, by its index; yields None as
     it is done, or the error of reading it.
 
     run_next: a function that returns the next image's index, DisplayImages of PNG files and
-    metrics. While one image's files are written another is in the network; no more are in memory.
-    pixels: of the largest image in the network.
+    metrics. pixels: as in `for_each_image`.
     """
-    def generate_next(_):
+    def generate_next():
         """One image."""
         try:
             (index,), images, metrics = run_next()
@@ -34,13 +48,7 @@ def generate_images(run_next, names, output_dir, rows, pixels):
         rows[index] = {name: float(value) for name, (value,) in metrics.items()}
         return None
 
-    at_once = max(1, min(os.cpu_count() or 1, MAX_PIXELS_AT_ONCE // pixels))
-    pool = multiprocessing.pool.ThreadPool(at_once)
-    try:
-        yield from pool.imap_unordered(generate_next, names)
-    finally:  # those at work finish: the session must outlive them
-        pool.terminate()
-        pool.join()
+    yield from for_each_image(generate_next, len(names), pixels)
 
 
 def run_test(run_next, options, found, pixels, source):
