@@ -3,7 +3,9 @@
 import contextlib
 import importlib.util
 import io
+import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -242,6 +244,12 @@ def read_images(folder):
 def read_files(folder):
     """Path -> bytes of all files in a folder."""
     return {path: path.read_bytes() for path in Path(folder).rglob("*") if path.is_file()}
+
+
+def read_page_data(folder):
+    """What a folder's index.html holds for its script."""
+    page = Path(folder, "index.html").read_text(encoding="utf-8")
+    return json.loads(re.search('id="data">(.*?)</script>', page, re.DOTALL)[1])
 
 
 def assert_equal_runs(one, other):

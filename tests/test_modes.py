@@ -11,8 +11,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import (SHARED, assert_equal_runs, draw_pairs, read_files, read_images, read_pixels,
-                     read_variables, resume, run, smooth_images, start_session, stop_at, train_small)
+from helpers import (SHARED, assert_equal_runs, draw_pairs, read_files, read_images, read_page_data,
+                     read_pixels, read_variables, resume, run, smooth_images, start_session,
+                     stop_at, train_small)
 from PIL import Image
 
 import pix2pix
@@ -94,8 +95,7 @@ def test_test_writes_each_image_once_in_order(trained, tmp_path, capsys):
     images = read_images(tmp_path / "out")
     assert sorted(images) == sorted(f"{number}-{kind}.png" for number in range(1, 8)
                                     for kind in ("inputs", "outputs", "targets"))
-    page = (tmp_path / "out" / "index.html").read_text()
-    assert re.findall(r"<th>(\d)</th>", page) == list("1234567")
+    assert [row[0] for row in read_page_data("out")["rows"]] == list("1234567")
     # the right half is the input (BtoA); number 2 is a PNG, so exact
     with Image.open(trained / "bars/val/2.png") as pair, \
             Image.open(tmp_path / "out/images/2-inputs.png") as inputs, \
@@ -140,8 +140,7 @@ def test_images_done_out_of_order_are_listed_in_order(trained, tmp_path, monkeyp
     monkeypatch.setattr(testing, "save_images", save)
     run_test(trained, "out")
     assert most in (2, 3) and sorted(begun) == [*"1234567"]
-    page = Path("out/index.html").read_text()
-    assert re.findall(r"<th>(\d)</th>", page) == list("1234567")
+    assert [row[0] for row in read_page_data("out")["rows"]] == list("1234567")
     rows = Path("out/metrics.csv").read_text().splitlines()
     assert [row.split(",")[0] for row in rows] == ["name", *"1234567"]
 
@@ -213,10 +212,9 @@ def test_a_test_that_is_stopped_leaves_a_page_of_what_is_done(trained, tmp_path,
     printed = capsys.readouterr()
     assert printed.err == "" and not [thread for thread in threading.enumerate()
                                       if "(worker)" in thread.name]
-    page = Path("out/index.html").read_text()
-    names = re.findall(r"<th>(\d)</th>", page)
+    names = [row[0] for row in read_page_data("out")["rows"]]
     assert "3" in names and 3 <= len(names) < 7 and names == sorted(names)
-    assert f"{len(names)} of 7 images" in page
+    assert f"This page shows {len(names)} of 7 images: " in Path("out/index.html").read_text()
     assert re.search(rf"^wrote {len(names)} of 7 images to out/index.html, ", printed.out, re.M)
     assert "\nstopped; the same command tests all images again\n" in printed.out
     # everything there is listed, and equals what a whole test gives
@@ -241,7 +239,7 @@ def test_a_test_that_is_stopped_before_its_first_image_says_so(trained, capsys, 
     assert run("--mode", "test", "--input_dir", trained / "bars/val", "--checkpoint",
                trained / "bars_train", "--output_dir", "out") == 130
     assert "wrote 0 of 7 images to out/index.html" in capsys.readouterr().out
-    assert "0 of 7 images" in Path("out/index.html").read_text()
+    assert "This page shows 0 of 7 images: " in Path("out/index.html").read_text()
     assert not Path("out/metrics.csv").exists()
 
 
@@ -376,8 +374,9 @@ def test_no_targets_takes_single_images(trained, tmp_path):
     assert names == {f"{n}-{kind}.png" for n in (1, 2) for kind in ("inputs", "outputs")}
     with Image.open("out/images/2-inputs.png") as got, Image.open("single/2.png") as expected:
         np.testing.assert_array_equal(got, expected)  # the whole image
-    page = Path("out/index.html").read_text()
-    assert "target" not in page and page.count("<img") == 4
+    data = read_page_data("out")
+    assert data["kinds"] == ["inputs", "outputs"] and not data["metrics"]
+    assert data["rows"] == [["1", "1"], ["2", "2"]]
     assert sorted(path.name for path in Path("out").iterdir()) == [
         "images", "index.html", "options.json"]
 
@@ -407,6 +406,8 @@ def test_strange_names_go_through(trained, tmp_path):
     assert len(written) == 3 * 6
     assert all(name + b"-outputs.png" in written for name in names)
     assert b"<i>" not in Path("out/index.html").read_bytes()
+    shown = {os.fsencode(row[0]) for row in read_page_data("out")["rows"]}
+    assert shown == {b"1", *names}
 
 
 def test_resume_when_done_and_overwrite(tmp_path, capsys):

@@ -10,9 +10,11 @@ from pathlib import Path
 
 from tools.lib import cli, dataset
 from tools.lib.cli import printable, say
-from tools.lib.metrics import describe_means, write_metrics
-from tools.lib.page import KINDS, save_images, write_page
+from tools.lib.metrics import METRICS, describe_means, write_metrics
+from tools.lib.page import KINDS, Metric, save_images, write_test_page
+from tools.lib.run_folder import list_sources
 
+FOLDER_NAMES = {"--input_dir": "folder", "--a_dir": "A", "--b_dir": "B"}  # on the page
 MAX_PIXELS_AT_ONCE = 2**21  # of images in the network: their layers take a gigabyte at ngf 64
 
 
@@ -86,16 +88,30 @@ def run_test(run_next, options, found, pixels, source):
     return 0
 
 
+def describe_test(options, count, total, source):
+    """The facts and notes on a page of count images of total."""
+    shown = str(total) if count == total else f"{count} of {total}"
+    facts = [("images", shown), ("model", source["checkpoint"]),
+             *([] if source["step"] is None else [("trained steps", f"{source['step']:,}")]),
+             *((FOLDER_NAMES[flag], folder) for flag, folder in list_sources(options))]
+    notes = [] if count == total else [
+        f"This page shows {count} of {total} images: the others could not be read, or the test was "
+        "stopped before them."]
+    return facts, notes
+
+
 def write_results(options, all_names, rows, source):
     """Writes the page and, with targets, the metrics files; returns the means as text. rows: index
     -> metrics; source: as in `run_test`."""
-    output_dir, has_targets = Path(options.output_dir), not options.no_targets
-    names, shown = [all_names[index] for index in rows], ""
-    if has_targets and rows:
+    output_dir, kinds = Path(options.output_dir), KINDS[:2] if options.no_targets else KINDS
+    names, shown, metrics = [all_names[index] for index in rows], "", []
+    if not options.no_targets:
+        metrics = [Metric(name, metric.label, metric.better, metric.digits, metric.about)
+                   for name, metric in METRICS.items()]
+    if metrics and rows:
         about = {**source, "options": vars(options)}
         shown = describe_means(write_metrics(output_dir, names, [*rows.values()], about))
-    count = f"{len(names)} images" if len(names) == len(all_names) \
-        else f"{len(names)} of {len(all_names)} images"
-    write_page(output_dir, output_dir.name, f"{count} {shown}", names,
-               KINDS if has_targets else KINDS[:2])
+    facts, notes = describe_test(options, len(names), len(all_names), source)
+    write_test_page(output_dir, output_dir.name, facts, notes, kinds, metrics,
+                    [*zip(names, rows.values(), strict=True)])
     return shown

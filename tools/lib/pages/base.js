@@ -67,7 +67,8 @@ function niceTicks(low, high, count) {
   if (!(high > low)) return { step: 1, digits: 2, values: [low] };
   const step = niceStep(high - low, count);
   const values = [];
-  for (let index = Math.ceil(low / step - 1e-9); index * step <= high + step * 1e-9; index += 1) {
+  const last = high / step + 1e-9;
+  for (let index = Math.ceil(low / step - 1e-9) + 0; index <= last; index += 1) { // + 0: not -0
     values.push(index * step);
   }
   return { step, digits: digitsOf(step), values };
