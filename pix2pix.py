@@ -55,8 +55,8 @@ if __name__ == "__main__":
 import numpy as np
 
 from tools.lib import (checkpoints, dataset, diffaugment, export_formats, foreign_flags, geometry,
-                       monitor, resume, run_folder, run_log, schedule, survey, testing, tf1,
-                       tiling, validation)
+                       monitor, resume, run_folder, run_log, schedule, sheet, survey, testing,
+                       tf1, tiling, validation)
 from tools.lib.cli import (Options, RunError, UserError, number_type, printable, say, size_of,
                            warn, with_options)
 from tools.lib.fast_conv import conv2d, conv2d_transpose, doubled_shape
@@ -165,7 +165,7 @@ def create_parser():
             ("training", schedule.add_length_options, add_step_options, schedule.add_decay_options,
              monitor.add_options, tf1.add_options),
             ("validation", validation.add_options),
-            ("progress", run_log.add_options),
+            ("progress", run_log.add_options, sheet.add_options),
             ("checkpoints", checkpoints.add_options),
             ("export", export_formats.add_options)):
         group = parser.add_argument_group(title)

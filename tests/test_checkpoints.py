@@ -504,5 +504,5 @@ def test_a_pict_file_of_affinelayers_gives_its_images(tmp_path):
         assert difference.max() <= 2, path.name
     assert len(paths) == 4
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
-        "images", "index.html", "options.json"]
+        "images", "index.html", "options.json", "sheet.png"]
     assert read_page_data(tmp_path / "out")["kinds"] == ["inputs", "outputs"]

@@ -240,7 +240,7 @@ def test_a_test_that_is_stopped_before_its_first_image_says_so(trained, capsys, 
                trained / "bars_train", "--output_dir", "out") == 130
     assert "wrote 0 of 7 images to out/index.html" in capsys.readouterr().out
     assert "This page shows 0 of 7 images: " in Path("out/index.html").read_text()
-    assert not Path("out/metrics.csv").exists()
+    assert not Path("out/metrics.csv").exists() and not Path("out/sheet.png").exists()
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
@@ -378,7 +378,7 @@ def test_no_targets_takes_single_images(trained, tmp_path):
     assert data["kinds"] == ["inputs", "outputs"] and not data["metrics"]
     assert data["rows"] == [["1", "1"], ["2", "2"]]
     assert sorted(path.name for path in Path("out").iterdir()) == [
-        "images", "index.html", "options.json"]
+        "images", "index.html", "options.json", "sheet.png"]
 
 
 def test_dropout_at_test_is_drawn_by_seed_and_image(trained, tmp_path):
@@ -408,6 +408,21 @@ def test_strange_names_go_through(trained, tmp_path):
     assert b"<i>" not in Path("out/index.html").read_bytes()
     shown = {os.fsencode(row[0]) for row in read_page_data("out")["rows"]}
     assert shown == {b"1", *names}
+
+
+def test_a_test_writes_a_sheet_that_the_next_one_replaces(trained):
+    run_test(trained, "out", "--sheet_columns", 3)
+    with Image.open("out/sheet.png") as sheet:
+        assert sheet.mode == "RGB"
+        wide = np.asarray(sheet, int)
+    first = read_pixels("out/images/1-outputs.png")
+    assert (wide[10:74, 10 + 64 + 2:10 + 2 * 64 + 2] == first).all()
+    run_test(trained, "out")
+    with Image.open("out/sheet.png") as sheet:
+        assert sheet.width < wide.shape[1] and sheet.height > wide.shape[0]
+    run_test(trained, "out", "--sheet_columns", 0)
+    assert not Path("out/sheet.png").exists()
+    assert not list(Path("out").glob(".*"))
 
 
 def test_resume_when_done_and_overwrite(tmp_path, capsys):

@@ -35,15 +35,16 @@ TRAIN_ONLY = (  # what test and export do not look at
     "val_dir", "val_freq", "val_metric", "patience", "sample_freq", "progress_freq",
     "summary_freq", "summary_histograms", "display_freq", "trace_freq",
     "save_freq", "keep_checkpoints", "keep_every_epochs")
+TEST_ONLY = ("tile", "sheet_columns")
 EXPORT_ONLY = ("export_format", "output_filetype")
 ENCODING = {"saved_model", "affinelayer", "graph"}  # export formats that return image files
 CHECKED = ("scale_size", "batch_size", "grad_accumulation", "max_steps", "max_epochs")  # of these
-UNUSED = {"train": (*EXPORT_ONLY, "tile"), "test": (*TRAIN_ONLY, *EXPORT_ONLY),
-          "export": (*TRAIN_ONLY, "layout", "on_bad_image", "max_images", "tile"),
-          "check": (*EXPORT_ONLY, *(name for name in TRAIN_ONLY if name not in CHECKED), "tile",
-                    "ngf", "separable_conv", "upsample", "norm", "bottleneck_norm", "padding",
-                    "no_dropout", "test_dropout", "ema_generator", "precision", "overwrite",
-                    "which", *DISCRIMINATOR_OPTIONS)}
+UNUSED = {"train": (*EXPORT_ONLY, *TEST_ONLY), "test": (*TRAIN_ONLY, *EXPORT_ONLY),
+          "export": (*TRAIN_ONLY, "layout", "on_bad_image", "max_images", *TEST_ONLY),
+          "check": (*EXPORT_ONLY, *(name for name in TRAIN_ONLY if name not in CHECKED),
+                    *TEST_ONLY, "ngf", "separable_conv", "upsample", "norm", "bottleneck_norm",
+                    "padding", "no_dropout", "test_dropout", "ema_generator", "precision",
+                    "overwrite", "which", *DISCRIMINATOR_OPTIONS)}
 
 
 def usual_depth(generator, crop_size):

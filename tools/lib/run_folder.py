@@ -17,7 +17,7 @@ RESULT_PATTERNS = {  # mode -> the files and folders that it writes, and may rep
               "trace-*.json", "log.csv", "inputs.json", "inputs-[1-3].png", "index.html",
               "images/*-inputs.png", "images/*-outputs.png", "images/*-targets.png",
               "samples/*-inputs.png", "samples/*-outputs.png", "samples/*-targets.png"),
-    "test": ("metrics.csv", "metrics.json", "index.html", "images/*-inputs.png",
+    "test": ("metrics.csv", "metrics.json", "index.html", "sheet.png", "images/*-inputs.png",
              "images/*-outputs.png", "images/*-targets.png"),
     "export": ("saved_model.pb", "variables", "assets", "export.meta", "export.index",
                "export.data-*", "checkpoint", "graph.pb", "model.tflite", "model.onnx",

@@ -13,6 +13,7 @@ from tools.lib.cli import printable, say
 from tools.lib.metrics import METRICS, describe_means, write_metrics
 from tools.lib.page import KINDS, Metric, save_images, write_test_page
 from tools.lib.run_folder import list_sources
+from tools.lib.sheet import write_sheet
 
 FOLDER_NAMES = {"--input_dir": "folder", "--a_dir": "A", "--b_dir": "B"}  # on the page
 MAX_PIXELS_AT_ONCE = 2**21  # of images in the network: their layers take a gigabyte at ngf 64
@@ -101,8 +102,8 @@ def describe_test(options, count, total, source):
 
 
 def write_results(options, all_names, rows, source):
-    """Writes the page and, with targets, the metrics files; returns the means as text. rows: index
-    -> metrics; source: as in `run_test`."""
+    """Writes the page, the sheet and, with targets, the metrics files; returns the means as text.
+    rows: index -> metrics; source: as in `run_test`."""
     output_dir, kinds = Path(options.output_dir), KINDS[:2] if options.no_targets else KINDS
     names, shown, metrics = [all_names[index] for index in rows], "", []
     if not options.no_targets:
@@ -111,6 +112,7 @@ def write_results(options, all_names, rows, source):
     if metrics and rows:
         about = {**source, "options": vars(options)}
         shown = describe_means(write_metrics(output_dir, names, [*rows.values()], about))
+    write_sheet(output_dir, names, kinds, options.sheet_columns)
     facts, notes = describe_test(options, len(names), len(all_names), source)
     write_test_page(output_dir, output_dir.name, facts, notes, kinds, metrics,
                     [*zip(names, rows.values(), strict=True)])
