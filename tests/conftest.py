@@ -39,6 +39,11 @@ def pytest_handlecrashitem(crashitem, report, sched):
 
 
 def pytest_terminal_summary(terminalreporter):
+    skipped = [report.longrepr[2].removeprefix("Skipped: ")
+               for report in terminalreporter.getreports("skipped")
+               if "browser/" in report.nodeid]
+    for reason in dict.fromkeys(skipped):
+        terminalreporter.write_line(f"the pages were not tested in a browser: {reason}")
     for crashitem in dict.fromkeys(CRASHED):
         terminalreporter.write_line(f"the process crashed {CRASHED.count(crashitem)} times in "
                                     f"{crashitem}")
