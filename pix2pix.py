@@ -55,15 +55,15 @@ if __name__ == "__main__":
 import numpy as np
 
 from tools.lib import (checkpoints, dataset, diffaugment, export_formats, foreign_flags, geometry,
-                       monitor, resume, run_folder, run_log, schedule, sheet, survey, testing,
-                       tf1, tiling, validation)
+                       monitor, resume, run_folder, run_log, run_page, schedule, sheet, survey,
+                       testing, tf1, tiling, validation)
 from tools.lib.cli import (Options, RunError, UserError, number_type, printable, say, size_of,
                            warn, with_options)
 from tools.lib.fast_conv import conv2d, conv2d_transpose, doubled_shape
 from tools.lib.files import lock_folder
 from tools.lib.images import (decode_image, encode_image, encode_pngs, pair_of, scale_back,
                               stack_images)
-from tools.lib.metrics import METRICS, create_metrics
+from tools.lib.metrics import create_metrics
 from tools.lib.options import depth_of, naming_origins, options_path, report_unused
 from tools.lib.tf1 import tf
 
@@ -1388,7 +1388,8 @@ def train_from(options, found, val_found):
         weights = sum(math.prod(variable.shape.as_list()) for variable in tf.trainable_variables())
         say(f"parameter_count = {weights}")
         with tf.Session(graph=graph, config=tf1.session_config()) as sess:
-            say(f"devices = {tf1.device_types(sess)}")
+            devices = tf1.device_types(sess)
+            say(f"devices = {devices}")
             sess.run(initialize)
             if stored:
                 say(f"loading model from {printable(stored.path)}")
@@ -1400,14 +1401,16 @@ def train_from(options, found, val_found):
                 run_folder.prepare_run(options)
                 manager = checkpoints.CheckpointManager(sess, options, start_step)
                 graph.finalize()
-                columns = (*model.losses, "lr", *fetches.accuracy,
-                           *map(validation.column_of, METRICS if val_found else ()))
-                log = run_log.RunLog(options, found.names, start_step, stop_step, columns, earlier,
-                                     graph)
                 validator = validation.Validator(options, judge, val_found, samples, history)
+                run = Run(options, found, sess, fetches, validator, skip_step, start_step,
+                          stop_step, epoch_steps)
+                facts = [*run_page.describe_images(options, found, val_found),
+                         ("parameters", f"{weights:,}"), ("computes on", devices),
+                         ("precision", options.precision)]
+                defaults = vars(create_parser().parse_args(["--mode", "train"]))
+                log = run_log.RunLog(run, earlier, facts, defaults)
                 with contextlib.closing(log):
-                    return run_training(Run(options, found, sess, fetches, validator, skip_step,
-                                            start_step, stop_step, epoch_steps), manager, log)
+                    return run_training(run, manager, log)
 
 
 def run_training(run, manager, log):
@@ -1420,7 +1423,8 @@ def run_training(run, manager, log):
     if validator.history:  # what an earlier part's last step may have left is not this run's
         manager.remove_best(validator.best_steps(), start_step)
     if start_step == 0 and validator.judge.draw:
-        log.draw_samples(validator, start_step)
+        log.draw_samples(start_step)
+    log.write_page()
     first_done = time.time()  # the first step is not timed: TensorFlow also sets itself up in it
     with contextlib.closing(cli.StopRequest()) as stop:
         for step in range(start_step + 1, stop_step + 1):
@@ -1437,11 +1441,12 @@ def run_training(run, manager, log):
                 step, stop_step, run.epoch_steps, len(run.found.examples), step - start_step - 1,
                 time.time() - first_done)
             log.bar.update()
+            log.step, log.progress = step, progress
             texts = validator.validate(step) if due.validate and validator.judge.measure else {}
+            if due.sample and validator.judge.draw:
+                log.draw_samples(step)
             if good or texts:
                 log.show(step, due, results if good else None, progress, texts)
-            if due.sample and validator.judge.draw:
-                log.draw_samples(validator, step)
             if good and due.monitor:
                 for text in health.update(results.health):
                     log.note(text)
@@ -1456,20 +1461,19 @@ def run_training(run, manager, log):
                 log.write_inputs(run.found.examples)
                 owes_save, owes_epoch = False, None
             if stop.signal:
-                log.write_page()
-                log.bar.close()
+                log.end("stopped")
                 say(f"stopped and saved after step {step}; continue with --mode train --resume "
                     f"--output_dir {printable(options.output_dir)}")
                 return 128 + stop.signal
             if exhausted:
-                log.bar.close()
+                log.end("finished")
                 say(f"stopped after step {step}: "
                     f"{validation.describe_exhausted(validator.history, options)}")
                 return 0
     if guard.in_row >= stop_step - start_step:
         raise RunError("no step was finite, so none was applied: lower --lr and the weights of the "
                        "losses, and look at the images")
-    log.bar.close()
+    log.end("finished")
     say(f"trained to step {stop_step}, model in {printable(options.output_dir)}")
     return 0
 

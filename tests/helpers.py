@@ -252,6 +252,11 @@ def read_page_data(folder):
     return json.loads(re.search('id="data">(.*?)</script>', page, re.DOTALL)[1])
 
 
+def read_shown(folder):
+    """What a run's page shows: what its run.js says."""
+    return json.loads(Path(folder, "run.js").read_text().removeprefix("showRun(").rstrip(");\n"))
+
+
 def assert_equal_runs(one, other):
     """Every variable and every line of the log, bit for bit."""
     variables, others = read_variables(one), read_variables(other)

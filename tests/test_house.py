@@ -14,8 +14,8 @@ COMMANDS = {path.stem: path for path in (ROOT / "tools").glob("*.py") if path.st
 ORDER = [  # modules import from earlier groups, or earlier in their own
     ["cli", "files", "provenance", "foreign_flags", "tf1", "workers"],
     ["colour", "exif", "image_files", "images", "geometry", "foreign_files", "fast_conv", "tiling",
-     "diffaugment", "schedule", "run_folder", "page", "run_page", "sheet"],
-    ["partners", "metrics", "checkpoints", "dataset", "survey", "inputs"],
+     "diffaugment", "schedule", "run_folder", "page", "sheet"],
+    ["partners", "metrics", "run_page", "checkpoints", "dataset", "survey", "inputs"],
     ["options", "resume", "run_log", "testing", "validation", "monitor"],
     ["export_formats"]]
 USE_A_MODEL = {"ablation", "apply", "benchmark", "inspect-checkpoint"}  # and so may import pix2pix

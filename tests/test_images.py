@@ -1,4 +1,4 @@
-"""Images and summaries: what a person looks at, and the page."""
+"""Images and summaries: what a person looks at."""
 
 import io
 
@@ -8,7 +8,6 @@ from PIL import Image
 
 import pix2pix
 from tools.lib.cli import Options
-from tools.lib.page import write_page
 from tools.lib.tf1 import tf
 
 
@@ -63,14 +62,3 @@ def test_png_files_hold_the_pixels_packed_fast(channels):
             decoded = np.asarray(Image.open(io.BytesIO(contents)))
             np.testing.assert_array_equal(decoded.reshape(expected.shape), expected)
             assert contents.split(b"IDAT", 1)[1][1] >> 6 == 0  # RFC 1950: the fastest packing
-
-
-def test_page_escapes_names_and_is_written_whole(tmp_path):
-    name = 'a <b>&"%41 50%#?'
-    write_page(tmp_path, "<title>", "1 & 2", [name, "plain"])
-    page = (tmp_path / "index.html").read_text()
-    assert "<b>" not in page and "&lt;title&gt;" in page and "1 &amp; 2" in page
-    assert "images/a%20%3Cb%3E%26%22%2541%2050%25%23%3F-outputs.png" in page
-    assert page.count("<img") == 6 and page.rstrip().endswith("</html>")
-    assert page.index("plain") > page.index("a &lt;b&gt;")
-    assert [path.name for path in tmp_path.iterdir()] == ["index.html"]

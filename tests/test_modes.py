@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers import (SHARED, assert_equal_runs, draw_pairs, read_files, read_images, read_page_data,
-                     read_pixels, read_variables, resume, run, smooth_images, start_session,
-                     stop_at, train_small)
+                     read_pixels, read_shown, read_variables, resume, run, smooth_images,
+                     start_session, stop_at, train_small)
 from PIL import Image
 
 import pix2pix
@@ -49,10 +49,16 @@ def test_training_folder_holds_what_the_docs_say(trained):
     assert rows[0].startswith("step,epoch,discrim_loss,gen_loss_GAN,gen_loss_L1")
     assert [row.split(",")[:2] for row in rows[1:]] == [["2", "1"], ["4", "2"], ["6", "2"]]
     assert all(math.isfinite(float(cell)) for row in rows[1:] for cell in row.split(","))
-    page = (run_dir / "index.html").read_text()
-    shown = re.findall(r'src="(images/[^"]+)"', page)
+    shown = read_shown(run_dir)
     # batches of 2, 2 and 1: after steps 4 (2 images) and 6 (1), three files each
-    assert len(shown) == 9 and all((run_dir / name).exists() for name in shown)
+    assert len(shown["display"]) == 3 and len([*(run_dir / "images").iterdir()]) == 9
+    assert all((run_dir / f"images/{link}-{kind}.png").exists()
+               for _, link in shown["display"] for kind in ("inputs", "outputs", "targets"))
+    assert shown["state"] == "finished" and shown["progress"]["step"] == 6
+    assert shown["columns"]["step"] == [2, 4, 6]
+    assert ["training", "5 pairs in bars/train"] in shown["facts"]
+    given = {flag: value for flag, value, is_default in shown["options"] if not is_default}
+    assert given["--batch_size"] == "2" and "--lr" not in given
     trace = json.loads((run_dir / "trace-5.json").read_text())
     assert any("conv2d" in str(event.get("args", "")) for event in trace["traceEvents"])
 
@@ -486,19 +492,25 @@ def test_affinelayers_checkpoints_give_its_images(tmp_path, name):
 def options_with(**changes):
     """Options that the arithmetic of steps sees."""
     return Options(**{**dict.fromkeys(["max_steps", "max_epochs", "resume", "decay_from",
-                                       "decay_from_epoch", "lr_decay"]), **changes})
+                                       "decay_from_epoch", "lr_decay", "val_dir"]), **changes})
 
 
 def test_what_is_due():
     options = options_with(progress_freq=2, summary_freq=3, display_freq=0, trace_freq=0,
-                           save_freq=4, keep_every_epochs=0)
+                           save_freq=4, keep_every_epochs=0, val_freq=3, sample_freq=2)
     due = [due_after(step, 5, 10, options) for step in range(1, 6)]
+    assert [step for step, d in enumerate(due, 1) if d.sample] == [2, 4, 5]
+    assert not any(d.validate for d in due)
+    validating = [due_after(step, 5, 10, with_options(options, val_dir=["val"]))
+                  for step in range(1, 6)]
+    assert [step for step, d in enumerate(validating, 1) if d.validate] == [3, 5]
+    assert [step for step, d in enumerate(validating, 1) if d.progress] == [2, 3, 4, 5]
     assert [step for step, d in enumerate(due, 1) if d.progress] == [2, 4, 5]
     assert [step for step, d in enumerate(due, 1) if d.summary] == [3, 5]
     assert [step for step, d in enumerate(due, 1) if d.save] == [4, 5]
     assert not any(d.display or d.trace or d.monitor or d.keep for d in due)
     options = options_with(progress_freq=0, summary_freq=0, display_freq=0, trace_freq=0,
-                           save_freq=0, keep_every_epochs=2)
+                           save_freq=0, keep_every_epochs=2, val_freq=1, sample_freq=0)
     due = [due_after(step, 105, 10, options) for step in range(1, 106)]
     assert [step for step, d in enumerate(due, 1) if d.save] == [20, 40, 60, 80, 100, 105]
     assert [step for step, d in enumerate(due, 1) if d.keep] == [20, 40, 60, 80, 100]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import draw_pairs, read_page_data, read_variables, run, run_graph, smooth_images
+from helpers import draw_pairs, read_page_data, read_shown, read_variables, run, run_graph, smooth_images
 from PIL import Image
 
 import pix2pix
@@ -54,7 +54,9 @@ def test_a_row_of_losses_is_all_that_a_loss_needs(tv_row, capsys, flags, names):
     assert all(0 < float(row["gen_loss_TV"]) < 2 for row in rows)
     assert ROW.average in read_variables("run")  # its average
     assert "gen_loss_TV 0." in capsys.readouterr().out  # its line of progress
-    assert "gen_loss_TV 0." in Path("run/index.html").read_text()  # and on the page
+    shown = read_shown("run")  # and on the page
+    assert shown["columns"]["gen_loss_TV"] == [float(row["gen_loss_TV"]) for row in rows]
+    assert "gen_loss_TV" in [chart["title"] for chart in shown["charts"]]
     assert json.loads(Path("run/options.json").read_text())["tv_weight"] == 5  # its flag
 
 

@@ -47,13 +47,14 @@ from tools.lib import fast_conv
 from tools.lib.checkpoints import CheckpointManager
 from tools.lib.cli import UserError, number_type, quiet_stderr, say, with_options
 from tools.lib.dataset import ImageList
-from tools.lib.files import write_atomic
+from tools.lib.files import unique_names, write_atomic
 from tools.lib.image_files import find_images, require_images
 from tools.lib.monitor import TrainingMonitor
 from tools.lib.run_folder import prepare_run
 from tools.lib.run_log import RunLog
 from tools.lib.schedule import MONITOR_FREQ, Due, Progress
 from tools.lib.tf1 import fast_precision, session_config, tf
+from tools.lib.validation import Validator, choose_samples
 
 EXAMPLES = """\
   python tools/benchmark.py
@@ -440,7 +441,13 @@ def create_shown_step(options, paths):
         sess.run(tf.global_variables_initializer())
         checkpoint_manager = CheckpointManager(sess, options, 0)
         health = TrainingMonitor(options, pix2pix.generator_weight(options))
-        log = RunLog(options, paths, 0, 1, (*model.losses, "lr"), ((), []), graph)
+        found = ImageList([(path,) for path in paths], unique_names(paths))
+        samples = choose_samples(found, options)
+        judge = pix2pix.create_judge(None, samples, options)
+        validator = Validator(options, judge._replace(draw=sess.make_callable(judge.draw)), None,
+                              samples, [])
+        run = pix2pix.Run(options, found, sess, show, validator, None, 0, 1, 1)
+        log = RunLog(run, ((), []), [], {})
         graph.finalize()
     nothing = Due(*[False] * len(Due._fields))
 
@@ -449,7 +456,9 @@ def create_shown_step(options, paths):
         due = nothing._replace(**{kind: True}) if kind else nothing
         with graph.as_default(), contextlib.redirect_stdout(io.StringIO()):
             results = sess.run(pix2pix.due_fetches(show, due))
-            log.show(1, due, results, Progress(1, 1, 1.0, 1.0))
+            if due.sample:
+                log.draw_samples(1)
+            log.show(1, due, results, Progress(1, 1, 1.0, 1.0), {})
             if due.monitor:
                 health.update(results.health)
             if due.save:
@@ -479,7 +488,7 @@ def extras_contestants(model, files):
     with mock.patch.object(tf.linalg, "global_norm", lambda _: tf.constant(0.0)):
         unchecked = create_step(options)
     freqs = {"progress": options.progress_freq, "summary": options.summary_freq,
-             "monitor": MONITOR_FREQ, "save": options.save_freq}
+             "monitor": MONITOR_FREQ, "sample": options.sample_freq, "save": options.save_freq}
     shares = {kind: share(step, functools.partial(step, kind), freq)
               for kind, freq in freqs.items()}
     shares["check"] = share(unchecked, create_step(options))

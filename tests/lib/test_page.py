@@ -168,34 +168,6 @@ def test_a_page_replaces_the_one_before_whole(tmp_path, monkeypatch):
     assert os.listdir(tmp_path) == ["index.html"]
 
 
-# ---- the page of a run
-
-
-def test_a_row_per_name_and_a_column_per_kind(tmp_path):
-    page.write_page(tmp_path, "run", "step 3", ["b", "a"], notes=["one", "two"])
-    shown = read(tmp_path)
-    assert shown.images == [f"images/{name}-{kind}.png" for name in ("b", "a")
-                            for kind in ("inputs", "outputs", "targets")]
-    assert shown.texts["th"] == ["name", "input", "output", "target", "b", "a"]
-    assert shown.texts["p"] == ["step 3", "one", "two"]
-    page.write_page(tmp_path, "run", "step 3", ["b"], kinds=("inputs", "outputs"))
-    shown = read(tmp_path)
-    assert shown.images == ["images/b-inputs.png", "images/b-outputs.png"]
-    assert shown.texts["th"] == ["name", "input", "output", "b"]
-    assert os.listdir(tmp_path) == ["index.html"]
-
-
-@pytest.mark.parametrize("name", [
-    'a <b>&"%41 50%#?', "'; x", "line\nbreak", "\N{GRINNING FACE}", "\udcff", "a/../b"])
-def test_any_name_is_shown_and_links_to_its_file(tmp_path, name):
-    page.write_page(tmp_path, name, "1 < 2", [name], notes=[name])
-    shown = read(tmp_path)
-    assert shown.texts["th"][-1].split() == name.split() and "b" not in shown.texts
-    for source, kind in zip(shown.images, page.KINDS, strict=True):
-        assert os.fsdecode(urllib.parse.unquote_to_bytes(source)) == f"images/{name}-{kind}.png"
-        assert source.isascii() and not {*source} & {*"<>\"'?# \n"}
-
-
 def test_images_are_saved_by_name_and_kind(tmp_path):
     """A kind without images is left out; a kind with another number of them is a mistake."""
     (tmp_path / "images").mkdir()

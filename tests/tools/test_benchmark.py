@@ -246,9 +246,10 @@ def test_the_extras_write_their_rows(small, tmp_path, capsys):
     assert benchmark.main(["--what", "extras", "--sizes", "32", "--ngf", "1", "--rounds", "2",
                            "--output", str(out)]) == 0
     rows = [json.loads(line) for line in out.read_text().splitlines()]
-    assert [row["name"] for row in rows] == ["progress", "summary", "monitor", "save", "check"]
+    assert [row["name"] for row in rows] == ["progress", "summary", "monitor", "sample", "save",
+                                              "check"]
     assert {row["unit"] for row in rows} == {"% of a step"}
-    assert rows[3]["median"] > 0  # a checkpoint takes longer than the tiny step
+    assert rows[4]["median"] > 0  # a checkpoint takes longer than the tiny step
     assert "progress  epoch" not in capsys.readouterr().out
 
 

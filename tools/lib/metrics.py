@@ -108,6 +108,11 @@ INTERVAL_ABOUT = (f"{INTERVAL} % interval of the mean: percentiles of the means 
                   "resamples of the images (bootstrap); null for fewer than two images")
 
 
+def column_of(metric):
+    """A validation's metric in log.csv and TensorBoard."""
+    return f"val_{metric}"
+
+
 def create_metrics(outputs, targets):
     """Name -> values [batch] of uint8 images [batch, height, width, channels]."""
     outputs, targets = (tf.cast(batch, tf.float32) / 255 for batch in (outputs, targets))

@@ -15,13 +15,18 @@ from tools.lib.cli import (check_combinations, create_progress_bar, describe_err
                            say, warn)
 from tools.lib.files import write_atomic
 from tools.lib.inputs import write_inputs
-from tools.lib.page import save_images, write_page
-from tools.lib.schedule import ENDLESS, progress_lines
+from tools.lib.metrics import METRICS, column_of
+from tools.lib.page import save_images
+from tools.lib.run_page import (choose_charts, choose_rows, list_options, read_columns,
+                                write_run_page)
+from tools.lib.schedule import ENDLESS, Progress, progress_lines
 from tools.lib.tf1 import tf
 
 NARROW = 80  # columns of a terminal that does not say how many it has
 MIN_BAR = 10  # columns in which a bar is worth drawing
 MAX_DIGITS = 9  # of a step in a run without an end
+BEAT = 10  # seconds after which a step writes the page again
+FIRST_WAIT = 120  # seconds that a first step may take
 FIRST_LOSS = "gen_loss_L1"  # shown in the narrowest terminal: how far outputs are from targets
 
 
@@ -89,8 +94,7 @@ def kept_rows(options, start_step):
     try:
         with open(path, newline="", encoding="utf-8-sig", errors="replace") as file:
             reader = csv.DictReader(file)
-            rows = [row for row in reader if is_kept(row)]
-        columns = tuple(reader.fieldnames or ())
+            columns, rows = tuple(reader.fieldnames or ()), [*filter(is_kept, reader)]
         validations = [name for name in columns if name.startswith("val_")]
         for row in rows:  # they decide which checkpoint is the best: ValueError for no number
             if any(math.isnan(float(row[name] or 0)) for name in validations) \
@@ -153,15 +157,20 @@ class RunLog:
     """What a run shows. Whatever of it fails is reported once and then ignored: training continues.
     """
 
-    def __init__(self, options, names, start_step, stop_step, columns, earlier, graph):
-        """names: of the images' results, by index; columns: of log.csv beside step and epoch;
-        earlier: `kept_rows`, which it keeps."""
-        self.options, self.output_dir = options, Path(options.output_dir)
-        self.names, self.failed = names, set()
-        self.samples = None  # what the page shows of them
+    def __init__(self, run, earlier, facts, defaults):
+        """run: pix2pix.Run; earlier: `kept_rows`, which it keeps; facts: (name, value) texts for
+        the page; defaults: of the options, by name."""
+        self.run, self.options, self.facts = run, run.options, facts
+        self.output_dir, self.failed, self.notes = Path(run.options.output_dir), set(), []
+        self.flags = list_options(run.options, defaults)
+        metrics = map(column_of, METRICS if run.validator.found else ())
         old_columns, self.rows = earlier
-        self.columns = tuple(dict.fromkeys((*(old_columns or ()), "step", "epoch", *columns)))
-        self.summary, self.notes = f"starting after step {start_step}", []
+        self.columns = tuple(dict.fromkeys((
+            *(old_columns or ()), "step", "epoch", *run.fetches.averages, "lr",
+            *run.fetches.accuracy, *metrics)))
+        self.step, self.progress, self.state = run.start_step, None, "running"
+        self.written, self.longest = None, None  # when the page was; most seconds between two
+        start_step, stop_step = run.start_step, run.stop_step
         self.events, self.size = None, None
         total = stop_step if stop_step < ENDLESS else None
         self.bar = create_progress_bar(total, start_step, "step",
@@ -169,7 +178,7 @@ class RunLog:
         with self.harmless("log.csv"):
             self.start_log(old_columns is None)
         with self.harmless("TensorBoard's events"):
-            self.events = Events(self.output_dir, graph, start_step)
+            self.events = Events(self.output_dir, run.sess.graph, start_step)
 
     @contextlib.contextmanager
     def harmless(self, what):
@@ -208,10 +217,12 @@ class RunLog:
                     tf.Summary.Value(tag=column, simple_value=float(text))
                     for column, text in validation.items()]))
         if results and due.display:
-            shown = [f"{step:08d}-{self.names[index]}" for index in results.indices]
+            names = self.run.found.names
+            shown = [f"{step:08d}-{names[index]}" for index in results.indices]
             with self.harmless("images"):
                 save_images(self.output_dir, shown, results.images)
-        if due.display or due.save or validation:
+        is_old = self.written is None or time.monotonic() - self.written > BEAT
+        if due.display or due.save or due.sample or validation or is_old:
             self.write_page()
 
     def show_figures(self, step, results, progress, validation):
@@ -219,8 +230,6 @@ class RunLog:
         figures = {}
         if results:
             show_progress(self.bar, progress, results.averages)
-            losses = ", ".join(f"{name} {value:.4g}" for name, value in results.averages.items())
-            self.summary = f"step {step}, epoch {progress.epoch}: {losses}"
             figures = {**results.averages, "lr": results.lr, **results.accuracy}
         row = {"step": step, "epoch": progress.epoch,
                **{name: f"{value:.6g}" for name, value in figures.items()}, **validation}
@@ -228,10 +237,10 @@ class RunLog:
         with self.harmless("log.csv"):
             self.add_row(row)
 
-    def draw_samples(self, validator, step):
+    def draw_samples(self, step):
         """Draws the samples after a step."""
         with self.harmless("samples"):
-            self.samples = validator.draw(step)
+            self.run.validator.draw(step)
 
     def add_row(self, row):
         """Appends a row to log.csv, after the last complete one."""
@@ -256,18 +265,53 @@ class RunLog:
         with self.harmless("inputs.json"):
             write_inputs(self.output_dir, examples, self.options)
 
-    def write_page(self):
-        """Writes index.html, the newest images first."""
+    def describe_progress(self):
+        """Where the run stands, for the page."""
+        progress = self.progress or Progress(0, 0)
+        stop_step = self.run.stop_step if self.run.stop_step < ENDLESS else None
+        return {"step": self.step, "stop_step": stop_step, "epoch": progress.epoch,
+                "rate": progress.rate, "remaining": progress.remaining}
+
+    def describe_best(self):
+        """The best validation, for the page; None before the first."""
+        best = self.run.validator.best
+        return best and {"metric": METRICS[self.options.val_metric].label, "step": best.step,
+                         "value": best.value}
+
+    def list_displayed(self):
+        """The images of --display_freq, by the names of their files, the newest first."""
         ending = "-outputs.png"
+        return sorted((path.name[:-len(ending)] for path in (self.output_dir / "images").iterdir()
+                       if path.name.endswith(ending)), reverse=True)
+
+    def write_page(self):
+        """Writes the page as it is now."""
+        now, columns = time.monotonic(), read_columns(choose_rows(self.rows), self.columns)
+        if self.step > self.run.start_step + 1:  # the first step takes its own time
+            self.longest = max(BEAT, now - (self.written or now), self.longest or 0)
+        self.written = now
         with self.harmless("index.html"):
-            names = [path.name[:-len(ending)] for path in (self.output_dir / "images").iterdir()
-                     if path.name.endswith(ending)]
-            write_page(self.output_dir, self.output_dir.name, self.summary,
-                       sorted(names, reverse=True), notes=self.notes)
+            write_run_page(self.output_dir, {
+                "title": self.output_dir.name, "number": int(1000 * time.time()),
+                "written": time.time(), "state": self.state,
+                "next": 2 * (self.longest or FIRST_WAIT),
+                "progress": self.describe_progress(), "facts": self.facts, "options": self.flags,
+                "notes": self.notes, "charts": choose_charts(self.options, self.columns),
+                "columns": columns, "best": self.describe_best(),
+                "samples": self.run.validator.describe_samples(),
+                "display": self.list_displayed()})
+
+    def end(self, state):
+        """Shows that the run has come to its end: "finished", "stopped" or "failed"."""
+        self.state = state
+        self.write_page()
+        self.bar.close()
 
     def close(self):
-        """Closes the progress bar and the event file."""
-        self.bar.close()
+        """Closes the progress bar and the event file. A run that has not come to its end has
+        failed."""
+        if self.state == "running":
+            self.end("failed")
         with self.harmless("TensorBoard's events"):
             if self.events:
                 self.events.close()

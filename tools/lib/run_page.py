@@ -5,11 +5,103 @@ from __future__ import annotations
 
 import json
 
+import math
+
 from tools.lib.cli import printable
 from tools.lib.files import write_atomic
+from tools.lib.metrics import METRICS, column_of
 from tools.lib.page import image_link, render
+from tools.lib.run_folder import list_sources
 
 SOURCES = ("series", "verdict", "chart", "strip")  # of pages/, which run.js there needs
+
+
+MAX_ROWS = 4000  # of log.csv that the page shows
+HEALTHY = (0.3, 1.2)  # of discrim_loss, with cross entropy and without label smoothing
+TRAIN_L1 = "train_l1"  # a column that the log does not have
+ABOUT = {  # column of the log -> title of its chart, and what it shows
+    "discrim_loss": ("Discriminator loss", "near 0 it always wins, and teaches little"),
+    "gen_loss_GAN": ("Generator's GAN loss", "how far the discriminator is from taking generated "
+                     "images for real"),
+    "gen_loss_feature": ("Feature loss", "difference of the discriminator's features")}
+
+
+# --------------------------------------------------------------------------------------------------
+# What the page is told
+# --------------------------------------------------------------------------------------------------
+
+
+def choose_charts(options, columns):
+    """The charts of a run whose log has some columns, the most telling first."""
+    def chart(title, about, *lines, better=None, healthy=None):
+        """A chart; lines: (name, column), of which there may be none in the log."""
+        lines = [{"name": name, "column": column} for name, column in lines
+                 if column in (*columns, TRAIN_L1)]
+        return {"title": title, "about": about, "better": better, "healthy": healthy,
+                "lines": lines}
+
+    training = [] if options.lab_colorization else [("training", TRAIN_L1)]
+    charts = [chart(metric.label, metric.about, *(training if name == "l1" else []),
+                    ("validation", column_of(name)), better=metric.better)
+              for name, metric in METRICS.items()]
+    if options.lab_colorization:
+        charts.append(chart("L1 of colour", "mean absolute difference of Lab's channels -1..1",
+                            ("training", "gen_loss_L1"), better="lower"))
+    plain = options.gan_loss == "vanilla" and options.label_smoothing == 0
+    charts += [chart(*ABOUT.get(name, (name, "a loss")), ("training", name),
+                     healthy=HEALTHY if plain and name == "discrim_loss" else None)
+               for name in columns if name in ABOUT or name.startswith("gen_loss_")
+               and name != "gen_loss_L1"]
+    charts.append(chart("Discriminator accuracy", "share of real pairs that it takes for real, and "
+                        "of generated ones for generated; at 0.5 it guesses",
+                        ("real", "discrim_real_accuracy"), ("generated", "discrim_fake_accuracy")))
+    if options.lr_decay != "none":
+        charts.append(chart("Learning rate", f"falls by --lr_decay {options.lr_decay}",
+                            ("training", "lr")))
+    return [chart for chart in charts if chart["lines"]]
+
+
+def choose_rows(rows):
+    """Every so many of the rows, so that there are about MAX_ROWS at most; all validations."""
+    step = math.ceil(max(len(rows), 1) / MAX_ROWS)
+    return [row for index, row in enumerate(rows)
+            if index % step == 0 or index == len(rows) - 1
+            or any(row.get(column_of(name)) for name in METRICS)]
+
+
+def read_columns(rows, columns):
+    """The rows of a log, name -> text or number, as columns of numbers: name -> list. The training
+    images' L1 is for pixels 0..1, as the metric is; the loss is for -1..1."""
+    table = {name: [None if row.get(name) in (None, "") else float(row[name]) for row in rows]
+             for name in columns if name not in ("step", "epoch")}
+    table[TRAIN_L1] = [None if loss is None else loss / 2
+                       for loss in table.get("gen_loss_L1", [None] * len(rows))]
+    return {"step": [int(row["step"]) for row in rows], **table}
+
+
+def list_options(options, defaults):
+    """(flag, value as text, whether it is the default) of each option. defaults: name -> value."""
+    def text_of(value):
+        """As it is on a command line."""
+        return " ".join(map(str, value)) if isinstance(value, list) else str(value)
+    return [(f"--{name}", text_of(value), value == defaults.get(name))
+            for name, value in sorted(vars(options).items())]
+
+
+def describe_images(options, found, val_found):
+    """(name, value) texts: what a run learns from and is validated on, each a dataset.ImageList or
+    None."""
+    folders = ", ".join(folder for _, folder in list_sources(options))
+    facts = [("training", f"{len(found.examples):,} pairs in {folders}")]
+    if val_found:
+        facts.append(("validation", f"{len(val_found.examples):,} pairs in "
+                      f"{', '.join(options.val_dir)}"))
+    return facts
+
+
+# --------------------------------------------------------------------------------------------------
+# Writing it
+# --------------------------------------------------------------------------------------------------
 
 
 def make_printable(value):

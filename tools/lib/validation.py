@@ -14,7 +14,7 @@ from tools.lib.cli import (UserError, check_combinations, number_type, printable
                            with_options)
 from tools.lib.files import describe_missing, remove
 from tools.lib.geometry import is_own_size
-from tools.lib.metrics import METRICS, describe_means, summarize_rows
+from tools.lib.metrics import METRICS, column_of, describe_means, summarize_rows
 from tools.lib.run_log import time_text
 from tools.lib.testing import for_each_image
 
@@ -158,11 +158,6 @@ def describe_exhausted(history, options):
             "checkpoint with --which best, a larger --patience with --resume goes on")
 
 
-def column_of(metric):
-    """A metric's column in log.csv and name in TensorBoard."""
-    return f"val_{metric}"
-
-
 def read_history(rows, metric):
     """The Validations in rows of log.csv, each a dict of texts."""
     found = [(int(row["step"]), row.get(column_of(metric))) for row in rows]
@@ -257,8 +252,7 @@ class Validator:
         return {best.step for best in bests if best}
 
     def draw(self, step):
-        """Draws the samples after a step, removes pictures of which there are too many, and returns
-        what a page needs to show them."""
+        """Draws the samples after a step, and removes pictures of which there are too many."""
         self.folder.mkdir(exist_ok=True)
         for _ in self.samples.names:
             (index,), images = self.judge.draw()
@@ -272,11 +266,13 @@ class Validator:
         for old in {*steps} - {*kept_steps(steps, self.options.sample_freq)}:
             for path in self.folder.glob(f"{old:08d}-*-outputs.png"):
                 remove(path)
-        about = "validation" if self.options.val_dir else "training"
-        return {"folder": FOLDER, "about": about, "names": self.samples.names,
-                "steps": self.drawn_steps()}
 
     def drawn_steps(self):
         """The steps of which there are pictures, sorted."""
         prefixes = {path.name.split("-", 1)[0] for path in self.folder.glob("*-outputs.png")}
         return sorted(int(prefix) for prefix in prefixes if prefix.isdecimal())
+
+    def describe_samples(self):
+        """What the page needs to show them."""
+        return {"folder": FOLDER, "about": "validation" if self.found else "training",
+                "names": self.samples.names, "steps": self.drawn_steps()}
