@@ -113,6 +113,16 @@ def test_a_page_is_valid_html(tmp_path, metrics):
 # ---- the page of a test
 
 
+def test_the_interval_of_a_mean_stands_beside_it(tmp_path):
+    first, second = METRICS[:2]
+    page.write_test_page(tmp_path, "test", [], [], page.KINDS, [first, second], values(3, 5),
+                         {first.name: [3.25, 4.75], second.name: None})
+    shown = read(tmp_path).texts["dd"]
+    interval = f"{3.25:.{first.digits}f} to {4.75:.{first.digits}f}"
+    assert shown.count(interval) == 1 and sum(" to " in text for text in shown) == 1
+    assert shown.index(interval) == shown.index(f"{4:.{first.digits}f}") + 1  # after the mean
+
+
 def test_statistics_are_of_the_finite_values_and_others_are_counted():
     rng = np.random.default_rng(4)
     numbers = [*map(float, rng.normal(5, 2, 30)), math.inf, math.nan, -math.inf, math.nan]

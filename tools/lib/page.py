@@ -166,10 +166,21 @@ def write_excluded(counted, total):
             "mean, the median and the deviation.</p>")
 
 
-def write_metric(metric, counted, rows):
-    """A metric's place on the page as HTML: chart, statistics, what they leave out."""
+def write_interval(interval, digits):
+    """The interval of a mean, low and high, as HTML; "" for None."""
+    if interval is None:
+        return ""
+    low, high = (number_text(value, digits) for value in interval)
+    return (f'<div><dt title="of the mean: where it would lie with other images of this kind">95 % '
+            f"interval</dt><dd>{low} to {high}</dd></div>")
+
+
+def write_metric(metric, counted, interval, rows):
+    """A metric's place on the page as HTML: chart, statistics, what they leave out. interval: of
+    the mean, or None."""
     shown = [write_statistic(word, getattr(counted, word), metric.digits)
              for word in ("mean", "median", "deviation")]
+    shown.insert(1, write_interval(interval, metric.digits))
     shown += [write_extreme(word, getattr(counted, word), metric, rows)
               for word in ("worst", "best")]
     chart = "" if counted.mean is None else \
@@ -191,12 +202,14 @@ def write_about(metrics):
             f'<dl class="facts">{rows}</dl></details>')
 
 
-def write_test_page(output_dir, title, facts, notes, kinds, metrics, rows):
+def write_test_page(output_dir, title, facts, notes, kinds, metrics, rows, intervals=None):
     """Writes index.html of a test: metrics, and a row per image that opens a large view.
 
     facts: (name, value) texts. kinds: KINDS or the first two. metrics: list of Metric. rows: list
-    of (name, {name of a metric: float}), where floats may be infinite or NaN.
+    of (name, {name of a metric: float}), where floats may be infinite or NaN. intervals: name of a
+    metric -> (low, high) of its mean, or None.
     """
+    intervals = intervals or {}
     counted = {metric.name: summarize([values[metric.name] for _, values in rows], metric.better)
                for metric in metrics}
     data = {
@@ -206,7 +219,8 @@ def write_test_page(output_dir, title, facts, notes, kinds, metrics, rows):
         "rows": [[name, image_link(name), *(number_data(values[metric.name]) for metric in metrics)]
                  for name, values in rows]}
     parts = {"facts": write_facts(facts), "notes": write_notes(notes),
-             "metrics": "\n".join([write_metric(metric, counted[metric.name], rows)
+             "metrics": "\n".join([write_metric(metric, counted[metric.name],
+                                                intervals.get(metric.name), rows)
                                    for metric in metrics] + [write_about(metrics)])}
     write_atomic(output_dir / "index.html",
                  render("test", title, parts, data, sources=("histogram", "table", "viewer")))

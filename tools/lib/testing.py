@@ -105,15 +105,17 @@ def write_results(options, all_names, rows, source):
     """Writes the page, the sheet and, with targets, the metrics files; returns the means as text.
     rows: index -> metrics; source: as in `run_test`."""
     output_dir, kinds = Path(options.output_dir), KINDS[:2] if options.no_targets else KINDS
-    names, shown, metrics = [all_names[index] for index in rows], "", []
+    names, shown, metrics, intervals = [all_names[index] for index in rows], "", [], {}
     if not options.no_targets:
         metrics = [Metric(name, metric.label, metric.better, metric.digits, metric.about)
                    for name, metric in METRICS.items()]
     if metrics and rows:
         about = {**source, "options": vars(options)}
-        shown = describe_means(write_metrics(output_dir, names, [*rows.values()], about))
+        summaries = write_metrics(output_dir, names, [*rows.values()], about)
+        shown = describe_means(summaries)
+        intervals = {name: summary.interval for name, summary in summaries.items()}
     write_sheet(output_dir, names, kinds, options.sheet_columns)
     facts, notes = describe_test(options, len(names), len(all_names), source)
     write_test_page(output_dir, output_dir.name, facts, notes, kinds, metrics,
-                    [*zip(names, rows.values(), strict=True)])
+                    [*zip(names, rows.values(), strict=True)], intervals)
     return shown
