@@ -55,7 +55,9 @@ def test_resume_is_exact_with_a_cache(whole, whole_flags, monkeypatch):
     os.symlink(whole / "bars", "bars")
     stop_at(monkeypatch, 5)
     assert train_small("parts", *whole_flags, "--cache", 1) == 130
+    assert (read_shown("parts")["state"], read_shown("parts")["progress"]["step"]) == ("stopped", 5)
     assert resume("parts") == 0
+    assert read_shown("parts")["state"] == "finished"
     assert_equal_runs(whole / "whole", "parts")
     assert json.loads(Path("parts/options.json").read_text())["cache"] == 1
 
@@ -586,6 +588,7 @@ def test_a_run_without_a_finite_step_has_failed(tmp_path, capsys):
     draw_pairs(tmp_path / "bars/train", 3)
     assert train_small("run", "--max_steps", 3, "--l1_weight", 3e38) == 1
     assert "no step was finite" in capsys.readouterr().err.splitlines()[-1]
+    assert read_shown("run")["state"] == "failed"
 
 
 def test_nothing_to_go_back_to_stops_at_once(tmp_path, capsys):
