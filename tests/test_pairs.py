@@ -161,8 +161,8 @@ def test_several_folders_of_inputs_are_stacked_by_channel(capsys, monkeypatch):
             capsys, "--mode", "test", "--checkpoint", "run", "--output_dir", "x", *given)
     # an export takes them as its own page shows them
     assert run("--mode", "export", "--checkpoint", "run", "--output_dir", "export",
-               "--export_format", "saved_model", "tflite", "pict") == 0
-    for file in ("saved_model.pb", "model.tflite", "model.pict"):
+               "--export_format", "saved_model", "affinelayer", "tflite", "pict") == 0
+    for file in ("saved_model.pb", "export.meta", "model.tflite", "model.pict"):
         apply = pix2pix.load_model(Path("export", file)).generate
         Path("result").write_bytes(apply(Path("out/images/1-inputs.png").read_bytes()))
         difference = read_pixels("result") - read_pixels("out/images/1-outputs.png")

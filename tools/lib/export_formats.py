@@ -30,7 +30,7 @@ from tools.lib.geometry import network_shape, test_sizing
 from tools.lib.image_files import format_of
 from tools.lib.images import decode_image, encode_image, scale_back, stack_images, to_bytes
 from tools.lib.options import MODEL_OPTIONS
-from tools.lib.run_folder import check_name, read_stored, remove_results, write_options
+from tools.lib.run_folder import check_name, remove_results, write_options
 from tools.lib.tf1 import session_config, tf
 
 JPEG_TOLERANCE = 12  # more levels, where the result is a JPEG file: one may become another step
@@ -326,7 +326,9 @@ def load_affinelayer(path, _native_size):
         tf.train.import_meta_graph(str(path)).restore(sess, str(path.with_suffix("")))
         ends = [json.loads(tf.get_collection(name)[0])[name[:-1]] for name in ("inputs", "outputs")]
         run = sess.make_callable(ends[1], [ends[0]])
-    fit = create_fitter((read_stored(path.parent) or {}).get("num_inputs", 1))
+        fit = create_fitter(infer_options({
+            variable.op.name: variable.shape.as_list()
+            for variable in tf.global_variables("generator/")}).get("num_inputs", 1))
 
     def generate(contents):
         """Through TensorFlow's base64: the one for URLs, without padding."""
