@@ -1586,7 +1586,7 @@ def to_three_channels(images):
 def network_shape(shape, options):
     """Height and width [2] at which the network works on an image of a shape [2]."""
     sizing = geometry.test_sizing(options, size_multiple(options))
-    return geometry.network_shape(shape, sizing, options.aspect_ratio)
+    return geometry.network_shape(shape, sizing, geometry.squeeze_of(options))
 
 
 def generate_encoded(contents, options, create=None):

@@ -295,7 +295,8 @@ def test_lab_in_every_format(model, tmp_path, capsys):
                 tmp_path / "export", "--export_format", *EXPORTS) == 0
     # the SavedModel and ONNX are compared twice
     assert capsys.readouterr().out.count("largest difference") == len(EXPORTS) + 1 + HAS_ONNX
-    grey = np.repeat(draw(6, 32, 32, 1, low=40, high=200).astype(int), 3, axis=2)
+    # twice as wide as high, as in training: then all squeeze it into a square
+    grey = np.repeat(draw(6, 32, 64, 1, low=40, high=200).astype(int), 3, axis=2)
     results = [read_pixels(pix2pix.load_model(tmp_path / "export" / file).generate(png(grey)))
                for file in ("saved_model.pb", "export.meta", "graph.pb", "model.tflite",
                             *["model.onnx"] * HAS_ONNX)]

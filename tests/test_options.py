@@ -353,6 +353,8 @@ def test_a_discriminator_that_a_model_lacks_is_the_command_lines(dataset, tmp_pa
     ("--mode export --export_format tflite pict --output_filetype jpeg",
      ["--output_filetype: not used by --export_format tflite pict"]),
     ("--mode export --export_format tflite graph --output_filetype jpeg", []),
+    ("--mode export --aspect_ratio 2",
+     ["--aspect_ratio: the model was trained on images 1.5 times as wide as high"]),
     ("--mode test --output_filetype png", ["--output_filetype: not used by --mode test"]),
     ("--mode test --dropout",
      ["--dropout: --mode test has dropout with --test_dropout alone"]),
@@ -371,7 +373,7 @@ def test_a_discriminator_that_a_model_lacks_is_the_command_lines(dataset, tmp_pa
     ("--mode train --generator resnet --dropout --crop_size 96 --max_steps 3", []),
     ("--mode train --aspect_ratio 2 --test_dropout --upsample resize --separable_conv", [])])
 def test_flags_without_effect_are_reported(dataset, tmp_path, capsys, flags, expected):
-    write_run(tmp_path / "old")
+    write_run(tmp_path / "old", trained_ratio=1.5)
     if "--mode export" not in flags:
         flags += f" --input_dir {dataset / 'train'}"
     if "--mode train" not in flags and "--mode check" not in flags:
@@ -383,10 +385,11 @@ def test_flags_without_effect_are_reported(dataset, tmp_path, capsys, flags, exp
 
 
 @pytest.mark.parametrize("mode, refused_or_reported", [
-    # elsewhere; read when an image turns out unreadable; read before the mode is run
+    # elsewhere; read when an image turns out unreadable; read before the mode is run; reported where
+    # the model knows the shape of its images
     ("test", {"resume", "overwrite", "no_dropout", "on_bad_image", "deterministic", "which"}),
-    ("export", {"which", "resume", "overwrite", "no_dropout", "cache", "no_targets", "input_dir", "a_dir",
-                "b_dir", "deterministic"}),
+    ("export", {"which", "resume", "overwrite", "no_dropout", "cache", "no_targets", "input_dir",
+                "a_dir", "b_dir", "deterministic", "aspect_ratio"}),
     # of a test; read with --max_images; reported without --resume
     ("check", {"native_size", "seed", "output_dir", "checkpoint", "on_bad_image",
                "deterministic"})])

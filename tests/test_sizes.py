@@ -5,13 +5,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import (SMALL, draw_pairs, read_images, read_pixels, read_variables, run, run_graph,
-                     train_small)
+from helpers import (HAS_ONNX, SMALL, draw_pairs, read_images, read_pixels, read_variables, run,
+                     run_graph, train_small)
 from PIL import Image
 
 import pix2pix
 from tools.lib.cli import with_options
-from tools.lib.images import to_bytes
+from tools.lib.images import scale_back, to_bytes
 from tools.lib.tf1 import tf
 
 pytestmark = pytest.mark.usefixtures("in_empty_folder")
@@ -125,6 +125,26 @@ def test_exports_of_a_model_at_its_own_size():
     for file in ("saved_model.pb", "graph.pb"):
         result = read_pixels(pix2pix.load_model(Path("export", file)).generate(to_bytes(image)))
         assert np.abs(result - got["0-outputs.png"]).max() <= 1
+
+
+def test_apply_squeezes_images_as_test_does():
+    """Those of the shape of training's: its result is that of test mode, scaled back."""
+    image, = save_noise("single", [(40, 80)])
+    save_noise("pairs", [(32, 64)], pairs=True)
+    assert run("--mode", "train", "--input_dir", "pairs", "--output_dir", "run", *SMALL, "--lr",
+               0.02, "--max_steps", 3) == 0
+    tested = run_test_mode("out", "--input_dir", "single", "--no_targets", "--layout", "single",
+                           "--checkpoint", "run")["0-outputs.png"]
+    formats = {"graph": "graph.pb", **({"onnx": "model.onnx"} if HAS_ONNX else {})}
+    assert run("--mode", "export", "--checkpoint", "run", "--output_dir", "export",
+               "--export_format", *formats) == 0
+    expected = run_graph(lambda: scale_back(tf.constant(tested, tf.float32), (40, 80)))
+    assert tested.shape == (32, 32, 3) and tested.std() > 1
+    for file in ("../run", *formats.values()):
+        model = pix2pix.load_model(Path("export", file))
+        assert np.abs(read_pixels(model.generate(to_bytes(image))) - expected).max() < 1.5
+        assert model.network_shape((40, 80)) == model.network_shape((50, 101)) == (32, 32)
+        assert model.network_shape((40, 40)) == (64, 32)
 
 
 # ---- rectangles, and what a model remembers

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 from helpers import draw, run_graph
 
-from tools.lib.cli import Size
+from tools.lib.cli import Options, Size
 from tools.lib.geometry import (Sizing, Window, choose_window, frame_of, mirror_pad, network_shape,
-                                refuse_crop, scale_shape, take_frame, take_window, usual_scale)
+                                refuse_crop, scale_shape, squeeze_of, take_frame, take_window,
+                                usual_scale)
 from tools.lib.tf1 import tf
 
 SHAPES = [(375, 1242), (100, 100), (33, 640), (640, 33), (1, 1), (4000, 3000), (9, 300)]
@@ -105,7 +106,7 @@ def test_mirror_pad_reaches_any_multiple():
     np.testing.assert_array_equal(padded, expected)
 
 
-@pytest.mark.parametrize("resize, crop, shape, aspect_ratio, expected", [
+@pytest.mark.parametrize("resize, crop, shape, squeeze, expected", [
     ("stretch", (256, 256), (600, 900), 1.0, (256, 384)),  # the shorter side as in training
     ("stretch", (256, 256), (600, 900), 1.5, (256, 256)),  # training squeezed such images
     ("stretch", (256, 256), (256, 257), 1.0, (256, 256)),  # less than a pixel off
@@ -113,13 +114,24 @@ def test_mirror_pad_reaches_any_multiple():
                                                           (384, 256)),
     ("pad", (256, 256), (600, 900), 1.0, (171, 256)), ("stretch", (64, 64), (10, 1000), 1.0,
                                                       (10, 1024))])
-def test_the_network_sees_a_whole_image_as_large_as_in_training(resize, crop, shape, aspect_ratio,
+def test_the_network_sees_a_whole_image_as_large_as_in_training(resize, crop, shape, squeeze,
                                                                 expected):
     sizing = Sizing(resize, Size(*crop), Size(*crop), 1)
-    got = run_graph(lambda: network_shape(tf.constant(shape), sizing, aspect_ratio))
+    got = run_graph(lambda: network_shape(tf.constant(shape), sizing, squeeze))
     assert tuple(got) == expected
     own = Sizing("none", None, None, 32)
-    assert tuple(run_graph(lambda: network_shape(tf.constant(shape), own, aspect_ratio))) == shape
+    assert tuple(run_graph(lambda: network_shape(tf.constant(shape), own, squeeze))) == shape
+
+
+@pytest.mark.parametrize("changes, expected", [
+    (dict(aspect_ratio=1.5), 1.5), (dict(aspect_ratio=1.5, trained_ratio=2.0), 2.0),
+    (dict(trained_ratio=3.0, crop_size="64x96"), 2.0), (dict(crop_size="64x96"), 1.0),
+    (dict(trained_ratio=2.0, resize="crop"), 1.0), (dict(trained_ratio=2.0, resize="pad"), 1.0),
+    (dict(trained_ratio=2.0, native_size=True), 1.0)])
+def test_what_training_squeezed_and_how_much(changes, expected):
+    options = Options(**{"crop_size": 64, "resize": "stretch", "aspect_ratio": 1.0,
+                         "trained_ratio": None, "native_size": False, **changes})
+    assert squeeze_of(options) == expected
 
 
 @pytest.mark.parametrize("size, multiple, text", [

@@ -26,7 +26,7 @@ from tools.lib.checkpoints import checkpoint_step, encode_pict, infer_options, l
 from tools.lib.cli import (Options, RunError, UserError, check_combinations, describe_error,
                            quiet_stderr, say, size_of, warn)
 from tools.lib.files import remove, write_atomic
-from tools.lib.geometry import network_shape, test_sizing
+from tools.lib.geometry import network_shape, squeeze_of, test_sizing
 from tools.lib.image_files import format_of
 from tools.lib.images import decode_image, encode_image, scale_back, stack_images, to_bytes
 from tools.lib.options import MODEL_OPTIONS
@@ -36,7 +36,8 @@ from tools.lib.tf1 import session_config, tf
 JPEG_TOLERANCE = 12  # more levels, where the result is a JPEG file: one may become another step
 MAX_CONSTANT = 4096  # values of a constant that tf2onnx is given, which copies them dozens of times
 ONNX_OPSET = 15  # of 2021, which other programs have caught up with
-SIZE_OPTIONS = ("crop_size", "aspect_ratio", "resize", "native_size")  # where a model works
+SIZE_OPTIONS = ("crop_size", "resize", "native_size")  # where a model works
+ANY_SIZE = ("any_size", "floats")  # graphs whose network does
 ONE_SIZE = (".meta", ".tflite")  # formats whose network takes images of one size
 SIGNATURES = {  # of a SavedModel; a frozen graph has the same ends
     "floats": ("serving_default", "input", "output"),
@@ -207,8 +208,9 @@ def convert_onnx(folder, options):
         for dimension, name in zip(tensor.type.tensor_type.shape.dim, ("batch", "height", "width"),
                                    strict=False):
             dimension.dim_param = name
-    for name in SIZE_OPTIONS:  # at which `load_onnx` uses it
-        model.metadata_props.add(key=name, value=str(getattr(options, name)))
+    sizes = {name: getattr(options, name) for name in SIZE_OPTIONS}  # at which `load_onnx` uses it
+    for name, value in {**sizes, "aspect_ratio": squeeze_of(options)}.items():
+        model.metadata_props.add(key=name, value=str(value))
     write_atomic(folder / "model.onnx", model.SerializeToString())
     verify_onnx(path, folder / "model.onnx", options)
     remove(path)
@@ -528,8 +530,8 @@ def write_verified_export(name, folder, stored, options, network, examples):
     `write_exports`; examples: (image, its results), the first of --crop_size."""
     row = EXPORT_FORMATS[name]
     write_export(name, folder, stored, options, network.builders[row.graph])
-    # those that take any size know --aspect_ratio, the others take the network's
-    image, results = examples[1 if row.graph == "any_size" else 0]
+    # those that take any size squeeze an image as training did, the others take the network's
+    image, results = examples[1 if row.graph in ANY_SIZE else 0]
     export = load_export(folder / row.file, network.load_pict)
     verify_export(name, export.generate(to_bytes(image)), results)
     if name == "saved_model":
@@ -549,8 +551,10 @@ def write_exports(stored, options, network):
     """Writes each --export_format into --output_dir, replacing an earlier export there, after each
     has given the checkpoint's own results. Raises RunError where one does not."""
     output_dir, (height, width) = Path(options.output_dir), size_of(options.crop_size)
-    count, aspect_ratio = options.num_inputs, 1 if options.native_size else options.aspect_ratio
-    images = [draw_example(height, count * wide) for wide in (width, round(width * aspect_ratio))]
+    count, squeeze = options.num_inputs, squeeze_of(options)
+    images = [draw_example(height, count * width),
+              draw_example(round(height * max(1 / squeeze, 1)),
+                           count * round(width * max(squeeze, 1)))]
     results = network.run(stored, options, [stack_images(image, count) for image in images])
     examples = [*zip(images, results, strict=True)]
     for path in output_dir.glob(".export-*"):  # of a process that was killed

@@ -209,16 +209,25 @@ def mirror_pad(images, size):
     return images, *starts
 
 
-def network_shape(shape, sizing, aspect_ratio=1.0):
-    """Height and width [2] at which the network works on the whole of an image of a shape [2]: as
-    large as images were in training. Nothing is cut off; the image keeps its shape.
+def squeeze_of(options):
+    """How much wider images were than --crop_size before --resize stretch gave them its shape."""
+    if options.resize != "stretch" or is_own_size(options):
+        return 1.0
+    crop = size_of(options.crop_size)
+    return options.trained_ratio * crop.height / crop.width if options.trained_ratio \
+        else options.aspect_ratio
 
-    aspect_ratio: how much wider images were before training stretched them to the crop's shape.
+
+def network_shape(shape, sizing, squeeze=1.0):
+    """Height and width [2] at which the network works on the whole of an image of a shape [2]: as
+    large as images were in training, and squeezed as much. Nothing is cut off.
+
+    squeeze: of `squeeze_of`.
     """
     if sizing.crop is None:
         return tf.convert_to_tensor(shape)
     crop, shape = tf.constant(sizing.crop, tf.float32), tf.cast(shape, tf.float32)
-    sides = shape / [1.0, aspect_ratio]
+    sides = shape / [1.0, squeeze]
     scales = crop / sides
     least, most = tf.reduce_min(scales), tf.reduce_max(scales)
     scale = least if sizing.resize == "pad" else tf.minimum(most, MAX_ASPECT * least)

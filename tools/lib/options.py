@@ -147,6 +147,8 @@ def report_unused(options, explicit, parser, has_dropout):
             (["output_filetype"] * (mode == "export"
                                     and ENCODING.isdisjoint(options.export_format)),
              f"not used by --export_format {' '.join(options.export_format)}"),
+            (["aspect_ratio"] * (mode == "export" and options.trained_ratio is not None),
+             f"the model was trained on images {options.trained_ratio} times as wide as high"),
             (["output_dir"] * (mode == "check" and not options.resume), "--mode check writes none"),
             (["no_dropout"] * (mode in ("test", "export") and not options.test_dropout),
              f"--mode {mode} has dropout with --test_dropout alone"),
