@@ -84,7 +84,7 @@ def add_mode_options(add):
     add("--mode", required=True, choices=["train", "test", "export", "check"],
         help="what to do; check: read all images and say what training would do with them")
     add("--seed", type=number_type(int, 0, 2**31 - 1),
-        help="of everything random; if not given it is random, and saved in options.json")
+        help="of everything random; if not given it is random in training, else the model's")
 
 
 def add_image_options(add):

@@ -45,6 +45,18 @@ def test_affinelayer_command_has_its_defaults(dataset):
     assert {name: getattr(options, name) for name in expected} == expected
 
 
+@pytest.mark.parametrize("stored, flags, seed", [
+    ({"seed": 5}, "", 5), ({}, "", 0), ({"seed": None}, "", 0), ({"seed": 5}, "--seed 3", 3),
+    ({"seed": 5}, "--seed 0", 0)])
+def test_the_seed_of_a_test_or_export_is_the_models(dataset, tmp_path, stored, flags, seed):
+    write_run(tmp_path / "old", **stored)
+    command = f"{flags} --checkpoint old --output_dir new --input_dir"
+    for mode in ("test", "export"):
+        assert parse(f"--mode {mode} {command}", dataset / "train").seed == seed
+    seeds = {parse(f"--mode train {command}", dataset / "train").seed for _ in range(3)}
+    assert len(seeds) == (1 if flags else 3)  # a new run's is its own
+
+
 def test_output_dir_is_named_after_the_dataset(dataset):
     assert parse("--mode train --input_dir", dataset / "train").output_dir == "houses_train"
 

@@ -7,7 +7,8 @@ What wins.
     stand for each other, so do --decay_from and --decay_from_epoch, and --input_dir and --a_dir
     with --b_dir: giving one drops the run's other. Runs older than --precision stay float32.
     --checkpoint (train, test, export): MODEL_OPTIONS are the checkpoint's, TRAINING_OPTIONS too
-    unless given; everything else is the command line's. Where a given one of MODEL_OPTIONS differs,
+    unless given; everything else is the command line's. In test and export the seed, if not given,
+    is the checkpoint's, or 0, so that they can be repeated. Where a given one of MODEL_OPTIONS differs,
     test and export report and ignore it: it would give wrong images. Training does what was asked
     if the variables keep their names and shapes, since it adapts them: --which_direction except in
     Lab, --padding. Anything else is refused.
@@ -133,6 +134,8 @@ def checkpoint_options(values, explicit, parser, same_variables):
     same_variables: as in `resume_options`."""
     path, training = values["checkpoint"], values["mode"] == "train"
     stored = read_options(path, parser)
+    if not training and values["seed"] is None:
+        values = {**values, "seed": stored.get("seed") or 0}
     replaceable = {*TRAINING_OPTIONS} | without_discriminator(stored)
     stored = {name: value for name, value in stored.items()
               if name in MODEL_OPTIONS or name in TRAINING_OPTIONS or name == "depth"}
