@@ -10,6 +10,7 @@ from helpers import (HAS_ONNX, SMALL, draw_pairs, read_images, read_pixels, read
 from PIL import Image
 
 import pix2pix
+from tools.lib import dataset
 from tools.lib.cli import with_options
 from tools.lib.images import scale_back, to_bytes
 from tools.lib.tf1 import tf
@@ -183,6 +184,35 @@ def test_training_says_what_stretching_does_to_the_shape(capsys):
         assert run(*command, *flags) == 0
         said = capsys.readouterr().out
         assert line in said if expected else "stretched" not in said
+
+
+@pytest.mark.parametrize("ratios, changes, text", [
+    ([1.5, 0.667, 1.5, 0.667], {}, "images have different shapes, 0.667 to 1.5 times as wide as high, "
+     "and are stretched to 64x64: --resize crop or pad keeps them"),
+    ([1.5, 0.667], {"aspect_ratio": 1.5}, "images have different shapes, 0.667 to 1.5 times as wide "
+     "as high, and are stretched to 64x64: --resize crop or pad keeps them"),
+    ([1.5] * 10, {"aspect_ratio": 2.0}, "images are 1.5 times as wide as high and are stretched to "
+     "64x64: --resize crop or pad keeps their shape"),
+    ([1.5] * 9 + [1], {}, "images are 1.5 times as wide as high and are stretched to 64x64: "
+     "--aspect_ratio 1.5 gives results their shape, --resize crop or pad keeps it"),
+    ([1.5] * 9 + [1], {"aspect_ratio": 1.5}, None), ([1] * 9 + [1.5], {}, None)])
+def test_shapes_are_named_where_most_images_have_one(options, capsys, ratios, changes, text):
+    dataset.report_stretching(ratios, with_options(options, crop_size=64, **changes))
+    assert capsys.readouterr().out == (f"{text}\n" if text else "")
+
+
+def test_test_mode_says_which_images_it_squeezes_otherwise_than_training(capsys):
+    """Once, and how to keep their shape."""
+    save_noise("single", [(40, 60), (40, 40)])
+    draw_pairs("bars/train", 2)
+    assert train_small("run", "--max_steps", 1) == 0
+    for flags, expected in (([], 1), (["--native_size"], 0), (["--resize", "pad"], 0)):
+        capsys.readouterr()
+        run_test_mode("out", "--input_dir", "single", "--no_targets", "--checkpoint", "run", *flags)
+        assert capsys.readouterr().out.count(
+            "1 of 2 images do not have the training images' usual shape, 1 times as wide as high, "
+            "and are squeezed to 32x32 too: --native_size and tools/apply.py keep their shape\n") \
+            == expected
 
 
 def test_the_aspect_ratio_is_remembered():

@@ -34,6 +34,7 @@ CHECK_SECONDS = 10  # spent on checking before the first step
 CHECKS_VERSION = 2  # of what is remembered: what an older version found is not used
 SAME_SHAPE = 0.02  # relative difference of width / height up to which images are of one shape
 OTHER_SHAPE = 0.05  # from which one image among many of one shape is of another
+MOST = 0.9  # of the images are of one shape where that is called theirs
 PAIR_RATIO = 1.9  # least width / height of a pair: photos have up to 16:9, two squares have 2
 
 
@@ -237,6 +238,13 @@ def is_alike(ratio, other):
     return abs(ratio / other - 1) < SAME_SHAPE
 
 
+def usual_ratio(ratios):
+    """The width / height that most of the images have; None where their shapes differ."""
+    middle = float(np.median(ratios))
+    alike = sum(is_alike(ratio, middle) for ratio in ratios)
+    return middle if alike >= MOST * len(ratios) else None
+
+
 def trained_ratio(options):
     """Width / height of the images that the model was trained on; None where it is not known."""
     return options.trained_ratio if options.mode == "test" or options.resume else None
@@ -304,15 +312,14 @@ def refuse_other_shapes(checks, options):
     if not takes_pairs(options):
         return checks
     ratios, checked = usable_ratios(checks), dict(checks)
-    usual = float(np.median([*ratios.values()])) if ratios else 1.0
-    alike = sum(is_alike(ratio, usual) for ratio in ratios.values()) >= 0.9 * len(ratios)
+    usual = usual_ratio([*ratios.values()]) if ratios else None
     for path, ratio in ratios.items():
         check, reason = checks[path], ""
         if check.width < 2:
             reason = "1 pixel wide"
         elif options.layout:
             continue
-        elif alike and abs(ratio / usual - 1) > OTHER_SHAPE:
+        elif usual and abs(ratio / usual - 1) > OTHER_SHAPE:
             reason = f"{check.width}x{check.height} pixels, but nearly all others are " \
                      f"{usual:.3g} times as wide as high"
         elif not is_pair(ratio, options):
@@ -322,12 +329,9 @@ def refuse_other_shapes(checks, options):
     return checked
 
 
-def image_ratio(checks, options):
-    """Width / height of the usual image, of one half where files are pairs; None where none was
-    checked."""
-    ratios = [*usable_ratios(checks).values()]
-    return round(float(np.median(ratios)) / (2 if takes_pairs(options) else 1), 4) if ratios \
-        else None
+def image_ratios(checks, options):
+    """Width / height of the images that have been checked, of one half where files are pairs."""
+    return [ratio / (2 if takes_pairs(options) else 1) for ratio in usable_ratios(checks).values()]
 
 
 def refuse_different_shapes(checks, examples, options):
@@ -419,16 +423,32 @@ def check_examples(examples, options, look=check_folder):
     return refuse_other_shapes(checks, options)
 
 
-def report_stretching(ratio, options):
-    """Says so where training squeezes images into another shape, and results keep that. ratio:
-    width / height of the usual image."""
-    size = size_of(options.crop_size)
-    if options.mode == "train" and options.resize == "stretch" \
-            and not is_alike(ratio, options.aspect_ratio * size.width / size.height):
-        shape = f"--aspect_ratio {ratio:.3g} gives results their shape, " \
-            if size.width == size.height else ""
-        say(f"images are {ratio:.3g} times as wide as high and are stretched to {size.width}x"
-            f"{size.height}: {shape}--resize crop or pad keeps it")
+def report_stretching(ratios, options):
+    """Says so where training squeezes images into another shape, and results keep that. ratios:
+    width / height of the images."""
+    (height, width), usual = size_of(options.crop_size), usual_ratio(ratios)
+    kept = options.aspect_ratio * width / height
+    if sum(is_alike(ratio, kept) for ratio in ratios) >= MOST * len(ratios):
+        return
+    if usual is None:
+        say(f"images have different shapes, {min(ratios):.3g} to {max(ratios):.3g} times as wide as "
+            f"high, and are stretched to {width}x{height}: --resize crop or pad keeps them")
+        return
+    remedy = f"--aspect_ratio {usual:.3g} gives results their shape, --resize crop or pad keeps it" \
+        if width == height and options.aspect_ratio == 1 else "--resize crop or pad keeps their shape"
+    say(f"images are {usual:.3g} times as wide as high and are stretched to {width}x{height}: "
+        f"{remedy}")
+
+
+def report_squeezing(ratios, options):
+    """Says so where test mode squeezes images otherwise than training did. ratios: width / height
+    of the images."""
+    trained, size = trained_ratio(options), size_of(options.crop_size)
+    others = [ratio for ratio in ratios if trained and abs(ratio / trained - 1) > OTHER_SHAPE]
+    if others:
+        say(f"{len(others)} of {len(ratios)} images do not have the training images' usual shape, "
+            f"{trained:.3g} times as wide as high, and are squeezed to {size.width}x{size.height} "
+            "too: --native_size and tools/apply.py keep their shape")
 
 
 def list_images(options, look=check_folder, refuse=raise_error):
@@ -461,9 +481,11 @@ def list_images(options, look=check_folder, refuse=raise_error):
     firsts = {paths[0]: checks[paths[0]] for paths in usable}
     folder = run_folder.list_sources(options)[0][1] if run_folder.from_folders(options) else None
     largest = max((check.width * check.height for check in firsts.values()), default=0)
-    ratio = image_ratio(firsts, options)
-    if ratio:
-        report_stretching(ratio, options)
+    ratios = image_ratios(firsts, options)
+    if ratios and options.resize == "stretch" and not options.native_size:
+        report = report_stretching if options.mode == "train" else report_squeezing
+        report(ratios, options)
+    ratio = round(float(np.median(ratios)), 4) if ratios else None
     return ImageList(usable, unique_names([*firsts], folder), ratio, largest)
 
 

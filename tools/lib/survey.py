@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from tools.lib import exif, geometry, run_folder, schedule
 from tools.lib.cli import UserError, printable, say, warn, with_options
-from tools.lib.dataset import (OTHER_SHAPE, UNCHECKED, ImageCheck, check_file, judging_mode,
+from tools.lib.dataset import (MOST, OTHER_SHAPE, UNCHECKED, ImageCheck, check_file, judging_mode,
                                list_images, read_files, remember_checks, takes_pairs)
 from tools.lib.image_files import format_of, list_folder, list_tree
 from tools.lib.images import BITS_PER_SAMPLE, create_decoder
@@ -21,7 +21,6 @@ from tools.lib.tf1 import session_config, tf
 
 MAX_ROWS = 5  # that a table has for one property
 MAX_NAMED = 20  # files or groups of them that a list names
-MOST = 0.9  # of the images are alike where those that are not are named
 PNG_CHANNELS = {0: "grey", 2: "RGB", 3: "palette", 4: "grey + alpha", 6: "RGB + alpha"}
 CHANNELS = {"1": "grey", "L": "grey", "F": "grey", "P": "palette", "CMYK": "CMYK",
             "LA": "grey + alpha", "La": "grey + alpha", "PA": "palette + alpha",
