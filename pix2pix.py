@@ -64,7 +64,7 @@ from tools.lib.files import lock_folder
 from tools.lib.images import (decode_image, encode_image, encode_pngs, pair_of, scale_back,
                               stack_images)
 from tools.lib.metrics import create_metrics
-from tools.lib.options import depth_of, naming_origins, options_path, report_unused
+from tools.lib.options import depth_of, export_options, naming_origins, report_unused
 from tools.lib.tf1 import tf
 
 # --------------------------------------------------------------------------------------------------
@@ -1648,13 +1648,15 @@ def options_to_apply(model):
     parser, argv = create_parser(), ["--mode", "export", "--seed", "0", "--checkpoint", str(model)]
     values = vars(parser.parse_args(argv))
     values = resume.checkpoint_options(values, set(), parser, same_variables)
-    return Options(**{**values, "precision": "float32"})
+    own_size = export_options(model).get("native_size") is True
+    return Options(**{**values, "precision": "float32", "native_size": own_size})
 
 
 def load_checkpoint(path, native_size=False, tile=0):
     """`load_model` of a training folder, a checkpoint's prefix or a .pict file."""
     options, stored = options_to_apply(path), checkpoints.open_checkpoint(str(path))
-    options, strips = with_options(options, native_size=native_size), []
+    options = with_options(options, native_size=native_size or options.native_size)
+    strips = []
 
     def create(inputs, options, _layers, key):
         """`create_outputs` in strips."""
@@ -1671,18 +1673,19 @@ def load_checkpoint(path, native_size=False, tile=0):
         return export_formats.LoadedModel(
             stored.path, generate,
             export_formats.run_on_shapes(lambda shape: network_shape(shape, options)),
-            monitor.bytes_per_pixel(options))
+            monitor.bytes_per_pixel(options), options.num_inputs, options.trained_ratio)
 
 
 def load_export(path, native_size=False):
     """`load_model` of a file of an export, with what the options.json beside it says."""
     model = export_formats.load_export(path, load_checkpoint, native_size)
-    if model.network_shape is None and options_path(path).exists():
-        options = options_to_apply(path)
-        model = model._replace(network_shape=export_formats.run_on_shapes(
-            lambda shape: size_of(options.crop_size) if path.suffix in export_formats.ONE_SIZE
-            else network_shape(shape, options)))
-    return model
+    if path.suffix == ".pict" or not export_options(path):
+        return model
+    options = options_to_apply(path)
+    find_shape = model.network_shape or export_formats.run_on_shapes(
+        lambda shape: size_of(options.crop_size) if path.suffix in export_formats.ONE_SIZE
+        else network_shape(shape, options))
+    return model._replace(network_shape=find_shape, trained_ratio=options.trained_ratio)
 
 
 def load_model(path, native_size=False, tile=0):

@@ -295,14 +295,14 @@ def test_lab_in_every_format(model, tmp_path, capsys):
                 tmp_path / "export", "--export_format", *EXPORTS) == 0
     # the SavedModel and ONNX are compared twice
     assert capsys.readouterr().out.count("largest difference") == len(EXPORTS) + 1 + HAS_ONNX
-    # twice as wide as high, as in training: then all squeeze it into a square
-    grey = np.repeat(draw(6, 32, 64, 1, low=40, high=200).astype(int), 3, axis=2)
+    grey = np.repeat(draw(6, 32, 32, 1, low=40, high=200).astype(int), 3, axis=2)
+    grey = np.repeat(grey, 2, axis=1)  # of the shape of training's: all squeeze it into a square
     results = [read_pixels(pix2pix.load_model(tmp_path / "export" / file).generate(png(grey)))
                for file in ("saved_model.pb", "export.meta", "graph.pb", "model.tflite",
                             *["model.onnx"] * HAS_ONNX)]
     assert np.ptp(results[0], axis=2).mean() > 3  # it has colour
     for result in results[1:]:
-        assert np.abs(result - results[0]).max() <= 1
+        assert np.abs(result - results[0]).max() <= 2
 
 
 def test_a_wrong_format_fails_the_export_and_leaves_the_earlier_one(model, tmp_path, capsys,

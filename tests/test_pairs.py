@@ -163,8 +163,10 @@ def test_several_folders_of_inputs_are_stacked_by_channel(capsys, monkeypatch):
     assert run("--mode", "export", "--checkpoint", "run", "--output_dir", "export",
                "--export_format", "saved_model", "affinelayer", "tflite", "pict") == 0
     for file in ("saved_model.pb", "export.meta", "model.tflite", "model.pict"):
-        apply = pix2pix.load_model(Path("export", file)).generate
-        Path("result").write_bytes(apply(Path("out/images/1-inputs.png").read_bytes()))
+        model = pix2pix.load_model(Path("export", file))
+        assert (model.num_inputs, model.trained_ratio) == (2, 1.0)
+        contents = Path("out/images/1-inputs.png").read_bytes()
+        Path("result").write_bytes(model.generate(contents))
         difference = read_pixels("result") - read_pixels("out/images/1-outputs.png")
         assert np.abs(difference).max() <= 2
 

@@ -1,6 +1,7 @@
 """Images of any size: rectangles, --resize, --native_size, and models at another size."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -138,7 +139,7 @@ def test_apply_squeezes_images_as_test_does():
                            "--checkpoint", "run")["0-outputs.png"]
     formats = {"graph": "graph.pb", **({"onnx": "model.onnx"} if HAS_ONNX else {})}
     assert run("--mode", "export", "--checkpoint", "run", "--output_dir", "export",
-               "--export_format", *formats) == 0
+               "--export_format", *formats, "pict") == 0
     expected = run_graph(lambda: scale_back(tf.constant(tested, tf.float32), (40, 80)))
     assert tested.shape == (32, 32, 3) and tested.std() > 1
     for file in ("../run", *formats.values()):
@@ -146,6 +147,11 @@ def test_apply_squeezes_images_as_test_does():
         assert np.abs(read_pixels(model.generate(to_bytes(image))) - expected).max() < 1.5
         assert model.network_shape((40, 80)) == model.network_shape((50, 101)) == (32, 32)
         assert model.network_shape((40, 40)) == (64, 32)
+    shutil.copytree("export", "alone")
+    Path("alone/options.json").unlink()  # what says so of a .pict file
+    for folder, size in (("export", (32, 32)), ("alone", (32, 64))):
+        model = pix2pix.load_model(Path(folder, "model.pict"))
+        assert model.network_shape((40, 80)) == size
 
 
 # ---- rectangles, and what a model remembers

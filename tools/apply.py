@@ -17,6 +17,7 @@ import functools
 import glob
 import importlib.util
 import itertools
+import math
 import os
 import re
 import sys
@@ -35,6 +36,7 @@ from pix2pix import load_model
 from tools.lib import provenance, tiling
 from tools.lib.checkpoints import add_choice, choose_checkpoint, list_checkpoints
 from tools.lib.cli import Options, UserError, describe_error, printable, say
+from tools.lib.dataset import MOST, OTHER_SHAPE, PAIR_RATIO, is_alike
 from tools.lib.export_formats import ONE_SIZE, find_export
 from tools.lib.files import describe_missing, natural_key, unique_names, write_atomic
 from tools.lib.image_files import (
@@ -265,7 +267,8 @@ def explain_difference(made, asked):
 class Translated(NamedTuple):
     """What is reported of an image that is done."""
 
-    shape: tuple  # its (height, width)
+    path: Path
+    shape: tuple  # its (height, width); of one of several that lie side by side
     network_shape: tuple | None  # in the network; None: unknown
     deep_range: Any  # as in Decoded
 
@@ -308,7 +311,7 @@ class Translator:
 
     def warn_of_memory(self, path, shape):
         """Warns, once, of an image that takes much memory at its own size."""
-        num_pixels = shape[0] * shape[1]
+        num_pixels = shape[0] * shape[1] // self.model.num_inputs
         num_bytes = self.model.bytes_per_pixel * num_pixels
         if self.native_size and num_bytes > LARGE_MEMORY and not self.has_warned:
             self.has_warned = True
@@ -344,7 +347,43 @@ class Translator:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(path, provenance.add_record(result, record))
         find_shape = self.model.network_shape
-        return Translated(shape, find_shape and find_shape(shape), deep_range)
+        self.refuse_single(job.path, shape)
+        return Translated(job.path, shape, find_shape and find_shape(shape), deep_range)
+
+    def refuse_single(self, path, shape):
+        """Raises ImageError for an image that looks like one where the model takes several side by
+        side. shape: of one of these."""
+        count, trained = self.model.num_inputs, self.model.trained_ratio
+        (height, width), ratio = shape, count * shape[1] / shape[0]
+        if count > 1 and trained and is_alike(ratio, trained):
+            raise ImageError(
+                f"{path}: about {count * width}x{height} pixels look like one image, the model "
+                f"takes {count} side by side: put them into one file, {count * trained:.3g} times "
+                "as wide as high")
+
+
+def report_shapes(translated, model):
+    """Warns of images that may not be what the model takes: one image where it takes several side
+    by side, or a pair where it takes one. translated: of all images; model: LoadedModel."""
+    count, trained = model.num_inputs, model.trained_ratio
+    if not trained:
+        return
+    ratios = [image.shape[1] / image.shape[0] for image in translated]
+    if count > 1:  # those that are wide enough are not judged, as in training
+        odd = [image for image, ratio in zip(translated, ratios, strict=True)
+               if ratio < PAIR_RATIO / 2 and abs(ratio / trained - 1) > OTHER_SHAPE]
+        text = f"may be single images: the model takes {count} side by side in a file, " \
+               f"{count * trained:.3g} times as wide as high"
+    else:
+        odd = [image for image, ratio in zip(translated, ratios, strict=True)
+               if is_alike(ratio, 2 * trained)]
+        odd = odd if len(odd) >= MOST * len(translated) else []
+        text = f"may be pairs: the model takes single images, {trained:.3g} times as wide as high " \
+               "(--mode test takes pairs)"
+    if odd:
+        height, width = odd[0].shape
+        cli.warn(printable(f"{len(odd)} of {len(translated)} images, such as {odd[0].path} with "
+                           f"{count * width}x{height} pixels, {text}"))
 
 
 def report_enlarged(translated, model):
@@ -353,7 +392,8 @@ def report_enlarged(translated, model):
                 and (image.network_shape[0] < image.shape[0]
                      or image.network_shape[1] < image.shape[1])]
     if enlarged:
-        (height, width), (rows, columns), _ = enlarged[0]
+        largest = max(enlarged, key=lambda image: math.prod(image.shape))
+        (height, width), (rows, columns) = largest.shape, largest.network_shape
         which = f"{len(enlarged)} of {len(translated)} results are" if len(translated) > 1 \
             else "the result is"
         export = find_export(model)
@@ -385,7 +425,8 @@ def show_progress(count):
 
 
 def translate_all(jobs, options, recorded):
-    """Translates images; returns what is reported of each that is done."""
+    """Translates images, and says which ones may not be what the model takes; returns Translated of
+    each that is done."""
     translator, translated = Translator(options, recorded), []
     say(f"loaded model from {printable(translator.model.path)}")
     start = time.time()
@@ -404,6 +445,7 @@ def apply_model(options):
     jobs, kept = list_jobs(options), {}
     for job in jobs:
         results = [path for path in possible_results(job) if path.exists() and not options.force]
+    report_shapes(translated, translator.model)
         kept.update(dict.fromkeys(results, [job.path]))
     missing = [job for job in jobs if kept.keys().isdisjoint(possible_results(job))]
     recorded = recorded_options(options)

@@ -441,7 +441,83 @@ def test_a_generator_that_copies_returns_every_size_unchanged(export_dir, tmp_pa
                "--output", tmp_path / "out") == 0
     for path in (tmp_path / "in").iterdir():
         np.testing.assert_array_equal(read_pixels(path), read_pixels(tmp_path / "out" / path.name))
+def test_the_largest_enlarged_result_is_the_example(tmp_path, capsys, replace_model):
+    draw_images(tmp_path / "in", "1.png", size=(40, 30))
+    draw_images(tmp_path / "in", "2.png", size=(400, 300))
+    replace_model(network_shape=lambda _shape: (24, 32))
+    assert run("--model", "model", "--input", tmp_path / "in", "--output", tmp_path / "out") == 0
+    assert "works at 32x24 on an image of 400x300: 2 of 2 results" in capsys.readouterr().err
+
+
+# ---- several inputs, and pairs
+
+
+def left_third(contents):
+    """A model of three inputs side by side that returns the first."""
+    pixels = read_pixels(contents).astype(np.uint8)
+    return images.to_bytes(pixels[:, :pixels.shape[1] // 3])
+
+
+def test_files_that_do_not_hold_several_inputs_are_named(tmp_path, monkeypatch, capsys,
+                                                         replace_model):
+    monkeypatch.chdir(tmp_path)
+    for number, size in enumerate([(60, 20), (21, 21), (45, 20), (120, 20), (60, 20)]):
+        draw_images(tmp_path, f"in/{number}.png", size=size)
+    replace_model(left_third, num_inputs=3, trained_ratio=1.0,
+                  network_shape=lambda shape: (min(shape), min(shape)))
+    assert run("--model", "model", "--input", "in", "--output", "out") == 1
+    printed = capsys.readouterr()
+    assert printed.err.splitlines() == [
+        "apply.py: in/1.png: about 21x21 pixels look like one image, the model takes 3 side by "
+        "side: put them into one file, 3 times as wide as high",
+        "apply.py: 1 of 4 images, such as in/2.png with 45x20 pixels, may be single images: the "
+        "model takes 3 side by side in a file, 3 times as wide as high",
+        "apply.py: the model works at 20x20 on an image of 40x20: 2 of 4 results are enlarged; "
+        "--native_size uses the image's own size"]
+    assert "wrote 4, skipped 0, failed 1" in printed.out
+    replace_model(left_third, num_inputs=3, trained_ratio=0.75)  # of portraits
+    assert run("--model", "model", "--input", "in/2.png", "--output", "portrait.png") == 0
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("trained_ratio, sizes, warns", [
+    (1.0, [(40, 20), (40, 20)], True), (1.5, [(60, 20), (60, 20)], True),
+    (1.0, [(40, 20), (20, 20)], False), (2.0, [(40, 20), (40, 20)], False),
+    (1.0, [(20, 40), (50, 20)], False), (None, [(40, 20), (40, 20)], False)])
+def test_pairs_for_a_model_of_single_images_are_reported(tmp_path, monkeypatch, capsys,
+                                                         replace_model, trained_ratio, sizes,
+                                                         warns):
+    monkeypatch.chdir(tmp_path)
+    for number, size in enumerate(sizes):
+        draw_images(tmp_path, f"in/{number}.png", size=size)
+    replace_model(trained_ratio=trained_ratio)
+    assert run("--model", "model", "--input", "in", "--output", "out") == 0
+    expected = f"apply.py: 2 of 2 images, such as in/0.png with {sizes[0][0]}x20 pixels, may be " \
+        f"pairs: the model takes single images, {trained_ratio or 0:.3g} times as wide as high " \
+        "(--mode test takes pairs)\n"
+    assert capsys.readouterr().err == expected * warns
+
+
+    assert capsys.readouterr().err == ""
+
+
+def test_exports_made_at_the_images_own_size_need_no_flag(export_dir, tmp_path, large_and_result,
+                                                          capsys):
+    """A .pict file knows it by the options.json beside it."""
+    large, expected = large_and_result
+    assert pix2pix.main(["--mode", "export", "--native_size", "--checkpoint",
+                         str(export_dir.parent / "run"), "--output_dir", str(tmp_path / "own"),
+                         "--export_format", "graph", "pict"]) == 0
+    capsys.readouterr()
+    for file, tolerance in (("graph.pb", 1), ("model.pict", 20)):
+        assert run("--model", tmp_path / "own" / file, "--input", large, "--output",
+                   tmp_path / f"{file}.png") == 0
+        assert capsys.readouterr().err == ""
+        assert np.abs(read_pixels(tmp_path / f"{file}.png") - expected).max() <= tolerance
+    (tmp_path / "own/options.json").unlink()
+    assert run("--model", tmp_path / "own/model.pict", "--input", large, "--output",
+               tmp_path / "alone.png") == 0
+    assert "the result is enlarged" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("file", [

@@ -37,7 +37,6 @@ JPEG_TOLERANCE = 12  # more levels, where the result is a JPEG file: one may bec
 MAX_CONSTANT = 4096  # values of a constant that tf2onnx is given, which copies them dozens of times
 ONNX_OPSET = 15  # of 2021, which other programs have caught up with
 SIZE_OPTIONS = ("crop_size", "resize", "native_size")  # where a model works
-ANY_SIZE = ("any_size", "floats")  # graphs whose network does
 ONE_SIZE = (".meta", ".tflite")  # formats whose network takes images of one size
 SIGNATURES = {  # of a SavedModel; a frozen graph has the same ends
     "floats": ("serving_default", "input", "output"),
@@ -278,6 +277,8 @@ class LoadedModel(NamedTuple):
     # function from an image's (height, width) to those that it has in the network; None: unknown
     network_shape: Any = None
     bytes_per_pixel: int = 0  # of memory at an image's own size; 0: unknown
+    num_inputs: int = 1  # images that lie side by side in a file
+    trained_ratio: float | None = None  # width / height of those of training; None: unknown
 
 
 def run_on_shapes(choose_shape):
@@ -328,15 +329,16 @@ def load_affinelayer(path, _native_size):
         tf.train.import_meta_graph(str(path)).restore(sess, str(path.with_suffix("")))
         ends = [json.loads(tf.get_collection(name)[0])[name[:-1]] for name in ("inputs", "outputs")]
         run = sess.make_callable(ends[1], [ends[0]])
-        fit = create_fitter(infer_options({
-            variable.op.name: variable.shape.as_list()
-            for variable in tf.global_variables("generator/")}).get("num_inputs", 1))
+        shapes = {variable.op.name: variable.shape.as_list()
+                  for variable in tf.global_variables("generator/")}
+    num_inputs = infer_options(shapes).get("num_inputs", 1)
+    fit = create_fitter(num_inputs)
 
     def generate(contents):
         """Through TensorFlow's base64: the one for URLs, without padding."""
         result = run([base64.urlsafe_b64encode(contents)])[0]
         return fit(base64.urlsafe_b64decode(result + b"=" * (-len(result) % 4)), contents)
-    return LoadedModel(path, generate)
+    return LoadedModel(path, generate, num_inputs=num_inputs)
 
 
 def create_fitter(num_inputs):
@@ -372,18 +374,21 @@ def load_graph(path, native_size):
         else:
             tf.import_graph_def(tf.GraphDef.FromString(path.read_bytes()), name="")
             ends = [f"{name}:0" for name in SIGNATURES[kind][1:]]
-        channels = graph.get_tensor_by_name(ends[0]).shape[-1] if native_size else None
+        images = meta.signature_def[SIGNATURES["floats"][0]].inputs["input"].name \
+            if path.name == "saved_model.pb" else "input:0"
+        channels = graph.get_tensor_by_name(images).shape[-1]
         run = sess.make_callable(ends[1], [ends[0]])
     return apply_to_files(path, run, lambda shape: shape, channels) if native_size \
-        else LoadedModel(path, lambda contents: run([contents])[0])
+        else LoadedModel(path, lambda contents: run([contents])[0], num_inputs=int(channels) // 3)
 
 
 def apply_to_files(path, generate, choose_shape, channels):
     """The LoadedModel of a function `generate` of float32 [1, height, width, channels] 0..1 to
     [1, height, width, 3]. choose_shape: function of an image's shape [2] to that for it."""
+    num_inputs = int(channels) // 3
     with tf.Graph().as_default() as graph:
         contents = tf.placeholder(tf.string, [])
-        image = stack_images(decode_image(contents), int(channels) // 3)
+        image = stack_images(decode_image(contents), num_inputs)
         shape = tf.shape(image)[:2]
         fed = tf.image.resize(image, choose_shape(shape), method="area"), shape
         result = tf.placeholder(tf.float32, [1, None, None, 3])
@@ -395,7 +400,7 @@ def apply_to_files(path, generate, choose_shape, channels):
         """One image through the model."""
         pixels, shape = sess.run(fed, {contents: image_bytes})
         return sess.run(encoded, {result: generate(pixels[np.newaxis]), size: shape})
-    return LoadedModel(path, run, run_on_shapes(choose_shape))
+    return LoadedModel(path, run, run_on_shapes(choose_shape), num_inputs=num_inputs)
 
 
 def load_tflite(path, _native_size):
@@ -530,9 +535,9 @@ def write_verified_export(name, folder, stored, options, network, examples):
     `write_exports`; examples: (image, its results), the first of --crop_size."""
     row = EXPORT_FORMATS[name]
     write_export(name, folder, stored, options, network.builders[row.graph])
-    # those that take any size squeeze an image as training did, the others take the network's
-    image, results = examples[1 if row.graph in ANY_SIZE else 0]
-    export = load_export(folder / row.file, network.load_pict)
+    # those that take files of any size squeeze them as training did, the others take the network's
+    image, results = examples[1 if row.graph == "any_size" else 0]
+    export = load_export(folder / row.file, network.load_pict, row.graph == "floats")
     verify_export(name, export.generate(to_bytes(image)), results)
     if name == "saved_model":
         image, results = examples[0]

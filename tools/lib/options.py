@@ -12,7 +12,7 @@ from pathlib import Path
 from tools.lib.checkpoints import describe_variables, infer_options, open_checkpoint
 from tools.lib.cli import UserError, all_of, size_of, warn
 from tools.lib.geometry import MIN_CROP
-from tools.lib.run_folder import SOURCES
+from tools.lib.run_folder import SOURCES, read_stored
 
 MODEL_OPTIONS = {  # what the network is -> the value of a missing key, affinelayer's
     "which_direction": "AtoB", "num_inputs": 1, "lab_colorization": False, "generator": "unet",
@@ -24,6 +24,7 @@ TRAINING_OPTIONS = (  # how the network is trained and used
     "no_dropout", "test_dropout", "gan_loss", "gan_weight", "l1_weight", "feature_weight",
     "discrim_weight", "label_smoothing", "lr_decay", "grad_accumulation", "ema_generator",
     "augment", "diffaugment", "trained_ratio")
+USE_OPTIONS = ("resize", "aspect_ratio", "trained_ratio")  # what variables do not show of its use
 DEFAULT_CROP_SIZE = 256  # affinelayer's, of a model that does not say
 COUNTS = ("depth", "num_inputs")  # of the options that no flag gives
 MAX_COUNT = 64  # of these
@@ -37,6 +38,7 @@ TRAIN_ONLY = (  # what test and export do not look at
     "save_freq", "keep_checkpoints", "keep_every_epochs")
 TEST_ONLY = ("tile", "sheet_columns")
 EXPORT_ONLY = ("export_format", "output_filetype")
+ONE_SIZE = ("affinelayer", "tflite")  # export formats whose network takes one
 ENCODING = {"saved_model", "affinelayer", "graph"}  # export formats that return image files
 CHECKED = ("scale_size", "batch_size", "grad_accumulation", "max_steps", "max_epochs")  # of these
 UNUSED = {"train": (*EXPORT_ONLY, *TEST_ONLY), "test": (*TRAIN_ONLY, *EXPORT_ONLY),
@@ -100,12 +102,30 @@ def options_path(checkpoint):
     return folder / "options.json"
 
 
+def export_options(path):
+    """The options.json of the export that a file belongs to; {} where it belongs to none."""
+    stored = read_stored(options_path(path).parent) or {}
+    formats = stored.get("export_format")
+    is_part = not str(path).endswith(".pict") or isinstance(formats, list) and "pict" in formats
+    return stored if stored.get("mode") == "export" and is_part else {}
+
+
 def read_options(checkpoint, parser):
-    """The options of a model as a dict: its options.json, or where there is none (.pict) what its
-    variables show. parser: tells which options and values there are. Raises UserError."""
-    path = options_path(checkpoint)
-    if str(checkpoint).endswith(".pict") or not path.exists():
-        return options_of_variables(checkpoint)
+    """The options of a model as a dict: its options.json, or where there is none what its variables
+    show. Of a .pict file these count, and of the options of its export those of its use. parser:
+    tells which options and values there are. Raises UserError."""
+    path, is_pict = options_path(checkpoint), str(checkpoint).endswith(".pict")
+    if is_pict and export_options(checkpoint):
+        stored = read_stored_options(path, parser)
+        return {**options_of_variables(checkpoint),
+                **{name: stored[name] for name in USE_OPTIONS if name in stored}}
+    return options_of_variables(checkpoint) if is_pict or not path.exists() \
+        else read_stored_options(path, parser)
+
+
+def read_stored_options(path, parser):
+    """The options of a model by its options.json. parser: as in `read_options`. Raises UserError.
+    """
     actions = {action.dest: action for action in parser._actions if action.dest != "help"}
     try:
         stored = dict(json.loads(path.read_text(encoding="utf-8")))
@@ -147,6 +167,10 @@ def report_unused(options, explicit, parser, has_dropout):
             (["output_filetype"] * (mode == "export"
                                     and ENCODING.isdisjoint(options.export_format)),
              f"not used by --export_format {' '.join(options.export_format)}"),
+            (["native_size"] * (mode == "export" and not {*ONE_SIZE}.isdisjoint(
+                options.export_format)),
+             "not used by --export_format "
+             f"{' '.join(name for name in options.export_format if name in ONE_SIZE)}, of one size"),
             (["aspect_ratio"] * (mode == "export" and options.trained_ratio is not None),
              f"the model was trained on images {options.trained_ratio} times as wide as high"),
             (["output_dir"] * (mode == "check" and not options.resume), "--mode check writes none"),
