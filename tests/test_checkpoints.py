@@ -375,7 +375,8 @@ def test_files_that_are_not_checkpoints_are_named(model, in_empty_folder, capfd)
 
 @pytest.mark.parametrize("paths, kind", [
     ([], "an empty folder"), (["train/", "val/"], "a folder with the folders train, val"),
-    (["a.pth", "b.pth", "log.txt"], "a folder with a .txt file, a PyTorch file"),
+    (["a.pth", "b.pth", "log.txt"], "a folder with 3 files, such as a .txt file, a PyTorch "
+     "file"),
     (["saved_model.pb", "variables/"], "a SavedModel of another program"),
     (["one/model-3.index"], "a folder with the training folders one"),
     (["model.ckpt-3.index", "epoch-2.index"], "a folder with the checkpoints epoch-2, model.ckpt-3")])

@@ -382,6 +382,7 @@ def test_a_discriminator_that_a_model_lacks_is_the_command_lines(dataset, tmp_pa
     ("--mode check --ngf 9 --batch_size 4 --overwrite --max_epochs 3 --lr 0.1 --export_format pict",
      ["--overwrite, --ngf, --lr and --export_format: not used by --mode check",
       "--output_dir: --mode check writes none"]),
+    ("--mode check --augment rot90 scale", ["--output_dir: --mode check writes none"]),
     ("--mode check --gan_weight 0 --ndf 3 --dropout --max_steps 2 --max_epochs 3",
      ["--dropout, --ndf and --gan_weight: not used by --mode check",
       "--output_dir: --mode check writes none", "--max_epochs: --max_steps 2 is given"]),
@@ -405,8 +406,8 @@ def test_flags_without_effect_are_reported(dataset, tmp_path, capsys, flags, exp
     ("test", {"resume", "overwrite", "no_dropout", "on_bad_image", "deterministic", "which"}),
     ("export", {"which", "resume", "overwrite", "no_dropout", "cache", "no_targets", "input_dir",
                 "a_dir", "b_dir", "deterministic", "aspect_ratio"}),
-    # of a test; read with --max_images; reported without --resume
-    ("check", {"native_size", "seed", "output_dir", "checkpoint", "on_bad_image",
+    # read before the mode is run; read with --max_images; reported without --resume
+    ("check", {"augment", "seed", "output_dir", "checkpoint", "on_bad_image",
                "deterministic"})])
 def test_what_a_mode_does_not_read_is_reported(tiny, monkeypatch, mode, refused_or_reported):
     """The oracle: which options a run reads."""

@@ -119,6 +119,9 @@ def test_inputs_alone_have_no_targets(capsys, direction, side, other):
     assert run(*test, "--output_dir", "file", *single, file) == 0
     assert read_images("file") == {f"2-{kind}.png": alone[f"2-{kind}.png"]
                                    for kind in ("inputs", "outputs")}
+    if direction == "AtoB":
+        assert "the model takes 1 image as its input: give --a_dir once" in error_of(
+            capsys, *test, "--output_dir", "x", "--a_dir", "a", "--a_dir", "b")
     text = error_of(capsys, *test, "--output_dir", "x", f"--{other}_dir", other)
     assert f"the model's inputs are {side.upper()}, by " in text
     assert text.endswith(f"--which_direction {direction}: give --{side}_dir\n")
@@ -234,6 +237,17 @@ def test_no_partner_at_all(capsys):
     text = error_of(capsys, "--mode", "train", "--a_dir", "a", "--b_dir", "b", *SMALL)
     assert text.splitlines()[-1] == "error: no image of --a_dir a has a partner in --b_dir b: " \
         "partners have the same name, endings aside"
+
+
+@pytest.mark.parametrize("flags", [["--a_dir", "one", "--b_dir", "one/b"],
+                                   ["--a_dir", "one/b", "--b_dir", "one"]])
+def test_a_folder_in_the_other_without_partners_is_told(capsys, flags):
+    save("one/a/1.png", 4, 4, 3)
+    save("one/b/1.png", 4, 4, 3)
+    inner, outer = sorted([flags[:2], flags[2:]], key=lambda words: -len(words[1]))
+    assert error_of(capsys, "--mode", "train", *flags, *SMALL) == (
+        f"error: {' '.join(inner)} lies in {' '.join(outer)}, and no image has a partner: give two "
+        "folders that do not hold each other, such as one/a\n")
 
 
 def test_a_folder_in_the_other_and_links_in_a_circle():

@@ -216,8 +216,8 @@ def test_test_mode_says_which_images_it_squeezes_otherwise_than_training(capsys)
         capsys.readouterr()
         run_test_mode("out", "--input_dir", "single", "--no_targets", "--checkpoint", "run", *flags)
         assert capsys.readouterr().out.count(
-            "1 of 2 images do not have the training images' usual shape, 1 times as wide as high, "
-            "and are squeezed to 32x32 too: --native_size and tools/apply.py keep their shape\n") \
+            "1 of 2 images are of another shape than most training images, 1 times as wide as high, "
+            "and are stretched to 32x32: --native_size and tools/apply.py keep their shape\n") \
             == expected
 
 

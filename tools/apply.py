@@ -62,11 +62,12 @@ EXAMPLES = """\
 # --------------------------------------------------------------------------------------------------
 
 
-def find_frames(pattern):
-    """The files that a name such as frame_%04d.png stands for."""
+def find_frames(pattern, any_width=False):
+    """The files that a name such as frame_%04d.png stands for. any_width: with any number of
+    digits."""
     text, *rest = NUMBER.split(pattern.name)
     expression = re.escape(text) + "".join(
-        rf"\d{{{width or 1},}}{re.escape(text)}"
+        rf"\d{{{1 if any_width else width or 1},}}{re.escape(text)}"
         for width, text in zip(rest[::2], rest[1::2], strict=True))
     return [path for path in pattern.parent.iterdir() if re.fullmatch(expression, path.name)] \
         if rest and pattern.parent.is_dir() else []
@@ -110,11 +111,18 @@ def list_input(text, left_out):
         root, contents = path.parent, FolderContents([path], {}, [])
     elif frames := find_frames(path):
         root, contents = path.parent, FolderContents(frames, {}, [])
+        others = len(find_frames(path, any_width=True)) - len(frames)
+        if others:
+            cli.warn(printable(f"--input {text} matches {len(frames)} files; {others} more have "
+                               f"fewer digits: {NUMBER.sub('%d', path.name)} matches them too"))
     else:
         root, contents = match_pattern(text, left_out)
         if not contents.images and not contents.others:
             is_pattern = root != path or NUMBER.search(path.name)
-            raise UserError(f"--input {text} " + ("matches no file: check the path" if is_pattern
+            others = find_frames(path, any_width=True)
+            remedy = f"{len(others)} have another number of digits, give " \
+                f"{NUMBER.sub('%d', path.name)}" if others else "check the path"
+            raise UserError(f"--input {text} " + (f"matches no file: {remedy}" if is_pattern
                                                   else f"does not exist: {describe_missing(path)}"))
     if not contents.images:
         raise UserError(f"--input {describe_no_images(text, contents)}")
@@ -339,6 +347,7 @@ class Translator:
         ImageError naming the image."""
         contents, deep_range = read_for_model(job.path)
         result, shape = self.generate(job.path, contents)
+        self.refuse_single(job.path, shape)
         if job.filetype not in (None, format_of(result)):
             result = self.convert(result, job.filetype)
         path = job.result if job.filetype else job.result.with_name(
@@ -347,7 +356,6 @@ class Translator:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(path, provenance.add_record(result, record))
         find_shape = self.model.network_shape
-        self.refuse_single(job.path, shape)
         return Translated(job.path, shape, find_shape and find_shape(shape), deep_range)
 
     def refuse_single(self, path, shape):
@@ -378,8 +386,8 @@ def report_shapes(translated, model):
         odd = [image for image, ratio in zip(translated, ratios, strict=True)
                if is_alike(ratio, 2 * trained)]
         odd = odd if len(odd) >= MOST * len(translated) else []
-        text = f"may be pairs: the model takes single images, {trained:.3g} times as wide as high " \
-               "(--mode test takes pairs)"
+        text = f"may be pairs: the model takes single images, {trained:.3g} times as wide as " \
+               "high (--mode test takes pairs)"
     if odd:
         height, width = odd[0].shape
         cli.warn(printable(f"{len(odd)} of {len(translated)} images, such as {odd[0].path} with "
@@ -437,6 +445,7 @@ def translate_all(jobs, options, recorded):
             except ImageError as error:
                 warn(printable(error))
             report(number)
+    report_shapes(translated, translator.model)
     return translated, cli.rate_text(len(jobs), time.time() - start, "images/s")
 
 
@@ -445,7 +454,6 @@ def apply_model(options):
     jobs, kept = list_jobs(options), {}
     for job in jobs:
         results = [path for path in possible_results(job) if path.exists() and not options.force]
-    report_shapes(translated, translator.model)
         kept.update(dict.fromkeys(results, [job.path]))
     missing = [job for job in jobs if kept.keys().isdisjoint(possible_results(job))]
     recorded = recorded_options(options)

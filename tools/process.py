@@ -47,6 +47,7 @@ RUNS, REPEATS = {"compress_type": zlib.Z_RLE}, {"compress_level": 1}
 # tiny photos have few of both. Labels of CamVid, ISBI and BSDS have 2 to 12, KITTI's depth up to 77
 # in 8 bits, micrographs of ISBI 147 or more, photos of CamVid and BSDS 9,000 or more
 MAX_COLOURS, PIXELS_PER_COLOUR = 100, 16
+MAX_SIDE = 32768  # of --size, in pixels: two such sides would take 3 GB
 HOLE = 0.3  # height and width of a blank hole, as shares of the image's: affinelayer's
 USED_OPTIONS = {"resize": ("size", "pad", "resample"), "crop": ("size",), "blank": ("mask", "seed"),
                 "combine": ("b_dir", "resize_b", "resample"),
@@ -487,7 +488,7 @@ def create_parser():
     add("--operation", required=True, choices=OPERATIONS, help="what to do")
     workers.add_options(add)
     add("--pad", action="store_true", help="resize: pad with black instead of cropping")
-    add("--size", type=size_type(1), default=256,
+    add("--size", type=size_type(1, MAX_SIDE), default=256,
         help="resize, crop: N or HEIGHTxWIDTH of the results, in pixels")
     add("--resample", choices=["area", "nearest"], default="area",
         help="resize, combine: area blends colours, nearest keeps those of label images")

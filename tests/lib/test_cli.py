@@ -284,8 +284,11 @@ def test_a_size_is_a_number_or_height_and_width(text, option, size):
 @pytest.mark.parametrize("text", ["", "x", "64x", "x64", "64x96x3", "31x64", "64x4097", "64 x", "-64",
                                   "64,96", "1e2"])
 def test_what_is_no_size_is_refused(text):
-    with pytest.raises(argparse.ArgumentTypeError, match="give "):
+    with pytest.raises(argparse.ArgumentTypeError, match="give ") as error:
         cli.size_type(32, 4096)(text)
+    assert str(error.value).startswith(f"{text}: ") or "x" in text  # or one of the sides
+    if text == "64x":
+        assert str(error.value) == "64x: give N, or HEIGHTxWIDTH"
 
 
 def test_the_first_refused_combination_is_raised():

@@ -11,9 +11,10 @@ from tools.lib import geometry
 from tools.lib.cli import Size, with_options
 from tools.lib.dataset import ImageCheck
 from tools.lib.images import create_decoder
-from tools.lib.survey import (Facts, Source, align, describe_pairs, describe_stretch, find_usual,
-                              list_properties, look_at, name_duplicates, name_unlike, percent,
-                              property_rows, read_header, size_rows)
+from tools.lib.survey import (Facts, Source, align, describe_epoch, describe_pairs,
+                              describe_stretch, find_usual, list_properties, look_at,
+                              name_duplicates, name_unlike, percent, property_rows, read_header,
+                              size_rows)
 
 NOISE = np.random.default_rng(1).integers(0, 256, (6, 10, 3), np.uint8)
 
@@ -184,6 +185,13 @@ def test_a_stretch_is_told_beyond_the_aspect_ratio():
     assert (percent(0), percent(0.004), percent(0.006), percent(0.5)) == ("", "<1%", "1%", "50%")
 
 
+@pytest.mark.parametrize("batch_size, expected", [
+    (8, "1 step of 4 images"), (4, "1 step of 4 images"), (3, "2 steps of 3 images, the last one of 1"),
+    (1, "4 steps of 1 image")])
+def test_the_steps_of_an_epoch(options, batch_size, expected):
+    assert describe_epoch(4, with_options(options, batch_size=batch_size)) == expected
+
+
 @pytest.mark.parametrize("changes, expected", [
     ({}, "2 pairs side by side; the left half (A) is the input, the right half (B) the target"),
     ({"which_direction": "BtoA"},
@@ -194,6 +202,8 @@ def test_a_stretch_is_told_beyond_the_aspect_ratio():
     ({"lab_colorization": True, "no_targets": True}, "2 single images; the input is lightness"),
     ({"no_targets": True}, "2 single images; inputs without targets"),
     ({"a_dir": ["a"], "b_dir": "b", "input_dir": None}, "2 pairs; A is the input, B the target"),
+    ({"a_dir": ["a", "c", "d"], "b_dir": "b", "input_dir": None},
+     "2 pairs; A1, A2 and A3 are the input, B the target"),
     ({"a_dir": ["a"], "input_dir": None, "no_targets": True}, "2 images; inputs without targets")])
 def test_what_the_images_are_to_training(options, changes, expected):
     assert describe_pairs(2, with_options(options, **changes)) == expected

@@ -232,7 +232,8 @@ def test_formats_that_are_one_file_may_be_called_anything(export_dir, tmp_path):
      "--output one.png would replace one.png, an image of --input: choose another"),
     (["--model", "empty"], "--model empty is not a model, it is an empty folder: give a training "
      "folder, a checkpoint, an export or a .pict file (training folders here: photo [1], run)"),
-    (["--model", "frames"], "--model frames is not a model, it is a folder with a JPEG image: give"),
+    (["--model", "frames"], "--model frames is not a model, it is a folder with 3 files, such as a JPEG image: "
+     "give"),
     (["--model", "notes"], "--model notes is not a model, it is another file: give"),
     (["--model", "one.png"], "--model one.png is not a model, it is a PNG image: give"),
     (["--model", "gone"], "--model gone is not a folder, checkpoint or .pict file: check the path "
@@ -289,6 +290,20 @@ def test_inputs_of_every_kind(tmp_path, monkeypatch, replace_model, inputs, resu
     assert list_files(tmp_path / "out") == results
 
 
+def test_frames_with_other_numbers_of_digits_are_counted(tmp_path, monkeypatch, capsys,
+                                                         replace_model):
+    monkeypatch.chdir(tmp_path)
+    draw_images(tmp_path, *(f"f_{number}.png" for number in range(1, 13)), "f_x.png")
+    replace_model()
+    for pattern, error in (("f_%02d.png", "apply.py: --input f_%02d.png matches 3 files; 9 more "
+                            "have fewer digits: f_%d.png matches them too\n"), ("f_%d.png", "")):
+        assert run("--model", "model", "--input", pattern, "--output", pattern[3:5]) == 0
+        assert capsys.readouterr().err == error
+    assert run("--model", "model", "--input", "f_%04d.png", "--output", "out") == 2
+    assert capsys.readouterr().err == ("apply.py: error: --input f_%04d.png matches no file: 12 have "
+                                       "another number of digits, give f_%d.png\n")
+
+
 def test_frames_are_in_the_order_in_which_people_count(tmp_path, replace_model):
     draw_images(tmp_path / "in", "frame_10.png", "frame_9.png", "frame_2.png", "b/x10.png",
                 "b/x9.png", "frame_09.png", "a.png")
@@ -319,7 +334,7 @@ def test_what_a_folder_holds_besides_images_is_counted(tmp_path, monkeypatch, ca
         assert run(*command) == 1
         printed = capsys.readouterr()
         assert printed.err == (
-            f"apply.py: not used in in: 2 .txt, 1 copies or thumbnails{more}\n"
+            f"apply.py: not used in in: 2 .txt, 1 copy or thumbnail{more}\n"
             "apply.py: in/below/3.png cannot be read (not a JPEG, PNG, BMP, GIF, TIFF or WebP "
             "file): repair or remove it\n")
         assert text in printed.out
@@ -426,21 +441,6 @@ def test_enlarged_results_are_counted(tmp_path, capsys, replace_model):
     assert capsys.readouterr().err == ""
 
 
-# ---- --native_size
-
-
-def test_a_generator_that_copies_returns_every_size_unchanged(export_dir, tmp_path, monkeypatch,
-                                                              capsys):
-    monkeypatch.setattr(pix2pix, "create_outputs", lambda inputs, *_, **__: inputs)
-    rng = np.random.default_rng(4)
-    (tmp_path / "in").mkdir()
-    for number, shape in enumerate([(1, 1), (3, 90), (31, 33), (64, 32), (100, 45)]):
-        Image.fromarray(rng.integers(0, 256, (*shape, 3), np.uint8)).save(
-            tmp_path / f"in/{number}.png")
-    assert run("--model", export_dir.parent / "run", "--native_size", "--input", tmp_path / "in",
-               "--output", tmp_path / "out") == 0
-    for path in (tmp_path / "in").iterdir():
-        np.testing.assert_array_equal(read_pixels(path), read_pixels(tmp_path / "out" / path.name))
 def test_the_largest_enlarged_result_is_the_example(tmp_path, capsys, replace_model):
     draw_images(tmp_path / "in", "1.png", size=(40, 30))
     draw_images(tmp_path / "in", "2.png", size=(400, 300))
@@ -498,7 +498,7 @@ def test_pairs_for_a_model_of_single_images_are_reported(tmp_path, monkeypatch, 
     assert capsys.readouterr().err == expected * warns
 
 
-    assert capsys.readouterr().err == ""
+# ---- --native_size
 
 
 def test_exports_made_at_the_images_own_size_need_no_flag(export_dir, tmp_path, large_and_result,
@@ -518,6 +518,21 @@ def test_exports_made_at_the_images_own_size_need_no_flag(export_dir, tmp_path, 
     assert run("--model", tmp_path / "own/model.pict", "--input", large, "--output",
                tmp_path / "alone.png") == 0
     assert "the result is enlarged" in capsys.readouterr().err
+
+
+def test_a_generator_that_copies_returns_every_size_unchanged(export_dir, tmp_path, monkeypatch,
+                                                              capsys):
+    monkeypatch.setattr(pix2pix, "create_outputs", lambda inputs, *_, **__: inputs)
+    rng = np.random.default_rng(4)
+    (tmp_path / "in").mkdir()
+    for number, shape in enumerate([(1, 1), (3, 90), (31, 33), (64, 32), (100, 45)]):
+        Image.fromarray(rng.integers(0, 256, (*shape, 3), np.uint8)).save(
+            tmp_path / f"in/{number}.png")
+    assert run("--model", export_dir.parent / "run", "--native_size", "--input", tmp_path / "in",
+               "--output", tmp_path / "out") == 0
+    for path in (tmp_path / "in").iterdir():
+        np.testing.assert_array_equal(read_pixels(path), read_pixels(tmp_path / "out" / path.name))
+    assert capsys.readouterr().err == ""
 
 
 @pytest.mark.parametrize("file", [

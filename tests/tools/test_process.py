@@ -780,6 +780,8 @@ def test_a_result_from_before_a_stem_was_shared_is_named(tmp_path, capsys):
 @pytest.mark.parametrize("flags, words", [
     (["--operation", "turn"], "--operation: turn: give "),
     (["--size", "0"], "--size: 0: give a whole number of at least 1"),
+    (["--size", "32769"], "--size: 32769: give a whole number of at least 1 and at most 32768"),
+    (["--size", "64x"], "--size: 64x: give N, or HEIGHTxWIDTH"),
     (["--size", "2.5"], "2.5: give a whole number"),
     (["--workers", "0"], "--workers: 0"),
     (["--edge_sigma", "nan"], "--edge_sigma: nan"),

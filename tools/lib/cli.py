@@ -338,7 +338,7 @@ def size_type(low, high=math.inf):
     def convert(text):
         """The value of a text. Raises ArgumentTypeError."""
         parts = text.lower().replace("\N{MULTIPLICATION SIGN}", "x").split("x")
-        if len(parts) > 2:
+        if len(parts) > 2 or "" in parts:
             raise argparse.ArgumentTypeError(f"{text}: give N, or HEIGHTxWIDTH")
         return size_option(Size(side(parts[0]), side(parts[-1])))
     return convert

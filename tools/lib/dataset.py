@@ -56,6 +56,8 @@ def check(options, _explicit):
     """Raises UserError for flags of another mode."""
     folders, mode = run_folder.from_folders(options), options.mode
     num_a, inputs = len(options.a_dir or ()), "b" if options.which_direction == "BtoA" else "a"
+    taken = "1 image as its input: give --a_dir once" if options.num_inputs == 1 else \
+        f"{options.num_inputs} images as its input: give --a_dir {options.num_inputs} times"
     check_combinations([
         (folders and options.layout,
          f"--layout {options.layout} is for --input_dir: remove it"),
@@ -70,8 +72,7 @@ def check(options, _explicit):
          f"several --a_dir are the channels of an input: they need --which_direction AtoB"
          f"{' and no --lab_colorization' * options.lab_colorization}"),
         (mode != "export" and max(num_a, 1) != options.num_inputs,
-         f"the model takes {options.num_inputs} images as its input: give --a_dir "
-         f"{options.num_inputs} times"),
+         f"the model takes {taken}"),
         (options.cache and options.mode != "train",
          f"--cache {options.cache} is for --mode train, other modes read each image once: "
          "remove it"),
@@ -428,16 +429,16 @@ def report_stretching(ratios, options):
     width / height of the images."""
     (height, width), usual = size_of(options.crop_size), usual_ratio(ratios)
     kept = options.aspect_ratio * width / height
-    if sum(is_alike(ratio, kept) for ratio in ratios) >= MOST * len(ratios):
-        return
     if usual is None:
-        say(f"images have different shapes, {min(ratios):.3g} to {max(ratios):.3g} times as wide as "
-            f"high, and are stretched to {width}x{height}: --resize crop or pad keeps them")
-        return
-    remedy = f"--aspect_ratio {usual:.3g} gives results their shape, --resize crop or pad keeps it" \
-        if width == height and options.aspect_ratio == 1 else "--resize crop or pad keeps their shape"
-    say(f"images are {usual:.3g} times as wide as high and are stretched to {width}x{height}: "
-        f"{remedy}")
+        say(f"images have different shapes, {min(ratios):.3g} to {max(ratios):.3g} times as wide "
+            f"as high, and are stretched to {width}x{height}: --resize crop or pad keeps them")
+    elif not is_alike(usual, kept):
+        remedy = "--resize crop or pad keeps their shape"
+        if width == height and options.aspect_ratio == 1:
+            remedy = f"--aspect_ratio {usual:.3g} gives results their shape, --resize crop or " \
+                     "pad keeps it"
+        say(f"images are {usual:.3g} times as wide as high and are stretched to {width}x{height}: "
+            f"{remedy}")
 
 
 def report_squeezing(ratios, options):
@@ -446,9 +447,9 @@ def report_squeezing(ratios, options):
     trained, size = trained_ratio(options), size_of(options.crop_size)
     others = [ratio for ratio in ratios if trained and abs(ratio / trained - 1) > OTHER_SHAPE]
     if others:
-        say(f"{len(others)} of {len(ratios)} images do not have the training images' usual shape, "
-            f"{trained:.3g} times as wide as high, and are squeezed to {size.width}x{size.height} "
-            "too: --native_size and tools/apply.py keep their shape")
+        say(f"{len(others)} of {len(ratios)} images are of another shape than most training "
+            f"images, {trained:.3g} times as wide as high, and are stretched to {size.width}x"
+            f"{size.height}: --native_size and tools/apply.py keep their shape")
 
 
 def list_images(options, look=check_folder, refuse=raise_error):

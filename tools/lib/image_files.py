@@ -67,7 +67,7 @@ def is_candidate(path):
 # Folders
 # --------------------------------------------------------------------------------------------------
 
-COPIES = "copies or thumbnails"
+COPIES, ONE_COPY = "copies or thumbnails", "copy or thumbnail"
 IS_COPY = re.compile(  # what editors, exiftool, browsers and cameras leave beside an image
     r".+(~|_original|\.(bak|backup|orig|old|tmp|part|crdownload|thm))|#.+#|~\$.+",
     re.IGNORECASE | re.DOTALL)
@@ -145,7 +145,7 @@ def list_tree(folder, left_out=()):
 def describe_others(contents, own_folders=()):
     """What is not used of FolderContents, counted by kind, such as "3 .mp4, 12 in folder old"; ""
     where all is. own_folders: names of folders that need no mention."""
-    parts = [f"{count} {kind}" for kind, count in
+    parts = [f"{count} {ONE_COPY if (kind, count) == (COPIES, 1) else kind}" for kind, count in
              sorted(contents.others.items(), key=lambda item: (-item[1], item[0]))]
     folders = [path for path in contents.folders if path.name not in own_folders]
     files = (name for path in folders for _, _, names in os.walk(path) for name in names

@@ -40,7 +40,8 @@ TEST_ONLY = ("tile", "sheet_columns")
 EXPORT_ONLY = ("export_format", "output_filetype")
 ONE_SIZE = ("affinelayer", "tflite")  # export formats whose network takes one
 ENCODING = {"saved_model", "affinelayer", "graph"}  # export formats that return image files
-CHECKED = ("scale_size", "batch_size", "grad_accumulation", "max_steps", "max_epochs")  # of these
+CHECKED = (  # of these
+    "scale_size", "augment", "batch_size", "grad_accumulation", "max_steps", "max_epochs")
 UNUSED = {"train": (*EXPORT_ONLY, *TEST_ONLY), "test": (*TRAIN_ONLY, *EXPORT_ONLY),
           "export": (*TRAIN_ONLY, "layout", "on_bad_image", "max_images", *TEST_ONLY),
           "check": (*EXPORT_ONLY, *(name for name in TRAIN_ONLY if name not in CHECKED),
@@ -160,6 +161,7 @@ def report_unused(options, explicit, parser, has_dropout):
     """Prints which of the flags that were given are without effect. explicit: names of their
     options; has_dropout: whether the network has layers with dropout."""
     mode, training = options.mode, options.mode == "train"
+    one_size = [name for name in options.export_format if name in ONE_SIZE]
     for names, reason in (
             (UNUSED[mode], f"not used by --mode {mode}"),
             (SOURCES * (mode == "export" and {"checkpoint", "output_dir"} <= explicit),
@@ -167,10 +169,8 @@ def report_unused(options, explicit, parser, has_dropout):
             (["output_filetype"] * (mode == "export"
                                     and ENCODING.isdisjoint(options.export_format)),
              f"not used by --export_format {' '.join(options.export_format)}"),
-            (["native_size"] * (mode == "export" and not {*ONE_SIZE}.isdisjoint(
-                options.export_format)),
-             "not used by --export_format "
-             f"{' '.join(name for name in options.export_format if name in ONE_SIZE)}, of one size"),
+            (["native_size"] * (mode == "export" and len(one_size) > 0),
+             f"not used by --export_format {' '.join(one_size)}, of one size"),
             (["aspect_ratio"] * (mode == "export" and options.trained_ratio is not None),
              f"the model was trained on images {options.trained_ratio} times as wide as high"),
             (["output_dir"] * (mode == "check" and not options.resume), "--mode check writes none"),

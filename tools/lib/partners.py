@@ -48,6 +48,17 @@ def raise_error(error):
     raise error
 
 
+def refuse_nested(flags, folders, trees):
+    """Raises UserError where one of the folders, whose images have no partners, lies in another.
+    trees: of `group_images`."""
+    for flag, folder in zip(flags, folders, strict=True):
+        for outer_flag, outer, tree in zip(flags, folders, trees, strict=True):
+            if outer != folder and Path(outer).resolve() in Path(folder).resolve().parents:
+                raise UserError(f"{flag} {folder} lies in {outer_flag} {outer}, and no image has a "
+                                "partner: give two folders that do not hold each other, such as "
+                                f"{Path(outer, min(tree)).as_posix()}")
+
+
 def match_folders(options, refuse=raise_error):
     """The examples of --a_dir and --b_dir, a tuple of paths each. Raises UserError where images
     have no partner. refuse: as in `dataset.list_images`."""
@@ -57,6 +68,8 @@ def match_folders(options, refuse=raise_error):
         if not tree:
             raise UserError(f"{flag} {describe_no_images(folder, list_folder(folder))}")
     examples, lines = match_trees(trees, folders)
+    if not examples:
+        refuse_nested(flags, folders, trees)
     for line in lines:
         warn(printable(line))
     if not examples:

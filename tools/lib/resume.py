@@ -8,10 +8,10 @@ What wins.
     with --b_dir: giving one drops the run's other. Runs older than --precision stay float32.
     --checkpoint (train, test, export): MODEL_OPTIONS are the checkpoint's, TRAINING_OPTIONS too
     unless given; everything else is the command line's. In test and export the seed, if not given,
-    is the checkpoint's, or 0, so that they can be repeated. Where a given one of MODEL_OPTIONS differs,
-    test and export report and ignore it: it would give wrong images. Training does what was asked
-    if the variables keep their names and shapes, since it adapts them: --which_direction except in
-    Lab, --padding. Anything else is refused.
+    is the checkpoint's, or 0, so that they can be repeated. Where a given one of MODEL_OPTIONS
+    differs, test and export report and ignore it: it would give wrong images. Training does what
+    was asked if the variables keep their names and shapes, since it adapts them: --which_direction
+    except in Lab, --padding. Anything else is refused.
     The network's depth follows from --crop_size only at its beginning: afterwards both flags take
     any --crop_size that the network fits, and options.json holds the depth where it is not that of
     the size.

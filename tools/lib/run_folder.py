@@ -137,7 +137,9 @@ def describe_folder(folder):
     names = [path.name for path in paths]
     kinds = sorted({describe_file(path) for path in paths[:100] if path.is_file()})
     if kinds:
-        return f"a folder with {name_some(kinds)}"
+        number = sum(path.is_file() for path in paths)
+        count = f"{number} files, such as " if number > 1 else ""
+        return f"a folder with {count}{name_some(kinds)}"
     return f"a folder with the folders {name_some(names)}" if names else "an empty folder"
 
 

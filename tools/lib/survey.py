@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tools.lib import exif, geometry, run_folder, schedule
-from tools.lib.cli import UserError, printable, say, warn, with_options
+from tools.lib.cli import UserError, all_of, printable, say, warn, with_options
 from tools.lib.dataset import (MOST, OTHER_SHAPE, UNCHECKED, ImageCheck, check_file, judging_mode,
                                list_images, read_files, remember_checks, takes_pairs)
 from tools.lib.image_files import format_of, list_folder, list_tree
@@ -341,7 +341,9 @@ def describe_pairs(count, options):
         if options.no_targets:
             return f"{counted(count, 'image')}; inputs without targets"
         letters = "BA" if options.which_direction == "BtoA" else "AB"
-        return f"{counted(count, 'pair')}; {letters[0]} is the input, {letters[1]} the target"
+        names = [f"A{number}" for number in range(1, len(options.a_dir) + 1)]
+        inputs = f"{all_of(names)} are" if len(names) > 1 else f"{letters[0]} is"
+        return f"{counted(count, 'pair')}; {inputs} the input, {letters[1]} the target"
     if not takes_pairs(options):
         parts = ["lightness", "colour"]
         if options.lab_colorization:
@@ -357,7 +359,7 @@ def describe_pairs(count, options):
 
 def describe_epoch(count, options):
     """How many steps training takes."""
-    step_size = schedule.examples_per_step(options)
+    step_size = min(schedule.examples_per_step(options), count)
     steps = schedule.steps_per_epoch(count, step_size)
     text = f"{counted(steps, 'step')} of {counted(step_size, 'image')}"
     if count % step_size:
