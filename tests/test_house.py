@@ -15,7 +15,7 @@ ORDER = [  # modules import from earlier groups, or earlier in their own
     ["cli", "files", "provenance", "foreign_flags", "tf1", "workers"],
     ["colour", "exif", "image_files", "images", "geometry", "foreign_files", "fast_conv", "tiling",
      "diffaugment", "schedule", "run_folder", "page", "sheet"],
-    ["partners", "metrics", "run_page", "checkpoints", "dataset", "survey", "inputs"],
+    ["partners", "metrics", "comparison", "evaluation_page", "run_page", "checkpoints", "dataset", "survey", "inputs"],
     ["options", "resume", "run_log", "testing", "validation", "monitor"],
     ["export_formats"]]
 USE_A_MODEL = {"ablation", "apply", "benchmark", "inspect-checkpoint"}  # and so may import pix2pix

@@ -160,6 +160,23 @@ def describe_means(summaries):
                      for name, summary in summaries.items())
 
 
+def summary_data(summaries, count):
+    """What metrics.json says of count images. summaries: name -> Summary."""
+    return {
+        "count": count, **{name: summary.mean for name, summary in summaries.items()},
+        "standard_deviation": {name: summary.standard_deviation
+                               for name, summary in summaries.items()},
+        "median": {name: summary.median for name, summary in summaries.items()},
+        "interval": {name: summary.interval for name, summary in summaries.items()},
+        "infinite": {name: summary.infinite for name, summary in summaries.items()}}
+
+
+def describe_protocol():
+    """What metrics.json says of how the figures are computed."""
+    return {"images": IMAGES, "interval": INTERVAL_ABOUT,
+            **{name: metric.about for name, metric in METRICS.items()}}
+
+
 def write_metrics(output_dir, names, rows, about=None):
     """Writes metrics.csv (a row per image) and metrics.json; returns name -> Summary.
 
@@ -172,14 +189,6 @@ def write_metrics(output_dir, names, rows, about=None):
                      for name, row in zip(names, rows, strict=True))
     write_atomic(output_dir / "metrics.csv", os.fsencode(text.getvalue()))
     summaries = summarize_rows(rows)
-    protocol = {name: metric.about for name, metric in METRICS.items()}
     write_json(output_dir / "metrics.json", {
-        **(about or {}), "count": len(rows),
-        **{name: summary.mean for name, summary in summaries.items()},
-        "standard_deviation": {name: summary.standard_deviation
-                               for name, summary in summaries.items()},
-        "median": {name: summary.median for name, summary in summaries.items()},
-        "interval": {name: summary.interval for name, summary in summaries.items()},
-        "infinite": {name: summary.infinite for name, summary in summaries.items()},
-        "protocol": {"images": IMAGES, "interval": INTERVAL_ABOUT, **protocol}})
+        **(about or {}), **summary_data(summaries, len(rows)), "protocol": describe_protocol()})
     return summaries

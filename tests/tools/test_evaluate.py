@@ -1,0 +1,256 @@
+"""tools/evaluate.py: scores of folders, comparisons, files and the page."""
+
+import csv
+import json
+import math
+import re
+import shutil
+from pathlib import Path
+from urllib.parse import unquote
+
+import numpy as np
+import pytest
+from helpers import draw_pairs, in_folder, read_page_data
+from helpers import run as run_pix2pix
+from PIL import Image
+from skimage.metrics import peak_signal_noise_ratio
+
+from tools import evaluate
+
+METRICS = ("l1", "psnr", "ssim")
+
+pytestmark = pytest.mark.usefixtures("in_empty_folder")
+
+
+@pytest.fixture(scope="module")
+def tested(tiny, tmp_path_factory):
+    """A folder with one_test and two_test, of two checkpoints of a model."""
+    root = tmp_path_factory.mktemp("tested")
+    with in_folder(root):
+        draw_pairs(Path("pairs"), 7)
+        for name, step in (("one", 6), ("two", 7)):
+            assert run_pix2pix("--mode", "test", "--input_dir", "pairs", "--output_dir",
+                               f"{name}_test", "--checkpoint", tiny / f"whole/model-{step}") == 0
+    return root
+
+
+def run(*arguments):
+    """Runs the tool in this process; returns the exit code."""
+    return evaluate.main([str(argument) for argument in arguments])
+
+
+def draw_image(seed, size=(16, 12)):
+    """An image of noise: uint8 [height, width, 3]."""
+    return np.random.default_rng(seed).integers(0, 256, (*size[::-1], 3), np.uint8)
+
+
+def save(path, pixels):
+    """Writes an image and the folder it is in."""
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path)
+
+
+def save_runs(count=8, runs=("a", "b"), ending="{}.png"):
+    """Writes targets/N.png and a folder for each run, whose images are nearer than the last one's;
+    returns the targets."""
+    targets = {str(number): draw_image(number) for number in range(count)}
+    for name, pixels in targets.items():
+        save(f"targets/{name}.png", pixels)
+        for index, folder in enumerate(runs):
+            noise = draw_image(f"{folder}{name}".encode()[0] * 100 + int(name))
+            save(f"{folder}/{ending.format(name)}",
+                 (pixels + (noise - pixels.astype(float)) / (index + 2)).astype(np.uint8))
+    return targets
+
+
+def read_json(folder):
+    """metrics.json of an evaluation."""
+    return json.loads(Path(folder, "metrics.json").read_text())
+
+
+def read_rows(path):
+    """Rows of a CSV file as dictionaries."""
+    with open(path, newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+# ---- figures
+
+
+def test_figures_are_those_of_test_mode(tested):
+    """To the printed digit, of every image and over all."""
+    assert run(tested / "one_test", tested / "two_test") == 0
+    found = read_rows("one_evaluate/metrics.csv")
+    data = read_json("one_evaluate")
+    assert len(found) == 7 and data["targets"] == str(tested / "one_test")
+    for number, name in enumerate(["one_test", "two_test"]):
+        own = read_rows(tested / name / "metrics.csv")
+        assert [{key: row[f"{name} {key}"] for key in METRICS} for row in found] == [
+            {key: row[key] for key in METRICS} for row in own]
+        expected = read_json(tested / name)
+        for key in ("count", *METRICS, "standard_deviation", "median", "interval", "infinite"):
+            assert data["runs"][number][key] == expected[key], key
+    assert [row["name"] for row in found] == [row["name"] for row in own]
+
+
+def test_figures_of_plain_folders_agree_with_arithmetic(capsys):
+    targets = save_runs(runs=["a"])
+    save("targets/grey.png", draw_image(50)[..., 0])  # one channel, its output three
+    save("a/grey.png", np.repeat(draw_image(50)[..., :1], 3, axis=2))
+    assert run("a", "--targets", "targets", "--output_dir", "out") == 0
+    for row in read_rows("out/metrics.csv"):
+        if row["name"] == "grey":
+            assert (float(row["a l1"]), float(row["a psnr"])) == (0, math.inf)
+            continue
+        output = np.asarray(Image.open(f"a/{row['name']}.png"), float) / 255
+        target = targets[row["name"]] / 255
+        assert float(row["a l1"]) == pytest.approx(abs(output - target).mean(), abs=1e-6)
+        assert float(row["a psnr"]) == pytest.approx(
+            peak_signal_noise_ratio(target, output, data_range=1), abs=1e-3)
+    assert read_json("out")["runs"][0]["infinite"]["psnr"] == 1
+    assert "comparisons" in read_json("out") and " than " not in capsys.readouterr().out
+
+
+def test_the_table_has_a_row_per_run_and_the_verdicts(capsys):
+    save_runs(20)
+    assert run("a", "b", "--targets", "targets") == 0
+    lines, data = capsys.readouterr().out.splitlines(), read_json("a_evaluate")
+    assert lines[0].split() == ["L1", "PSNR", "SSIM", "images"]
+    for line, found in zip(lines[1:3], data["runs"], strict=True):
+        low, high = found["interval"]["l1"]
+        assert line.startswith(f"{found['name']}  {found['l1']:.4f} ({low:.4f} to {high:.4f})  ")
+        assert line.endswith("  20")
+    assert lines[3:-1] == [row["words"] for row in data["comparisons"]]
+    assert lines[3].startswith("L1: b is better than a by ") and lines[3].endswith(", p < 0.001")
+    differences = [float(row["b l1"]) - float(row["a l1"])
+                   for row in read_rows("a_evaluate/metrics.csv")]
+    assert data["comparisons"][0]["difference"] == pytest.approx(np.mean(differences), abs=1e-6)
+    assert lines[-1] == "wrote a_evaluate/index.html"
+
+
+# ---- folders
+
+
+@pytest.mark.parametrize("target, output", [("{}_real_B", "{}_fake_B"), ("{}-targets", "{}-outputs"),
+                                            (None, "{}_synthesized_image")])
+def test_files_of_other_programs_are_found_by_their_endings(target, output):
+    """In the folder, or in images/ beside a page and other images."""
+    for number in range(3):
+        save(f"results/images/{output.format(number)}.png", draw_image(number))
+        save(f"results/images/{number}_real_A.png", draw_image(30))
+        save(f"targets/{number}.png", draw_image(number))
+        if target:
+            save(f"results/images/{target.format(number)}.png", draw_image(number))
+    save("results/sheet.png", draw_image(4))
+    more = [] if target else ["--targets", "targets"]
+    assert run("results", *more) == 0 and run("results/images", *more, "--output_dir", "two") == 0
+    for folder in ("results_evaluate", "two"):
+        (found,) = read_json(folder)["runs"]
+        assert (found["count"], found["l1"], found["infinite"]["psnr"]) == (3, 0, 3)
+
+
+def test_files_without_a_partner_are_named(capsys):
+    save_runs(8)
+    Path("a/3.png").rename("a/three.png")
+    Path("b/0.png").unlink()
+    assert run("a", "b", "--targets", "targets") == 0
+    streams = capsys.readouterr()
+    assert streams.err.splitlines() == [
+        "evaluate.py: a/three.png has no target in targets: ignored",
+        "evaluate.py: targets/3.png has no output in a: ignored for it",
+        "evaluate.py: targets/0.png has no output in b: ignored for it"]
+    data = read_json("a_evaluate")
+    assert [found["count"] for found in data["runs"]] == [7, 7]
+    assert {row["count"] for row in data["comparisons"]} == {6}  # that both have
+    rows = {row["name"]: row for row in read_rows("a_evaluate/metrics.csv")}
+    assert rows["3"]["a l1"] == "" != rows["3"]["b l1"]
+
+
+def refuse(capsys, *arguments):
+    """The one line of a refused command, which leaves nothing."""
+    before = sorted(Path().rglob("*"))
+    assert run(*arguments) == 2
+    streams = capsys.readouterr()
+    assert streams.out == "" and streams.err.count("\n") == 1
+    assert sorted(Path().rglob("*")) == before
+    return streams.err.removeprefix("evaluate.py: error: ").rstrip("\n")
+
+
+def test_other_sizes_are_refused_by_name(capsys):
+    save_runs(3)
+    save("b/2.png", draw_image(1, (20, 12)))
+    assert refuse(capsys, "a", "b", "--targets", "targets") == (
+        "b/2.png is 20x12 and targets/2.png 16x12 pixels: make them equal, such as with "
+        "tools/process.py --operation resize --size 12x16")
+
+
+def test_folders_that_do_not_fit_are_refused(capsys, tested):
+    save_runs(3)
+    save("other/x.png", draw_image(1))
+    Path("empty").mkdir()
+    for arguments, text in (
+            (["a"], "a contains no targets, such as NAME-targets.png: give their folder as "
+                    "--targets"),
+            (["other", "--targets", "targets"], "no image in other has the name of one in targets, "
+             "such as 0.png: give both the same names"),
+            (["empty", "--targets", "targets"], "the run empty contains no JPEG, PNG, BMP, GIF, "
+             "TIFF or WebP images: check the path"),
+            (["a", "--targets", "missing"], "--targets missing is not a folder: check the path"),
+            (["a", "./a", "--targets", "targets"], "./a is given twice: give each run once"),
+            (["a", "--targets", "targets", "--output_dir", "b"], "--output_dir b is neither empty "
+             "nor an earlier evaluation: choose another"),
+            ([tested / "one_test", "--output_dir", tested / "two_test"], f"--output_dir "
+             f"{tested / 'two_test'} is neither empty nor an earlier evaluation: choose another")):
+        assert refuse(capsys, *arguments) == text
+
+
+def test_an_earlier_evaluation_is_replaced():
+    save_runs(3)
+    assert run("a", "--targets", "targets") == 0
+    assert run("a", "b", "--targets", "targets") == 0
+    assert len(read_json("a_evaluate")["runs"]) == 2
+
+
+def test_runs_of_the_same_name_are_told_by_their_paths():
+    save_runs(3, ["x/run", "y/run", "z"])
+    assert run("x/run", "y/run", "z", "--targets", "targets", "--output_dir", "out") == 0
+    assert [found["name"] for found in read_json("out")["runs"]] == ["x/run", "y/run", "z"]
+
+
+# ---- the page
+
+
+def test_the_page_links_images_where_they_are():
+    """A name that looks like HTML and an address is text; every link leads to a file."""
+    html5lib = pytest.importorskip("html5lib")
+    save_runs(3)
+    odd = "<b>&amp; 50%25 #1?.png"
+    for folder in ("targets", "a", "b"):
+        shutil.copy(f"{folder}/0.png", f"{folder}/{odd}")
+    Path("b/1.png").unlink()
+    assert run("a", "b", "--targets", "targets", "--output_dir", "deep/out") == 0
+    text = Path("deep/out/index.html").read_text()
+    page = html5lib.HTMLParser(strict=True, namespaceHTMLElements=False).parse(text)
+    links = [image.get("src") for image in page.iter("img")]
+    assert len(links) == 4 * 3 - 1
+    for link in links:
+        assert Path("deep/out", unquote(link)).resolve().is_file() and link.startswith("../../")
+    assert any(row.text == "<b>&amp; 50%25 #1?" for row in page.iter("th"))
+
+
+def test_the_page_sorts_by_difference_and_by_the_worst():
+    save_runs(9)
+    assert run("a", "b", "--targets", "targets") == 0
+    rows = {row["name"]: row for row in read_rows("a_evaluate/metrics.csv")}
+    text = Path("a_evaluate/index.html").read_text()
+    shown = re.findall(r'<tr><th scope="row">(\d)</th>', text)
+    values = {name: {key: float(row[key]) for key in row if key != "name"}
+              for name, row in rows.items()}
+    keys = {"largest difference in L1": lambda name: -abs(values[name]["a l1"]
+                                                          - values[name]["b l1"]),
+            "name": int, "worst PSNR of b": lambda name: values[name]["b psnr"],
+            "worst L1 of a": lambda name: -values[name]["a l1"]}
+    orders = {order["label"]: order["order"] for order in read_page_data("a_evaluate")["orders"]}
+    for label, key in keys.items():
+        assert [shown[index] for index in orders[label]] == sorted(rows, key=key), label
+    assert orders["largest difference in L1"] == [*range(9)]
