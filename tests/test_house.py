@@ -15,10 +15,12 @@ ORDER = [  # modules import from earlier groups, or earlier in their own
     ["cli", "files", "provenance", "foreign_flags", "tf1", "workers"],
     ["colour", "exif", "image_files", "images", "geometry", "foreign_files", "fast_conv", "tiling",
      "diffaugment", "schedule", "run_folder", "page", "sheet"],
-    ["partners", "metrics", "comparison", "evaluation_page", "run_page", "checkpoints", "dataset", "survey", "inputs"],
+    ["partners", "metrics", "run_page", "checkpoints", "dataset", "survey", "inputs", "comparison",
+     "labels", "read_back", "evaluation_page"],
     ["options", "resume", "run_log", "testing", "validation", "monitor"],
     ["export_formats"]]
-USE_A_MODEL = {"ablation", "apply", "benchmark", "inspect-checkpoint"}  # and so may import pix2pix
+USE_A_MODEL = {  # and so may import pix2pix
+    "ablation", "apply", "benchmark", "evaluate", "inspect-checkpoint"}
 
 
 # ---- imports

@@ -4,6 +4,7 @@
     python tools/evaluate.py facades_test
     python tools/evaluate.py facades_test other_test --output_dir comparison
     python tools/evaluate.py facades_test results/facades --targets targets
+    python tools/evaluate.py facades_test --read_back labels_train
 
 A run is a folder that test mode wrote, or any folder of images with the names of the targets. The
 figures are those of test mode. Each run is compared with the first, image by image.
@@ -11,10 +12,12 @@ figures are those of test mode. Each run is compared with the first, image by im
 
 from __future__ import annotations
 
+import argparse
 import csv
 import io
 import json
 import os
+import re
 import sys
 from pathlib import Path
 from typing import NamedTuple
@@ -26,6 +29,10 @@ from tools.lib import cli
 if __name__ == "__main__":
     cli.require("numpy", "tensorflow", "scipy")
 
+import numpy as np
+
+from pix2pix import load_model
+from tools.lib import labels
 from tools.lib.cli import Options, UserError, printable, say, warn
 from tools.lib.comparison import ABOUT, compare_runs
 from tools.lib.evaluation_page import Shown, write_evaluation_page
@@ -35,6 +42,8 @@ from tools.lib.image_files import describe_no_images, list_folder
 from tools.lib.images import read_image
 from tools.lib.metrics import (
     METRICS, create_metrics, describe_protocol, summarize_rows, summary_data)
+from tools.lib.read_back import read_back, read_back_data
+from tools.lib.run_folder import model_dir, read_stored
 from tools.lib.tf1 import session_config, tf
 
 KINDS = ("outputs", "targets", "inputs")
@@ -45,7 +54,8 @@ ENDINGS = [  # of file names, by program: in the order of KINDS
 EXAMPLES = """\
   python tools/evaluate.py facades_test
   python tools/evaluate.py facades_test other_test --output_dir comparison
-  python tools/evaluate.py facades_test results/facades --targets targets"""
+  python tools/evaluate.py facades_test results/facades --targets targets
+  python tools/evaluate.py facades_test --read_back labels_train"""
 
 # --------------------------------------------------------------------------------------------------
 # Folders
@@ -215,6 +225,72 @@ def score_runs(runs, targets):
 
 
 # --------------------------------------------------------------------------------------------------
+# Reading the inputs back
+# --------------------------------------------------------------------------------------------------
+
+
+def find_inputs(options, plain_targets, targets):
+    """The real inputs of --inputs, else of the first run that has some: name of their target ->
+    path; reports targets without one. plain_targets: path without an ending -> path; targets: name
+    -> path, in the same order. Raises UserError."""
+    folder, found = options.inputs, {}
+    if folder is not None:
+        found = list_kind(folder, "--inputs", "inputs")
+    for run in [] if found else options.runs:
+        folder, found = run, find_kind(run, "the run", "inputs")
+        if found:
+            break
+    if not found:
+        raise UserError(f"{options.runs[0]} contains no inputs, such as NAME-inputs.png: give "
+                        "their folder as --inputs")
+    partners = match_names([*plain_targets], [*found])
+    if not partners:
+        raise UserError(f"no image in {folder} has the name of a target, such as "
+                        f"{next(iter(plain_targets)).name}: give both the same names")
+    for plain, path in plain_targets.items():
+        if plain not in partners:
+            warn(printable(f"{path} has no input in {folder}: not read back"))
+    inputs = {name: found[partners[plain]]
+              for name, plain in zip(targets, plain_targets, strict=True) if plain in partners}
+    for name, path in inputs.items():
+        check_sizes(path, read_image(path), targets[name], read_image(targets[name]))
+    return inputs
+
+
+def warn_of_direction(options):
+    """Warns of a reader that was trained in the direction of the runs."""
+    directions = [(read_stored(folder) or {}).get("which_direction")
+                  for folder in (model_dir(options.read_back), *options.runs)]
+    if directions[0] and directions[0] in directions[1:]:
+        warn(printable(f"{options.read_back} was trained {directions[0]}, as was a model that is "
+                       "scored: a reader is trained in the other direction"))
+
+
+def choose_colours(options, inputs):
+    """The colours of the classes, or None where the inputs are no label images, which a line says.
+    inputs: paths."""
+    if options.label_colours:
+        return np.array(options.label_colours, np.uint8)
+    colours = labels.find_colours(map(read_image, inputs))
+    if colours is None:
+        say("the inputs are not made of a few exact colours: read back by L1, PSNR and SSIM alone; "
+            "for label images that were scaled or JPEG files give --label_colours")
+    return colours
+
+
+def read_inputs_back(options, model, runs, targets, inputs):
+    """The ReadBack of the runs; prints its table and verdicts. model: LoadedModel; targets, inputs:
+    name -> path."""
+    warn_of_direction(options)
+    found = read_back(model.generate, create_scorer(), {run.label: run.outputs for run in runs},
+                      targets, inputs, choose_colours(options, inputs.values()))
+    say(f"inputs read back by {printable(model.path)}:")
+    print_results(found.summaries, {run: len(rows) for run, rows in found.scores.items()},
+                  found.metrics, found.comparisons)
+    return found
+
+
+# --------------------------------------------------------------------------------------------------
 # Results
 # --------------------------------------------------------------------------------------------------
 
@@ -239,67 +315,109 @@ def format_table(summaries, counts, metrics):
             for row in rows]
 
 
-def write_csv(path, names, scores):
+def list_columns(scores, prefix=""):
+    """Columns of metrics.csv: header -> name of an image -> value. scores: run -> name -> key ->
+    value."""
+    keys = {run: next(iter(rows.values()), {}) for run, rows in scores.items()}
+    return {f"{run} {prefix}{key}": {name: row[key] for name, row in scores[run].items()}
+            for run in scores for key in keys[run]}
+
+
+def write_csv(path, names, columns):
     """Writes metrics.csv: a row per image, a column per run and metric; empty where a run does not
     have the image."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["name", *(f"{run} {key}" for run in scores for key in METRICS)])
+    writer.writerow(["name", *columns])
     for name in names:
-        writer.writerow([name, *(f"{rows[name][key]:.6g}" if name in rows else ""
-                                 for rows in scores.values() for key in METRICS)])
+        writer.writerow([name, *(f"{values[name]:.6g}" if name in values else ""
+                                 for values in columns.values())])
     write_atomic(path, os.fsencode(text.getvalue()))
 
 
-def write_results(options, runs, target_dir, targets, scores, sizes, notes):
-    """Writes metrics.json, metrics.csv and the page; prints the table and the comparisons."""
-    output_dir, labels = Path(options.output_dir), [run.label for run in runs]
-    counts = {label: len(scores[label]) for label in labels}
-    summaries = {label: summarize_rows([*scores[label].values()]) for label in labels}
-    comparisons = compare_runs(scores, METRICS)
-    for line in format_table(summaries, counts, METRICS):
+def print_results(summaries, counts, metrics, comparisons):
+    """Prints the table and the verdicts."""
+    for line in format_table(summaries, counts, metrics):
         say(line)
     for comparison in comparisons:
         say(printable(comparison.words))
-    protocol = {**describe_protocol(), **ABOUT}
+
+
+def write_results(output_dir, shown, runs, target_dir, reader):
+    """Writes metrics.json, metrics.csv and the page. shown: Shown; reader: path of the model that
+    has read the inputs back."""
+    columns, more = list_columns(shown.scores), {}
+    if shown.read_back:
+        columns |= list_columns(shown.read_back.scores, "read_back_")
+        more = {"read_back": read_back_data(shown.read_back, printable(reader))}
     with lock_folder(output_dir):
-        write_csv(output_dir / "metrics.csv", targets, scores)
-        write_evaluation_page(output_dir, Shown(
-            title=output_dir.name or "evaluation", notes=notes,
-            facts=[("targets", str(target_dir)), ("reference", labels[0])], metrics=METRICS,
-            summaries=summaries, counts=counts, comparisons=comparisons, targets=targets,
-            outputs={run.label: run.outputs for run in runs}, scores=scores, sizes=sizes,
-            about=protocol))
+        write_csv(output_dir / "metrics.csv", shown.targets, columns)
+        write_evaluation_page(output_dir, shown)
         write_json(output_dir / "metrics.json", {
-            "targets": printable(target_dir), "protocol": protocol,
+            "targets": printable(target_dir), "protocol": shown.about,
             "runs": [{"name": run.label, "folder": printable(run.folder),
-                      **summary_data(summaries[run.label], counts[run.label])} for run in runs],
-            "comparisons": [comparison._asdict() for comparison in comparisons]})
+                      **summary_data(shown.summaries[run.label], shown.counts[run.label])}
+                     for run in runs],
+            "comparisons": [comparison._asdict() for comparison in shown.comparisons], **more})
     say(f"wrote {printable(output_dir / 'index.html')}")
 
 
-def evaluate(options):
-    """Scores the runs and writes the results. Raises UserError."""
-    check_output_dir(options.output_dir)
-    labels = label_runs(options.runs)
-    target_dir, found = list_targets(options)
+# --------------------------------------------------------------------------------------------------
+# An evaluation
+# --------------------------------------------------------------------------------------------------
+
+
+def find_runs(options, targets, target_dir):
+    """The Runs, and notes on files without a partner, which are reported. targets: path without an
+    ending -> path. Raises UserError."""
     runs, notes = [], []
-    for folder, label in zip(options.runs, labels, strict=True):
-        run, lines = match_run(folder, label, found, target_dir)
+    for folder, label in zip(options.runs, label_runs(options.runs), strict=True):
+        run, lines = match_run(folder, label, targets, target_dir)
         runs.append(run)
         for line in lines:
             warn(printable(line))
         if lines:
-            notes.append(f"{label}: {len(run.outputs)} of {len(found)} targets have an output; "
+            notes.append(f"{label}: {len(run.outputs)} of {len(targets)} targets have an output; "
                          "files without a partner are ignored.")
-    targets = dict(zip(unique_names([*found]), found.values(), strict=True))
+    return runs, notes
+
+
+def evaluate(options):
+    """Scores the runs and writes the results. Raises UserError."""
+    output_dir = Path(options.output_dir)
+    check_output_dir(output_dir)
+    label_runs(options.runs)
+    target_dir, plain_targets = list_targets(options)
+    runs, notes = find_runs(options, plain_targets, target_dir)
+    targets = dict(zip(unique_names([*plain_targets]), plain_targets.values(), strict=True))
+    model = load_model(options.read_back) if options.read_back else None
+    inputs = find_inputs(options, plain_targets, targets) if model else {}
     scores, sizes = score_runs(runs, targets)
-    write_results(options, runs, target_dir, targets, scores, sizes, notes)
+    summaries = {run: summarize_rows([*rows.values()]) for run, rows in scores.items()}
+    counts = {run: len(rows) for run, rows in scores.items()}
+    comparisons = compare_runs(scores, METRICS)
+    print_results(summaries, counts, METRICS, comparisons)
+    found = read_inputs_back(options, model, runs, targets, inputs) if model else None
+    write_results(output_dir, Shown(
+        title=output_dir.name or "evaluation", notes=notes,
+        facts=[("targets", str(target_dir)), ("reference", runs[0].label),
+               *([("reader", str(model.path))] if model else [])],
+        metrics=METRICS, summaries=summaries, counts=counts, comparisons=comparisons,
+        targets=targets, outputs={run.label: run.outputs for run in runs}, scores=scores,
+        sizes=sizes, about={**describe_protocol(), **ABOUT}, read_back=found),
+        runs, target_dir, model and model.path)
 
 
 # --------------------------------------------------------------------------------------------------
 # Command line
 # --------------------------------------------------------------------------------------------------
+
+
+def parse_colour(text):
+    """An argparse type: RRGGBB -> (red, green, blue)."""
+    if not re.fullmatch("#?[0-9a-fA-F]{6}", text):
+        raise argparse.ArgumentTypeError(f"{text}: give a colour as RRGGBB, such as ff8000")
+    return tuple(bytes.fromhex(text.removeprefix("#")))
 
 
 def create_parser():
@@ -310,14 +428,23 @@ def create_parser():
         "of the targets; the others are compared with the first")
     add("--targets", metavar="DIR", help="folder of the targets; without it those of the first run "
         "that has some")
+    add("--read_back", metavar="MODEL", help="score how well this model, trained in the other "
+        "direction, reads the inputs back from the outputs")
+    add("--inputs", metavar="DIR", help="--read_back: folder of the real inputs; without it those "
+        "of the first run that has some")
+    add("--label_colours", metavar="RRGGBB", nargs="+", type=parse_colour, help="--read_back: the "
+        "colours of label images; without it those found in the inputs, if they are few")
     add("--output_dir", help="folder for the results; without it NAME_evaluate, after the first "
         "run")
     return parser
 
 
 def parse_args(argv=None):
-    """Options from the command line."""
+    """Options from the command line. Raises UserError."""
     options = Options(**vars(create_parser().parse_args(argv)))
+    for flag in ("inputs", "label_colours"):
+        if getattr(options, flag) and not options.read_back:
+            raise UserError(f"--{flag} belongs to --read_back: give that too")
     name = Path(os.path.abspath(options.runs[0])).name.removesuffix("_test") or "runs"
     return cli.with_options(options, output_dir=options.output_dir or f"{name}_evaluate")
 

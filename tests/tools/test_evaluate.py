@@ -10,12 +10,14 @@ from urllib.parse import unquote
 
 import numpy as np
 import pytest
-from helpers import draw_pairs, in_folder, read_page_data
+from helpers import draw_pairs, in_folder, read_page_data, read_pixels
 from helpers import run as run_pix2pix
 from PIL import Image
 from skimage.metrics import peak_signal_noise_ratio
 
+import pix2pix
 from tools import evaluate
+from tools.lib.export_formats import LoadedModel
 
 METRICS = ("l1", "psnr", "ssim")
 
@@ -254,3 +256,104 @@ def test_the_page_sorts_by_difference_and_by_the_worst():
     for label, key in keys.items():
         assert [shown[index] for index in orders[label]] == sorted(rows, key=key), label
     assert orders["largest difference in L1"] == [*range(9)]
+
+
+# ---- reading the inputs back
+
+COLOURS = np.array([[0, 0, 222], [0, 48, 255], [255, 159, 0]], np.uint8)
+
+
+@pytest.fixture
+def copying_reader(monkeypatch):
+    """A reader that reads every image as it is, called "reader"."""
+    monkeypatch.setattr(evaluate, "load_model",
+                        lambda path: LoadedModel(path, lambda contents: contents))
+
+
+def save_labels(count=6):
+    """Writes label images to targets/ and inputs/, and a/ and b/, where every eighth and every
+    fourth pixel is of another class; returns the classes of inputs, a and b."""
+    classes = {folder: [] for folder in ("inputs", "a", "b")}
+    for number in range(count):
+        blocks = np.random.default_rng(number).integers(0, 3, (2, 4))
+        real = np.kron(blocks, np.ones((8, 8), int))
+        for folder, step in (("inputs", None), ("targets", None), ("a", 8), ("b", 4)):
+            read = real.copy()
+            if step:
+                read.ravel()[number % 2::step] += 1
+            save(f"{folder}/{number}.png", COLOURS[read % 3])
+            if folder in classes:
+                classes[folder].append(read % 3)
+    return classes
+
+
+def test_labels_are_read_back_by_the_papers_figures(copying_reader, capsys):
+    classes = save_labels()
+    assert run("a", "b", "--targets", "targets", "--inputs", "inputs", "--read_back", "reader") == 0
+    found, out = read_json("a_evaluate")["read_back"], capsys.readouterr().out
+    ceiling, *runs = found["runs"]
+    assert (ceiling["name"], ceiling["pixel_accuracy"], ceiling["mean_iou"], ceiling["l1"]) == (
+        "real targets", 1, 1, 0)
+    real = np.array(classes["inputs"])
+    for row in runs:
+        read = np.array(classes[row["name"]])
+        right = [((real == index) & (read == index)).sum() for index in range(3)]
+        either = [((real == index) | (read == index)).sum() for index in range(3)]
+        assert row["pixel_accuracy"] == pytest.approx((real == read).mean())
+        assert row["class_accuracy"] == pytest.approx(np.mean(
+            [right[index] / (real == index).sum() for index in range(3)]))
+        assert row["mean_iou"] == pytest.approx(np.divide(right, either).mean())
+        assert sum(part["share"] for part in row["classes"]) == pytest.approx(1)
+        assert {part["colour"] for part in row["classes"]} == {"0000de", "0030ff", "ff9f00"}
+    assert "\npixel accuracy: b is worse than a by 0.125 (0.125 to 0.125), p = 0.031\n" in out
+    page = Path("a_evaluate/index.html").read_text()
+    assert "Inputs read back" in page and "real targets" in page and found["about"][:40] in page
+    assert float(read_rows("a_evaluate/metrics.csv")[0]["a read_back_pixel_accuracy"]) == 0.875
+
+
+def test_colours_of_blurred_labels_can_be_given(copying_reader, capsys):
+    save_labels()
+    for number in range(6):
+        pixels = np.asarray(Image.open(f"inputs/{number}.png")).astype(int)
+        noise = np.random.default_rng(number).integers(-9, 10, pixels.shape)
+        save(f"inputs/{number}.png", np.clip(pixels + noise, 0, 255).astype(np.uint8))
+    arguments = ["a", "--targets", "targets", "--inputs", "inputs", "--read_back", "reader"]
+    assert run(*arguments) == 0
+    assert "not made of a few exact colours" in capsys.readouterr().out
+    assert "pixel_accuracy" not in read_json("a_evaluate")["read_back"]["runs"][0]
+    assert run(*arguments, "--label_colours", "0000de", "0030FF", "#ff9f00") == 0
+    ceiling, a = read_json("a_evaluate")["read_back"]["runs"]
+    assert (ceiling["pixel_accuracy"], a["pixel_accuracy"]) == (1, 0.875)
+
+
+def test_a_model_reads_the_inputs_of_test_folders_back(tested, tiny, capsys):
+    """What the model makes of each output, by the function that apply.py uses, against the input.
+    """
+    reader = tiny / "whole/model-7"
+    assert run(tested / "one_test", "--read_back", reader) == 0
+    streams, row = capsys.readouterr(), read_rows("one_evaluate/metrics.csv")[3]
+    assert "was trained AtoB, as was a model that is scored" in streams.err
+    image = str(tested / "one_test/images" / f"{row['name']}-{{}}.png")
+    generate = pix2pix.load_model(reader).generate
+    for column, kind in (("one_test", "outputs"), ("real targets", "targets")):
+        read = read_pixels(generate(Path(image.format(kind)).read_bytes()))
+        expected = abs(read - read_pixels(image.format("inputs"))).mean() / 255
+        assert float(row[f"{column} read_back_l1"]) == pytest.approx(expected, abs=1e-6)
+
+
+def test_readers_and_inputs_that_do_not_fit_are_refused(copying_reader, capsys):
+    save_runs(3)
+    save("inputs/0.png", draw_image(1, (20, 12)))
+    targets = ["a", "--targets", "targets"]
+    for arguments, text in (
+            (["--inputs", "inputs"], "--inputs belongs to --read_back: give that too"),
+            (["--read_back", "reader"], "a contains no inputs, such as NAME-inputs.png: give their "
+             "folder as --inputs"),
+            (["--read_back", "reader", "--inputs", "targets", "--label_colours", "red"],
+             "argument --label_colours: red: give a colour as RRGGBB, such as ff8000")):
+        assert refuse(capsys, *targets, *arguments) == text
+    assert run(*targets, "--read_back", "reader", "--inputs", "inputs") == 2
+    error = capsys.readouterr().err
+    assert "targets/1.png has no input in inputs: not read back\n" in error
+    assert "inputs/0.png is 20x12 and targets/0.png 16x12 pixels: " in error
+    assert not Path("a_evaluate").exists()

@@ -6,10 +6,11 @@ import math
 import os
 import urllib.parse
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from tools.lib.files import write_atomic
 from tools.lib.page import escape, number_text, render, write_facts, write_notes
+from tools.lib.read_back import ABOUT
 
 
 class Shown(NamedTuple):
@@ -27,6 +28,7 @@ class Shown(NamedTuple):
     scores: dict  # run -> name -> key -> value
     sizes: dict  # name -> (height, width)
     about: dict  # name -> what the page explains of it
+    read_back: Any = None  # of read_back.ReadBack
 
 
 def link_to(path, folder):
@@ -56,16 +58,16 @@ def write_mean(summary, digits):
     return f'<td class="number">{mean}{interval}</td>'
 
 
-def write_means(shown):
-    """The table of means: a column per run, a row per metric."""
-    head = "".join(f'<th scope="col" class="number">{escape(run)}</th>' for run in shown.outputs)
+def write_means(summaries, counts, metrics):
+    """The table of means: a column per run, a row per metric. summaries: run -> key -> Summary;
+    counts: run -> number of images."""
+    head = "".join(f'<th scope="col" class="number">{escape(run)}</th>' for run in summaries)
     rows = [f'<tr><th scope="row">{escape(metric.label)} '
             f'<span class="muted small">{metric.better} is better</span></th>'
-            + "".join(write_mean(shown.summaries[run][key], metric.digits)
-                      for run in shown.outputs) + "</tr>"
-            for key, metric in shown.metrics.items()]
-    counts = "".join(f'<td class="number">{shown.counts[run]:,}</td>' for run in shown.outputs)
-    return (f'<table id="means">\n<thead><tr><td></td>{head}</tr></thead>\n<tbody>\n'
+            + "".join(write_mean(found[key], metric.digits) for found in summaries.values())
+            + "</tr>" for key, metric in metrics.items()]
+    counts = "".join(f'<td class="number">{counts[run]:,}</td>' for run in summaries)
+    return (f'<table class="means">\n<thead><tr><td></td>{head}</tr></thead>\n<tbody>\n'
             + "\n".join(rows) + f'\n<tr><th scope="row">Images</th>{counts}</tr>\n</tbody>\n'
             "</table>")
 
@@ -85,6 +87,21 @@ def write_explanations(about):
                    for name, text in about.items())
     return (f'<details class="small"><summary>What the figures are</summary>'
             f'<dl class="facts">{rows}</dl></details>')
+
+
+def write_read_back(found):
+    """A section on what was read back from the outputs. found: ReadBack or None."""
+    if found is None:
+        return ""
+    counts = {run: len(rows) for run, rows in found.scores.items()}
+    about = {"What this is": ABOUT,
+             **{metric.label: metric.about for metric in found.metrics.values()}}
+    return ('<section class="card" aria-labelledby="read-back">\n<h2 id="read-back">Inputs read '
+            'back <span class="muted small">from each output, and from the real targets as the '
+            'ceiling</span></h2>\n<div class="wide" tabindex="0" role="region" '
+            'aria-label="Means of what was read back">\n'
+            + write_means(found.summaries, counts, found.metrics) + "\n</div>\n"
+            + write_comparisons(found.comparisons) + write_explanations(about) + "\n</section>")
 
 
 # --------------------------------------------------------------------------------------------------
@@ -172,7 +189,9 @@ def write_evaluation_page(output_dir, shown):
                         "order": [place[names[index]] for index in order["order"]]}
                        for order in orders]}
     parts = {"facts": write_facts(shown.facts), "notes": write_notes(shown.notes),
-             "summary": write_means(shown), "comparisons": write_comparisons(shown.comparisons),
+             "summary": write_means(shown.summaries, shown.counts, shown.metrics),
+             "comparisons": write_comparisons(shown.comparisons),
              "about": write_explanations(shown.about),
+             "read_back": write_read_back(shown.read_back),
              "images": write_images(shown, first, output_dir)}
     write_atomic(output_dir / "index.html", render("evaluate", shown.title, parts, data))
