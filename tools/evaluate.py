@@ -32,7 +32,7 @@ if __name__ == "__main__":
 import numpy as np
 
 from pix2pix import load_model
-from tools.lib import labels
+from tools.lib import labels, outside_metrics
 from tools.lib.cli import Options, UserError, printable, say, warn
 from tools.lib.comparison import ABOUT, compare_runs
 from tools.lib.evaluation_page import Shown, write_evaluation_page
@@ -41,7 +41,7 @@ from tools.lib.files import (
 from tools.lib.image_files import describe_no_images, list_folder
 from tools.lib.images import read_image
 from tools.lib.metrics import (
-    METRICS, create_metrics, describe_protocol, summarize_rows, summary_data)
+    METRICS, Summary, create_metrics, describe_protocol, summarize, summary_data)
 from tools.lib.read_back import read_back, read_back_data
 from tools.lib.run_folder import model_dir, read_stored
 from tools.lib.tf1 import session_config, tf
@@ -206,9 +206,10 @@ def check_sizes(path, image, target_path, target):
             f"{target_height}x{target_width}")
 
 
-def score_runs(runs, targets):
+def score_runs(runs, targets, measures):
     """Scores of every run, label -> name -> metric -> value, and name -> size [height, width].
-    targets: name -> path. Raises UserError where sizes differ, RunError for unreadable images."""
+    targets: name -> path; measures: more metrics, key -> function of output and target. Raises
+    UserError where sizes differ, RunError for unreadable images."""
     score, scores, sizes = create_scorer(), {run.label: {} for run in runs}, {}
     total = sum(len(run.outputs) for run in runs)
     with cli.create_progress_bar(total, 0, "image") as bar:
@@ -218,7 +219,9 @@ def score_runs(runs, targets):
             for run in having:
                 output = read_image(run.outputs[name])
                 check_sizes(run.outputs[name], output, target_path, target)
-                scores[run.label][name] = score(output, target)
+                scores[run.label][name] = {
+                    **score(output, target),
+                    **{key: measure(output, target) for key, measure in measures.items()}}
                 sizes[name] = target.shape[:2]
                 bar.update(1)
     return scores, sizes
@@ -367,12 +370,14 @@ def write_results(output_dir, shown, runs, target_dir, reader):
 # --------------------------------------------------------------------------------------------------
 
 
-def find_runs(options, targets, target_dir):
+def find_runs(options, labels, targets, target_dir):
     """The Runs, and notes on files without a partner, which are reported. targets: path without an
     ending -> path. Raises UserError."""
     runs, notes = [], []
-    for folder, label in zip(options.runs, label_runs(options.runs), strict=True):
+    for folder, label in zip(options.runs, labels, strict=True):
         run, lines = match_run(folder, label, targets, target_dir)
+        if options.fid and len(run.outputs) < 2:
+            raise UserError(f"--fid needs at least two images, {folder} has one: leave --fid out")
         runs.append(run)
         for line in lines:
             warn(printable(line))
@@ -382,29 +387,45 @@ def find_runs(options, targets, target_dir):
     return runs, notes
 
 
+def score_all(options, runs, targets):
+    """What Shown has of the scores: metrics, means, summaries, counts, comparisons, scores, sizes;
+    prints the table and the verdicts. Raises UserError."""
+    measure_fid = outside_metrics.load_fid() if options.fid else None
+    measures = {"lpips": outside_metrics.load_lpips()} if options.lpips else {}
+    metrics = {**METRICS, **({"lpips": outside_metrics.LPIPS} if measures else {})}
+    means = {**metrics, **({"fid": outside_metrics.FID} if measure_fid else {})}
+    scores, sizes = score_runs(runs, targets, measures)
+    counts = {run: len(rows) for run, rows in scores.items()}
+    summaries = {run: {key: summarize([row[key] for row in rows.values()]) for key in metrics}
+                 for run, rows in scores.items()}
+    for run in runs if measure_fid else []:
+        fid = measure_fid([*run.outputs.values()], [targets[name] for name in run.outputs])
+        summaries[run.label]["fid"] = Summary(fid, None, None, None, 0)
+    comparisons = compare_runs(scores, metrics)
+    print_results(summaries, counts, means, comparisons)
+    return {"metrics": metrics, "means": means, "summaries": summaries, "counts": counts,
+            "comparisons": comparisons, "scores": scores, "sizes": sizes}
+
+
 def evaluate(options):
     """Scores the runs and writes the results. Raises UserError."""
     output_dir = Path(options.output_dir)
     check_output_dir(output_dir)
-    label_runs(options.runs)
+    labels_of_runs = label_runs(options.runs)
     target_dir, plain_targets = list_targets(options)
-    runs, notes = find_runs(options, plain_targets, target_dir)
+    runs, notes = find_runs(options, labels_of_runs, plain_targets, target_dir)
     targets = dict(zip(unique_names([*plain_targets]), plain_targets.values(), strict=True))
     model = load_model(options.read_back) if options.read_back else None
     inputs = find_inputs(options, plain_targets, targets) if model else {}
-    scores, sizes = score_runs(runs, targets)
-    summaries = {run: summarize_rows([*rows.values()]) for run, rows in scores.items()}
-    counts = {run: len(rows) for run, rows in scores.items()}
-    comparisons = compare_runs(scores, METRICS)
-    print_results(summaries, counts, METRICS, comparisons)
+    scored = score_all(options, runs, targets)
     found = read_inputs_back(options, model, runs, targets, inputs) if model else None
+    protocol = {key: metric.about for key, metric in scored["means"].items()}
     write_results(output_dir, Shown(
         title=output_dir.name or "evaluation", notes=notes,
         facts=[("targets", str(target_dir)), ("reference", runs[0].label),
                *([("reader", str(model.path))] if model else [])],
-        metrics=METRICS, summaries=summaries, counts=counts, comparisons=comparisons,
-        targets=targets, outputs={run.label: run.outputs for run in runs}, scores=scores,
-        sizes=sizes, about={**describe_protocol(), **ABOUT}, read_back=found),
+        targets=targets, outputs={run.label: run.outputs for run in runs},
+        about={**describe_protocol(), **protocol, **ABOUT}, read_back=found, **scored),
         runs, target_dir, model and model.path)
 
 
@@ -434,6 +455,10 @@ def create_parser():
         "of the first run that has some")
     add("--label_colours", metavar="RRGGBB", nargs="+", type=parse_colour, help="--read_back: the "
         "colours of label images; without it those found in the inputs, if they are few")
+    add("--fid", action="store_true", help="the Frechet inception distance too, by clean-fid, if "
+        "you have installed it and its weights")
+    add("--lpips", action="store_true", help="LPIPS too, by lpips, if you have installed it and "
+        "its weights")
     add("--output_dir", help="folder for the results; without it NAME_evaluate, after the first "
         "run")
     return parser

@@ -1,10 +1,12 @@
 """tools/evaluate.py: scores of folders, comparisons, files and the page."""
 
+import contextlib
 import csv
 import json
 import math
 import re
 import shutil
+import sys
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -17,6 +19,7 @@ from skimage.metrics import peak_signal_noise_ratio
 
 import pix2pix
 from tools import evaluate
+from tools.lib import outside_metrics
 from tools.lib.export_formats import LoadedModel
 
 METRICS = ("l1", "psnr", "ssim")
@@ -357,3 +360,121 @@ def test_readers_and_inputs_that_do_not_fit_are_refused(copying_reader, capsys):
     assert "targets/1.png has no input in inputs: not read back\n" in error
     assert "inputs/0.png is 20x12 and targets/0.png 16x12 pixels: " in error
     assert not Path("a_evaluate").exists()
+
+
+# ---- FID and LPIPS, by replacements of the packages
+
+
+class Torch:
+    """Replaces torch: tensors are arrays."""
+
+    def __init__(self, folder):
+        self.hub = self.cuda = self
+        self.get_dir, self.is_available = lambda: str(folder), lambda: False
+        self.device, self.no_grad = str, contextlib.nullcontext
+
+    @staticmethod
+    def from_numpy(array):
+        """An array that has a device, too."""
+        class Tensor(np.ndarray):
+            """Moves nowhere."""
+
+            def to(self, device):
+                """Itself."""
+                assert device == "cpu"
+                return self
+        return array.view(Tensor)
+
+
+class Lpips:
+    """Replaces lpips: keeps how it is called, and measures the mean absolute difference."""
+
+    calls = []
+
+    def LPIPS(self, **settings):  # noqa: N802
+        """The network."""
+        self.calls.append(settings)
+        return self
+
+    def to(self, device):
+        """Itself."""
+        assert device == "cpu"
+        return self
+
+    def __call__(self, output, target):
+        """Of batches [1, 3, height, width] -1..1."""
+        assert output.shape == target.shape == (1, 3, 12, 16) and output.dtype == np.float32
+        assert -1 <= target.min() < -0.9 and 0.9 < target.max() <= 1
+        return abs(output - target).mean()
+
+
+@pytest.fixture
+def packages(monkeypatch, tmp_path):
+    """clean-fid, lpips and torch are installed, and lpips' weights; returns the folder of weights.
+    """
+    weights = tmp_path / "weights"
+    (weights / "checkpoints").mkdir(parents=True)
+    (weights / "checkpoints/alexnet-owt-7be5be79.pth").touch()
+    monkeypatch.setattr(Lpips, "calls", [])
+    for name, module in (("torch", Torch(weights)), ("lpips", Lpips())):
+        monkeypatch.setitem(sys.modules, name, module)
+    return weights
+
+
+def test_lpips_is_a_metric_of_each_image(packages, capsys):
+    save_runs()
+    assert run("a", "b", "--targets", "targets", "--lpips") == 0
+    assert Lpips.calls == [{"net": "alex", "version": "0.1", "verbose": False}]
+    for row in read_rows("a_evaluate/metrics.csv"):
+        assert float(row["b lpips"]) == pytest.approx(2 * float(row["b l1"]), abs=1e-5)
+    data = read_json("a_evaluate")
+    assert "AlexNet" in data["protocol"]["lpips"] and "LPIPS: b is better" in capsys.readouterr().out
+    assert data["runs"][0]["lpips"] == pytest.approx(2 * data["runs"][0]["l1"], abs=1e-5)
+
+
+def test_fid_is_that_of_the_outputs_and_their_targets(packages, monkeypatch, capsys):
+    """A target without an output does not count, nor other files of a folder."""
+    calls = []
+
+    class Fid:
+        """Replaces cleanfid.fid."""
+
+        @staticmethod
+        def compute_fid(*folders, **settings):
+            """Keeps the pixels of both folders."""
+            files = [sorted(Path(folder).iterdir()) for folder in folders]
+            calls.append(([[read_pixels(path) for path in paths] for paths in files], settings))
+            return 12.345
+
+    monkeypatch.setitem(sys.modules, "cleanfid.fid", Fid)
+    monkeypatch.setattr(outside_metrics, "require_weights", lambda *arguments: None)
+    save_runs(3)
+    Path("a/1.png").unlink()
+    assert run("a", "--targets", "targets", "--fid") == 0
+    ((outputs, targets), settings), = calls
+    for found, folder in ((outputs, "a"), (targets, "targets")):
+        np.testing.assert_array_equal(found, [read_pixels(f"{folder}/{name}.png")
+                                              for name in "02"])
+    assert settings["mode"] == "clean" and settings["device"] == "cpu"
+    lines, data = capsys.readouterr().out.splitlines(), read_json("a_evaluate")
+    Path("a/2.png").unlink()
+    assert "--fid needs at least two images, a has one: leave --fid out" in refuse(
+        capsys, "a", "--targets", "targets", "--fid")
+    assert lines[0].split()[-2:] == ["FID", "images"] and lines[1].split()[-2:] == ["12.35", "2"]
+    assert data["runs"][0]["fid"] == 12.345 and "clean-fid" in data["protocol"]["fid"]
+    assert "FID" in Path("a_evaluate/index.html").read_text()
+
+
+def test_what_is_not_installed_is_named(packages, monkeypatch, capsys):
+    save_runs(3)
+    weights = packages / "checkpoints/alexnet-owt-7be5be79.pth"
+    weights.unlink()
+    assert refuse(capsys, "a", "--targets", "targets", "--lpips") == (
+        f"--lpips needs weights, {weights.with_name('alexnet-owt-*.pth')}: download them with "
+        "`python -c 'import lpips; lpips.LPIPS(net=\"alex\")'`")
+    for flag, module, package in (("--lpips", "lpips", "lpips"),
+                                  ("--fid", "cleanfid.fid", "clean-fid")):
+        monkeypatch.setitem(sys.modules, module, None)
+        error = refuse(capsys, "a", "--targets", "targets", flag)
+        assert error.startswith(f"{flag} needs {package} (")
+        assert error.endswith(f"): install it with `pip install {package}`")

@@ -19,7 +19,8 @@ class Shown(NamedTuple):
     title: str
     facts: list  # (name, value) texts
     notes: list  # warnings
-    metrics: dict  # key -> metrics.Metric
+    metrics: dict  # of images: key -> metrics.Metric
+    means: dict  # these, and metrics of a run as a whole
     summaries: dict  # run -> key -> metrics.Summary
     counts: dict  # run -> number of images
     comparisons: list  # of comparison.Comparison
@@ -189,7 +190,7 @@ def write_evaluation_page(output_dir, shown):
                         "order": [place[names[index]] for index in order["order"]]}
                        for order in orders]}
     parts = {"facts": write_facts(shown.facts), "notes": write_notes(shown.notes),
-             "summary": write_means(shown.summaries, shown.counts, shown.metrics),
+             "summary": write_means(shown.summaries, shown.counts, shown.means),
              "comparisons": write_comparisons(shown.comparisons),
              "about": write_explanations(shown.about),
              "read_back": write_read_back(shown.read_back),
