@@ -68,7 +68,8 @@ def write_means(summaries, counts, metrics):
             + "".join(write_mean(found[key], metric.digits) for found in summaries.values())
             + "</tr>" for key, metric in metrics.items()]
     counts = "".join(f'<td class="number">{counts[run]:,}</td>' for run in summaries)
-    return (f'<table class="means">\n<thead><tr><td></td>{head}</tr></thead>\n<tbody>\n'
+    return ('<table class="means" aria-label="Means">\n'
+            f"<thead><tr><td></td>{head}</tr></thead>\n<tbody>\n"
             + "\n".join(rows) + f'\n<tr><th scope="row">Images</th>{counts}</tr>\n</tbody>\n'
             "</table>")
 
@@ -172,7 +173,7 @@ def write_images(shown, names, output_dir):
     """The table of images: a row per name, a column for the target and for each run."""
     head = "".join(f'<th scope="col">{escape(text)}</th>'
                    for text in ("name", "target", *shown.outputs))
-    return (f'<table id="rows">\n<thead><tr>{head}</tr></thead>\n<tbody>\n'
+    return (f'<table id="rows" aria-label="Images">\n<thead><tr>{head}</tr></thead>\n<tbody>\n'
             + "\n".join(write_row(shown, name, output_dir) for name in names)
             + "\n</tbody>\n</table>")
 
