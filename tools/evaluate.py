@@ -200,10 +200,12 @@ def check_sizes(path, image, target_path, target):
     """Raises UserError where an image is not as large as its target."""
     (height, width), (target_height, target_width) = image.shape[:2], target.shape[:2]
     if image.shape != target.shape:
-        raise UserError(
-            f"{path} is {width}x{height} and {target_path} {target_width}x{target_height} pixels: "
-            "make them equal, such as with tools/process.py --operation resize --size "
-            f"{target_height}x{target_width}")
+        is_pair = target_width * height == 2 * width * target_height  # at any scale
+        remedy = "that seems to be a pair, give a folder of the targets alone" if is_pair else \
+            ("make them equal, such as with tools/process.py --operation resize --size "
+             f"{target_height}x{target_width}")
+        raise UserError(f"{path} is {width}x{height} and {target_path} {target_width}x"
+                        f"{target_height} pixels: {remedy}")
 
 
 def score_runs(runs, targets, measures):
@@ -354,14 +356,15 @@ def write_results(output_dir, shown, runs, target_dir, reader):
         columns |= list_columns(shown.read_back.scores, "read_back_")
         more = {"read_back": read_back_data(shown.read_back, printable(reader))}
     with lock_folder(output_dir):
-        write_csv(output_dir / "metrics.csv", shown.targets, columns)
-        write_evaluation_page(output_dir, shown)
+        # first: by it the next evaluation knows the folder, also where this one is killed
         write_json(output_dir / "metrics.json", {
             "targets": printable(target_dir), "protocol": shown.about,
             "runs": [{"name": run.label, "folder": printable(run.folder),
                       **summary_data(shown.summaries[run.label], shown.counts[run.label])}
                      for run in runs],
             "comparisons": [comparison._asdict() for comparison in shown.comparisons], **more})
+        write_csv(output_dir / "metrics.csv", shown.targets, columns)
+        write_evaluation_page(output_dir, shown)
     say(f"wrote {printable(output_dir / 'index.html')}")
 
 

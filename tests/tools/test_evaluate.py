@@ -187,6 +187,10 @@ def test_other_sizes_are_refused_by_name(capsys):
     assert refuse(capsys, "a", "b", "--targets", "targets") == (
         "b/2.png is 20x12 and targets/2.png 16x12 pixels: make them equal, such as with "
         "tools/process.py --operation resize --size 12x16")
+    save("targets/0.png", draw_image(1, (64, 24)))
+    assert refuse(capsys, "a", "--targets", "targets") == (
+        "a/0.png is 16x12 and targets/0.png 64x24 pixels: that seems to be a pair, give a folder "
+        "of the targets alone")
 
 
 def test_folders_that_do_not_fit_are_refused(capsys, tested):
