@@ -7,6 +7,7 @@ import urllib.parse
 
 import pytest
 
+import pix2pix
 from tools.lib import run_page
 from tools.lib.cli import printable
 
@@ -97,3 +98,55 @@ def test_a_write_that_fails_leaves_what_was_there(tmp_path, monkeypatch):
         run_page.write_run_page(tmp_path, make_run(number=2))
     assert read_script(tmp_path)["number"] == 1
     assert sorted(os.listdir(tmp_path)) == ["index.html", "run.js"]
+
+
+# ---- what the page is told
+
+
+COLUMNS = ("step", "epoch", "discrim_loss", "gen_loss_GAN", "gen_loss_L1", "lr",
+           "discrim_real_accuracy", "discrim_fake_accuracy", "val_l1", "val_psnr", "val_ssim")
+
+
+def titles(columns, *flags):
+    """Of the charts of a run: title -> the columns of its lines."""
+    options = pix2pix.parse_args(["--mode", "train", "--input_dir", ".", "--output_dir", "none",
+                                  *flags])
+    return {chart["title"]: [line["column"] for line in chart["lines"]]
+            for chart in run_page.choose_charts(options, columns)}
+
+
+def test_each_column_has_a_chart_and_validation_is_beside_training():
+    assert titles(COLUMNS) == {
+        "L1": ["train_l1", "val_l1"], "PSNR": ["val_psnr"], "SSIM": ["val_ssim"],
+        "Discriminator loss": ["discrim_loss"], "Generator's GAN loss": ["gen_loss_GAN"],
+        "Discriminator accuracy": ["discrim_real_accuracy", "discrim_fake_accuracy"]}
+    assert titles(("step", "epoch", "gen_loss_L1", "lr"), "--lr_decay", "linear", "--max_steps",
+                  "9") == {"L1": ["train_l1"], "Learning rate": ["lr"]}
+    assert titles(COLUMNS, "--lab_colorization")["L1"] == ["val_l1"]  # of RGB; the loss is of Lab
+
+
+@pytest.mark.parametrize("flags, healthy", [
+    ([], (0.3, 1.2)), (["--gan_loss", "lsgan"], None), (["--label_smoothing", "0.1"], None)])
+def test_the_healthy_range_is_that_of_the_usual_loss(flags, healthy):
+    options = pix2pix.parse_args(["--mode", "train", "--input_dir", ".", "--output_dir", "none",
+                                  *flags])
+    found = {chart["title"]: chart["healthy"] for chart in run_page.choose_charts(options, COLUMNS)}
+    assert found.pop("Discriminator loss") == healthy and not any(found.values())
+
+
+def test_cells_are_numbers_or_were_not_measured():
+    charts = [{"lines": [{"column": "train_l1"}, {"column": "val_l1"}]}]
+    rows = [{"step": "5", "gen_loss_L1": "0.5", "val_l1": "", "mine": "text"},
+            {"step": 7, "gen_loss_L1": 0.0, "val_l1": "0.25"},
+            {"step": "9", "gen_loss_L1": "nan", "val_l1": "edited"}]
+    got = run_page.read_columns(rows, charts)
+    assert got.keys() == {"step", "train_l1", "val_l1"} and got["step"] == [5, 7, 9]
+    assert got["val_l1"] == [None, 0.25, None]
+    assert got["train_l1"][:2] == [0.25, 0] and math.isnan(got["train_l1"][2])
+
+
+def test_of_a_long_log_every_so_many_rows_and_all_validations_are_shown():
+    rows = [{"step": step, "val_l1": "0.1" if step % 2500 == 7 else ""} for step in range(10001)]
+    shown = [row["step"] for row in run_page.choose_rows(rows)]
+    assert shown == sorted({*range(0, 10001, 3), 7, 2507, 5007, 7507, 10000})
+    assert run_page.choose_rows(rows[:4000]) == rows[:4000] and run_page.choose_rows([]) == []

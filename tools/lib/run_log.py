@@ -286,7 +286,7 @@ class RunLog:
 
     def write_page(self):
         """Writes the page as it is now."""
-        now, columns = time.monotonic(), read_columns(choose_rows(self.rows), self.columns)
+        now, charts = time.monotonic(), choose_charts(self.options, self.columns)
         if self.step > self.run.start_step + 1:  # the first step takes its own time
             self.longest = max(BEAT, now - (self.written or now), self.longest or 0)
         self.written = now
@@ -296,8 +296,9 @@ class RunLog:
                 "written": time.time(), "state": self.state,
                 "next": 2 * (self.longest or FIRST_WAIT),
                 "progress": self.describe_progress(), "facts": self.facts, "options": self.flags,
-                "notes": self.notes, "charts": choose_charts(self.options, self.columns),
-                "columns": columns, "best": self.describe_best(),
+                "notes": self.notes, "charts": charts,
+                "columns": read_columns(choose_rows(self.rows), charts),
+                "best": self.describe_best(),
                 "samples": self.run.validator.describe_samples(),
                 "display": self.list_displayed()})
 

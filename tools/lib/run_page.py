@@ -69,13 +69,22 @@ def choose_rows(rows):
             or any(row.get(column_of(name)) for name in METRICS)]
 
 
-def read_columns(rows, columns):
-    """The rows of a log, name -> text or number, as columns of numbers: name -> list. The training
-    images' L1 is for pixels 0..1, as the metric is; the loss is for -1..1."""
-    table = {name: [None if row.get(name) in (None, "") else float(row[name]) for row in rows]
-             for name in columns if name not in ("step", "epoch")}
-    table[TRAIN_L1] = [None if loss is None else loss / 2
-                       for loss in table.get("gen_loss_L1", [None] * len(rows))]
+def read_number(text):
+    """A cell of the log as a number; None for an empty one, or one that somebody has edited."""
+    try:
+        return float("" if text is None else text)
+    except ValueError:
+        return None
+
+
+def read_columns(rows, charts):
+    """What the charts show of the rows of a log, name -> text or number: name -> list of numbers.
+    The training images' L1 is for pixels 0..1, as the metric is; the loss is for -1..1."""
+    names = {line["column"] for chart in charts for line in chart["lines"]}
+    table = {name: [read_number(row.get(name)) for row in rows] for name in names - {TRAIN_L1}}
+    if TRAIN_L1 in names:
+        losses = [read_number(row.get("gen_loss_L1")) for row in rows]
+        table[TRAIN_L1] = [None if loss is None else loss / 2 for loss in losses]
     return {"step": [int(row["step"]) for row in rows], **table}
 
 
