@@ -22,10 +22,10 @@ purpose:
     Losses, training step    losses, gradients, Adam            diffaugment
     Images and summaries     what people look at                images, monitor
     Mode train               the loop                           schedule, resume, checkpoints,
-                                                                run_folder, run_log, inputs,
-                                                                monitor, tf1
+                                                                run_folder, run_log, run_page,
+                                                                validation, monitor, tf1
     Mode test                every image once                   checkpoints, metrics, tiling,
-                                                                testing
+                                                                testing, sheet
     Mode export              models that need no checkpoint     export_formats
     Command line             main, and --mode check             cli, survey
 """
@@ -1168,9 +1168,8 @@ def averaged(getter, name, *arguments, **more):
     """A custom getter for `tf.variable_scope` that takes the averaged generator's variables, as a
     checkpoint's are taken, where training keeps them."""
     variable = getter(name, *arguments, **more)
-    averages = {average.op.name: average for average in tf.global_variables(
-        f"{variable.op.name}{checkpoints.EMA_SUFFIX}")}
-    return averages.get(f"{variable.op.name}{checkpoints.EMA_SUFFIX}", variable)
+    averages = tf.global_variables(f"{variable.op.name}{checkpoints.EMA_SUFFIX}:")
+    return averages[0] if averages else variable
 
 
 def pixels_in_network(found, options):
@@ -1422,7 +1421,7 @@ def run_training(run, manager, log):
     validator, owes_save, owes_epoch = run.validator, False, None
     if validator.history:  # what an earlier part's last step may have left is not this run's
         manager.remove_best(validator.best_steps(), start_step)
-    if start_step == 0 and validator.judge.draw:
+    if start_step == 0:
         log.draw_samples(start_step)
     log.write_page()
     first_done = time.time()  # the first step is not timed: TensorFlow also sets itself up in it
@@ -1442,8 +1441,8 @@ def run_training(run, manager, log):
                 time.time() - first_done)
             log.bar.update()
             log.step, log.progress = step, progress
-            texts = validator.validate(step) if due.validate and validator.judge.measure else {}
-            if due.sample and validator.judge.draw:
+            texts = validator.validate(step) if due.validate else {}
+            if due.sample:
                 log.draw_samples(step)
             if good or texts:
                 log.show(step, due, results if good else None, progress, texts)

@@ -111,20 +111,18 @@ def list_kind(folder, flag, kind):
     return found
 
 
-def list_targets(options):
-    """The folder of the targets, and name -> path: of --targets, else of the first run that has
-    some. Raises UserError."""
-    folder, found = options.targets, {}
+def list_real(options, kind):
+    """The folder of the real images of a kind, "targets" or "inputs", and path without the ending
+    -> path: of the flag of that name, else of the first run that has some. Raises UserError."""
+    folder = getattr(options, kind)
     if folder is not None:
-        found = list_kind(folder, "--targets", "targets")
-    for run in [] if found else options.runs:
-        folder, found = run, find_kind(run, "the run", "targets")
+        return folder, list_kind(folder, f"--{kind}", kind)
+    for run in options.runs:
+        found = find_kind(run, "the run", kind)
         if found:
-            break
-    if not found:
-        raise UserError(f"{options.runs[0]} contains no targets, such as NAME-targets.png: give "
-                        "their folder as --targets")
-    return folder, found
+            return run, found
+    raise UserError(f"{options.runs[0]} contains no {kind}, such as NAME-{kind}.png: give their "
+                    f"folder as --{kind}")
 
 
 def match_run(folder, label, targets, target_dir):
@@ -238,16 +236,7 @@ def find_inputs(options, plain_targets, targets):
     """The real inputs of --inputs, else of the first run that has some: name of their target ->
     path; reports targets without one. plain_targets: path without an ending -> path; targets: name
     -> path, in the same order. Raises UserError."""
-    folder, found = options.inputs, {}
-    if folder is not None:
-        found = list_kind(folder, "--inputs", "inputs")
-    for run in [] if found else options.runs:
-        folder, found = run, find_kind(run, "the run", "inputs")
-        if found:
-            break
-    if not found:
-        raise UserError(f"{options.runs[0]} contains no inputs, such as NAME-inputs.png: give "
-                        "their folder as --inputs")
+    folder, found = list_real(options, "inputs")
     partners = match_names([*plain_targets], [*found])
     if not partners:
         raise UserError(f"no image in {folder} has the name of a target, such as "
@@ -415,7 +404,7 @@ def evaluate(options):
     output_dir = Path(options.output_dir)
     check_output_dir(output_dir)
     labels_of_runs = label_runs(options.runs)
-    target_dir, plain_targets = list_targets(options)
+    target_dir, plain_targets = list_real(options, "targets")
     runs, notes = find_runs(options, labels_of_runs, plain_targets, target_dir)
     targets = dict(zip(unique_names([*plain_targets]), plain_targets.values(), strict=True))
     model = load_model(options.read_back) if options.read_back else None

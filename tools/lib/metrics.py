@@ -123,7 +123,7 @@ class Summary(NamedTuple):
     """A metric over several images: of its finite values; None where these are too few."""
 
     mean: float | None
-    standard_deviation: float | None  # of a population: divided by n - 1
+    standard_deviation: float | None  # of a sample: divided by n - 1
     median: float | None
     interval: list | None  # low and high
     infinite: int  # number of values that are left out

@@ -68,8 +68,8 @@ def check(options, explicit):
 
 
 def test_options(options):
-    """The options with which test mode would see the validation images, without any the training
-    images."""
+    """The options with which test mode would see the validation images; without --val_dir the
+    training images."""
     options = with_options(options, mode="test", batch_size=1, grad_accumulation=1, cache=0,
                            precision="float32")
     if not options.val_dir:
@@ -252,7 +252,9 @@ class Validator:
         return {best.step for best in bests if best}
 
     def draw(self, step):
-        """Draws the samples after a step, and removes pictures of which there are too many."""
+        """Draws the samples, if there are any, and removes pictures of which there are too many."""
+        if not self.samples.names:
+            return
         self.folder.mkdir(exist_ok=True)
         for _ in self.samples.names:
             (index,), images = self.judge.draw()
