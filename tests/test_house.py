@@ -15,8 +15,8 @@ ORDER = [  # modules import from earlier groups, or earlier in their own
     ["cli", "files", "provenance", "foreign_flags", "tf1", "workers"],
     ["colour", "exif", "image_files", "images", "geometry", "foreign_files", "fast_conv", "tiling",
      "diffaugment", "schedule", "run_folder", "page", "sheet"],
-    ["partners", "metrics", "run_page", "checkpoints", "dataset", "survey", "inputs", "comparison",
-     "labels", "read_back", "outside_metrics", "evaluation_page"],
+    ["partners", "metrics", "run_page", "results_page", "checkpoints", "dataset", "survey",
+     "inputs", "comparison", "labels", "read_back", "outside_metrics", "evaluation_page"],
     ["options", "resume", "run_log", "testing", "validation", "monitor"],
     ["export_formats"]]
 USE_A_MODEL = {  # and so may import pix2pix

@@ -325,6 +325,17 @@ def test_wrong_options_are_refused_before_anything_is_written(bars, capsys, flag
     assert reason in line and not Path("run").exists()
 
 
+def test_validation_images_of_another_shape_are_named(bars, capsys):
+    Path("wide").mkdir()
+    for number in (1, 2):
+        Image.new("RGB", (160, 40)).save(f"wide/{number}.png")
+    for flags, expected in (([], 1), (["--resize", "pad"], 0)):
+        assert train_small("run", "--max_steps", 1, "--overwrite", "--val_dir", "wide", *flags) == 0
+        line = "2 of 2 images are of another shape than most training images, 1 times as wide as " \
+            "high, and are stretched to 32x32: --resize crop or pad keeps shapes\n"
+        assert capsys.readouterr().out.count(line) == expected
+
+
 def test_a_validation_image_that_cannot_be_used_is_refused(bars, capsys):
     Path("bars/val/3.JPG").write_bytes(b"no image")
     assert train_small("run", "--max_steps", 1, *VALIDATE) == 2

@@ -443,9 +443,10 @@ def create_shown_step(options, paths):
         health = TrainingMonitor(options, pix2pix.generator_weight(options))
         found = ImageList([(path,) for path in paths], unique_names(paths))
         samples = choose_samples(found, options)
-        judge = pix2pix.create_judge(None, samples, options)
-        validator = Validator(options, judge._replace(draw=sess.make_callable(judge.draw)), None,
-                              samples, [])
+        judge = pix2pix.create_judge(found, samples, options)
+        judge = judge._replace(measure=sess.make_callable(judge.measure),
+                               draw=sess.make_callable(judge.draw))
+        validator = Validator(options, judge, found, samples, [])
         run = pix2pix.Run(options, found, sess, show, validator, None, 0, 1, 1)
         log = RunLog(run, ((), []), [], {})
         graph.finalize()
@@ -456,6 +457,8 @@ def create_shown_step(options, paths):
         due = nothing._replace(**{kind: True}) if kind else nothing
         with graph.as_default(), contextlib.redirect_stdout(io.StringIO()):
             results = sess.run(pix2pix.due_fetches(show, due))
+            if due.validate:
+                validator.validate(1)
             if due.sample:
                 log.draw_samples(1)
             log.show(1, due, results, Progress(1, 1, 1.0, 1.0), {})
@@ -482,15 +485,17 @@ def share(plain, other, freq=1):
 
 def extras_contestants(model, files):
     """The time of each extra at its default frequency; the finite check is in every step."""
+    paths = find_images(files.pairs)
     options = with_options(model, precision=fast_precision(), overwrite=True,
                                    output_dir=str(files.work / "extras"))
-    step = create_shown_step(options, find_images(files.pairs))
+    step = create_shown_step(options, paths)
     with mock.patch.object(tf.linalg, "global_norm", lambda _: tf.constant(0.0)):
         unchecked = create_step(options)
     freqs = {"progress": options.progress_freq, "summary": options.summary_freq,
-             "monitor": MONITOR_FREQ, "sample": options.sample_freq, "save": options.save_freq}
-    shares = {kind: share(step, functools.partial(step, kind), freq)
-              for kind, freq in freqs.items()}
+             "monitor": MONITOR_FREQ, "sample": options.sample_freq, "save": options.save_freq,
+             "validate 100": options.val_freq * len(paths) / 100}
+    shares = {name: share(step, functools.partial(step, name.split()[0]), freq)
+              for name, freq in freqs.items()}
     shares["check"] = share(unchecked, create_step(options))
     return [Contestant(name, turn, "% of a step") for name, turn in shares.items()]
 

@@ -21,6 +21,7 @@ from tools.lib.cli import RunError, say
 # Trains for about three minutes on two cores.
 NUM_TRAIN, NUM_VAL = 120, 12  # images
 MAX_EPOCHS = 20
+VAL_FREQ = 240  # steps; two epochs
 NUM_FILTERS = 16  # --ngf and --ndf; the paper's networks have 64
 
 SAMPLE_DIR, TRAIN_DIR, TEST_DIR = "sample", "sample_train", "sample_test"  # below ROOT
@@ -45,9 +46,9 @@ def sample_command():
 def train_command():
     """The command that trains, replacing an earlier run."""
     return [venv_python(), "pix2pix.py", "--mode", "train", "--input_dir", f"{SAMPLE_DIR}/train",
-            "--output_dir", TRAIN_DIR, "--which_direction", "BtoA", "--ngf", str(NUM_FILTERS),
-            "--ndf", str(NUM_FILTERS), "--max_epochs", str(MAX_EPOCHS), "--seed", "0",
-            "--overwrite"]
+            "--val_dir", f"{SAMPLE_DIR}/val", "--val_freq", str(VAL_FREQ), "--output_dir",
+            TRAIN_DIR, "--which_direction", "BtoA", "--ngf", str(NUM_FILTERS), "--ndf",
+            str(NUM_FILTERS), "--max_epochs", str(MAX_EPOCHS), "--seed", "0", "--overwrite"]
 
 
 def test_command():

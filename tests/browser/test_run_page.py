@@ -411,10 +411,10 @@ def open_any(browser, folder):
         show(browser, folder, make_run(2))
 
 
-def judge(browser, cases, better="lower"):
+def judge(browser, cases, better="lower", unit=""):
     """The page's tone and sentence about each case: values of training and validation, 100 steps
     apart."""
-    chart = {"title": "L1", "better": better, "lines": [
+    chart = {"title": "L1", "better": better, "unit": unit, "lines": [
         {"name": "training", "column": "a"}, {"name": "validation", "column": "b"}]}
     return browser.run("""
       return arguments[1].map(([a, b]) => {
@@ -461,6 +461,16 @@ def test_the_verdict(browser, folder, training, validation, tone, text):
     assert judge(browser, [[training, validation]]) == [[tone, text]]
     turned = [[-value for value in values] for values in (training, validation)]
     assert judge(browser, [turned], "higher")[0][0] == tone
+
+
+def test_decibels_are_compared_by_their_difference(browser, folder):
+    open_any(browser, folder)
+    rising, falling = [11, 13, 14, 14.5, 15, 15.5], [11, 13, 15, 14.5, 14, 13, 12, 12, 12]
+    assert judge(browser, [[[], rising], [[], falling]], "higher", "dB") == [
+        ["better", "Validation L1 is still improving: best 15.50 at step 600, 1.000 dB better than "
+         "200 steps before (14.50)."],
+        ["worse", "Validation L1 has not improved for 600 steps: it was best at step 300 (15.00) "
+         "and is now 3.000 dB worse (12.00)."]]
 
 
 def test_noise_is_not_called_progress(browser, folder):

@@ -11,12 +11,11 @@ import pytest
 from PIL import Image
 
 from tools.lib import page
+from tools.lib.metrics import METRICS, summarize, summarize_rows
+from tools.lib.results_page import write_results_page
 
 ODD_NAMES = ['<img src=x onerror="document.title=1">', "a'b\"c%41&amp;#?", "two\nlines", "\udcff",
              "<!--<script>", "\N{CAT}", " "]
-METRICS = [page.Metric("l1", "L1", "lower", 4, "mean absolute difference"),
-           page.Metric("psnr", "PSNR", "higher", 2, "in dB"),
-           page.Metric("ssim", "SSIM", "higher", 4, "<structural> similarity")]
 ORDER = "#sorting .choice:not([hidden]) button"
 LISTED = "#rows tr[data-place]"
 
@@ -43,9 +42,9 @@ def draw_values(count, seed=3):
 
 def write_page(folder, rows, kinds=page.KINDS, notes=()):
     """Writes a test's page; returns its path."""
-    metrics = METRICS if "targets" in kinds else []
-    page.write_test_page(folder, "a test", [("images", str(len(rows)))], notes, kinds, metrics,
-                         rows)
+    metrics = METRICS if "targets" in kinds else {}
+    write_results_page(folder, "a test", [("images", str(len(rows)))], notes, kinds, metrics, rows,
+                       summarize_rows([numbers for _, numbers in rows]) if metrics else {})
     return folder / "index.html"
 
 
@@ -150,8 +149,10 @@ def test_statistics_of_each_metric(browser, made):
         order = names_by(rows, metric)
         ends = [dict(rows)[name][metric] for name in (order[0], order[-1])]
         numbers = [values.mean(), np.median(values), values.std(ddof=1), *ends]
+        mean, *others = [f"{number:.{digits}f}" for number in numbers]
+        interval = " to ".join(f"{end:.{digits}f}" for end in summarize(values).interval)
         shown = browser.texts(f'[data-metric="{metric}"] .statistics dt + dd')
-        assert shown == [f"{number:.{digits}f}" for number in numbers]
+        assert shown == [mean, interval, *others]
         assert browser.texts(f'[data-metric="{metric}"] .statistics a') == [order[0], order[-1]]
     browser.click('[data-metric="ssim"] .statistics a')
     assert browser.one("#viewer-name").text == names_by(rows, "ssim")[0]

@@ -13,7 +13,7 @@ from PIL import Image, ImageChops, ImageFilter
 
 from tools.lib import metrics
 from tools.lib.metrics import (create_metrics, describe_means, structural_similarity, summarize,
-                               write_metrics)
+                               summarize_rows, write_metrics)
 from tools.lib.tf1 import tf
 
 
@@ -98,7 +98,7 @@ def test_ssim_in_bands_is_that_of_the_whole_image(monkeypatch, height):
 
 def test_metrics_files_hold_rows_and_means(tmp_path):
     rows = [{"l1": 0.25, "psnr": 10, "ssim": 0.5}, {"l1": 0.75, "psnr": 20, "ssim": 1}]
-    write_metrics(tmp_path, ["a,b", "c"], rows, {"step": 7})
+    write_metrics(tmp_path, ["a,b", "c"], rows, summarize_rows(rows), {"step": 7})
     assert (tmp_path / "metrics.csv").read_text().splitlines() == [
         "name,l1,psnr,ssim", '"a,b",0.25,10,0.5', "c,0.75,20,1"]
     written = read_json(tmp_path / "metrics.json")
@@ -112,12 +112,14 @@ def test_metrics_files_hold_rows_and_means(tmp_path):
 
 def test_an_infinite_psnr_is_left_out_of_the_mean_and_counted(tmp_path):
     rows = [{"l1": 0, "psnr": psnr, "ssim": 1} for psnr in (math.inf, 20, 30)]
-    summaries = write_metrics(tmp_path, "abc", rows)
+    summaries = summarize_rows(rows)
+    write_metrics(tmp_path, "abc", rows, summaries)
     assert (tmp_path / "metrics.csv").read_text().splitlines()[1] == "a,0,inf,1"
     written = read_json(tmp_path / "metrics.json")
     assert (written["psnr"], written["infinite"]["psnr"]) == (25, 1)
     assert describe_means(summaries) == "l1 0, psnr 25, ssim 1"
-    summaries = write_metrics(tmp_path, "a", rows[:1])
+    summaries = summarize_rows(rows[:1])
+    write_metrics(tmp_path, "a", rows[:1], summaries)
     written = read_json(tmp_path / "metrics.json")
     assert [written[name] for name in ("psnr", "l1")] == [None, 0]
     assert [written[name]["psnr"] for name in ("median", "interval", "standard_deviation")] \

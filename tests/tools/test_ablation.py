@@ -22,7 +22,7 @@ from tools.lib.cli import Options, with_options
 from tools.lib.files import write_json
 from tools.lib.image_files import find_images
 from tools.lib.images import read_image
-from tools.lib.metrics import METRICS, write_metrics
+from tools.lib.metrics import METRICS, summarize_rows, write_metrics
 
 ALL = ["l1", "gan_unconditional", "gan", "l1_gan_unconditional", "l1_gan", "encoder_decoder_l1",
        "encoder_decoder_l1_gan", "patch_1", "patch_16", "patch_286"]
@@ -93,7 +93,8 @@ class Stub:
             save(folder / "images" / f"{name}-outputs.png", OUTPUTS.get(folder.parent.name, INPUT))
         if code == 0:
             rows = np.arange(3 * len(names)).reshape(-1, 3) + len(folder.parent.name)
-            write_metrics(folder, names, [dict(zip(METRICS, row, strict=True)) for row in rows])
+            rows = [dict(zip(METRICS, row, strict=True)) for row in rows]
+            write_metrics(folder, names, rows, summarize_rows(rows))
 
     def runs(self):
         """What was run, such as "gan/train"."""

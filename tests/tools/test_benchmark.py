@@ -247,7 +247,7 @@ def test_the_extras_write_their_rows(small, tmp_path, capsys):
                            "--output", str(out)]) == 0
     rows = [json.loads(line) for line in out.read_text().splitlines()]
     assert [row["name"] for row in rows] == ["progress", "summary", "monitor", "sample", "save",
-                                              "check"]
+                                              "validate 100", "check"]
     assert {row["unit"] for row in rows} == {"% of a step"}
     assert rows[4]["median"] > 0  # a checkpoint takes longer than the tiny step
     assert "progress  epoch" not in capsys.readouterr().out

@@ -72,6 +72,7 @@ def test_steps_and_their_folders(ran, tmp_path, capsys):
     assert train[:4] == [python, "pix2pix.py", "--mode", "train"]
     assert test[:4] == [python, "pix2pix.py", "--mode", "test"]
     assert value_of(train, "--input_dir") == value_of(sample, "--output_dir") + "/train"
+    assert value_of(train, "--val_dir") == value_of(sample, "--output_dir") + "/val"
     assert value_of(test, "--input_dir") == value_of(sample, "--output_dir") + "/val"
     assert value_of(test, "--checkpoint") == value_of(train, "--output_dir") == "sample_train"
     assert value_of(test, "--output_dir") == "sample_test" and "--overwrite" in train

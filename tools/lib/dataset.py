@@ -446,10 +446,12 @@ def report_squeezing(ratios, options):
     of the images."""
     trained, size = trained_ratio(options), size_of(options.crop_size)
     others = [ratio for ratio in ratios if trained and abs(ratio / trained - 1) > OTHER_SHAPE]
+    remedy = "--resize crop or pad keeps shapes" if options.val_dir \
+        else "--native_size and tools/apply.py keep their shape"
     if others:
         say(f"{len(others)} of {len(ratios)} images are of another shape than most training "
             f"images, {trained:.3g} times as wide as high, and are stretched to {size.width}x"
-            f"{size.height}: --native_size and tools/apply.py keep their shape")
+            f"{size.height}: {remedy}")
 
 
 def list_images(options, look=check_folder, refuse=raise_error):

@@ -91,12 +91,13 @@ class Metric(NamedTuple):
     digits: int  # after the point, where it is shown
     about: str  # what it is, for metrics.json and the pages
     measure: Any  # function of outputs and targets 0..1 -> [batch] float32
+    unit: str = ""  # of its values; differences are shown in it, else in percent
 
 
 METRICS = {  # by the column of metrics.csv
     "l1": Metric("L1", "lower", 4, "mean absolute difference of pixels 0..1", mean_absolute_error),
     "psnr": Metric("PSNR", "higher", 2, "peak signal-to-noise ratio in dB, of pixels 0..1; "
-                   "infinite where an output equals its target", peak_signal_to_noise),
+                   "infinite where an output equals its target", peak_signal_to_noise, "dB"),
     "ssim": Metric("SSIM", "higher", 4, "structural similarity of pixels 0..1 (Wang et al. 2004): "
                    "mean over channels, Gaussian window of 11x11 pixels, sigma 1.5, only places "
                    "where it fits", structural_similarity),
@@ -177,10 +178,11 @@ def describe_protocol():
             **{name: metric.about for name, metric in METRICS.items()}}
 
 
-def write_metrics(output_dir, names, rows, about=None):
-    """Writes metrics.csv (a row per image) and metrics.json; returns name -> Summary.
+def write_metrics(output_dir, names, rows, summaries, about=None):
+    """Writes metrics.csv (a row per image) and metrics.json.
 
-    rows: name -> value of each image. about: more for metrics.json, such as the checkpoint.
+    rows: name -> value of each image; summaries: of `summarize_rows`. about: more for metrics.json,
+    such as the checkpoint.
     """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -188,7 +190,5 @@ def write_metrics(output_dir, names, rows, about=None):
     writer.writerows([name, *(f"{row[metric]:.6g}" for metric in METRICS)]
                      for name, row in zip(names, rows, strict=True))
     write_atomic(output_dir / "metrics.csv", os.fsencode(text.getvalue()))
-    summaries = summarize_rows(rows)
     write_json(output_dir / "metrics.json", {
         **(about or {}), **summary_data(summaries, len(rows)), "protocol": describe_protocol()})
-    return summaries

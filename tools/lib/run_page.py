@@ -4,7 +4,6 @@ again and again while it is open."""
 from __future__ import annotations
 
 import json
-
 import math
 
 from tools.lib.cli import printable
@@ -14,8 +13,6 @@ from tools.lib.page import image_link, render
 from tools.lib.run_folder import list_sources
 
 SOURCES = ("series", "verdict", "chart", "strip")  # of pages/, which run.js there needs
-
-
 MAX_ROWS = 4000  # of log.csv that the page shows
 HEALTHY = (0.3, 1.2)  # of discrim_loss, with cross entropy and without label smoothing
 TRAIN_L1 = "train_l1"  # a column that the log does not have
@@ -33,16 +30,16 @@ ABOUT = {  # column of the log -> title of its chart, and what it shows
 
 def choose_charts(options, columns):
     """The charts of a run whose log has some columns, the most telling first."""
-    def chart(title, about, *lines, better=None, healthy=None):
+    def chart(title, about, *lines, better=None, unit="", healthy=None):
         """A chart; lines: (name, column), of which there may be none in the log."""
         lines = [{"name": name, "column": column} for name, column in lines
                  if column in (*columns, TRAIN_L1)]
-        return {"title": title, "about": about, "better": better, "healthy": healthy,
-                "lines": lines}
+        return {"title": title, "about": about, "better": better, "unit": unit,
+                "healthy": healthy, "lines": lines}
 
     training = [] if options.lab_colorization else [("training", TRAIN_L1)]
     charts = [chart(metric.label, metric.about, *(training if name == "l1" else []),
-                    ("validation", column_of(name)), better=metric.better)
+                    ("validation", column_of(name)), better=metric.better, unit=metric.unit)
               for name, metric in METRICS.items()]
     if options.lab_colorization:
         charts.append(chart("L1 of colour", "mean absolute difference of Lab's channels -1..1",
@@ -144,8 +141,9 @@ def write_run_page(output_dir, run):
         or None}
     facts: (name, value) texts; options: (flag, value text, whether it is the default)
     notes: warnings
-    charts: [{title, about: a sentence, better: "lower", "higher" or None, healthy: (low, high) or
-        None, lines: [{name, column}]}]; the line of the validation is named "validation"
+    charts: [{title, about: a sentence, better: "lower", "higher" or None, unit: of differences,
+        "" for percent, healthy: (low, high) or None, lines: [{name, column}]}]; the line of the
+        validation is named "validation"
     columns: {"step": [...], column: [value, or None where it was not measured]}, rows in order
     best: {metric: the title of its chart, step, value} or None
     samples: {folder, about: "validation" or "training", names, steps: those on disk}: the files are

@@ -10,8 +10,9 @@ from pathlib import Path
 
 from tools.lib import cli, dataset
 from tools.lib.cli import printable, say
-from tools.lib.metrics import METRICS, describe_means, write_metrics
-from tools.lib.page import KINDS, Metric, save_images, write_test_page
+from tools.lib.metrics import METRICS, describe_means, summarize_rows, write_metrics
+from tools.lib.page import KINDS, save_images
+from tools.lib.results_page import write_results_page
 from tools.lib.run_folder import list_sources
 from tools.lib.sheet import write_sheet
 
@@ -105,17 +106,14 @@ def write_results(options, all_names, rows, source):
     """Writes the page, the sheet and, with targets, the metrics files; returns the means as text.
     rows: index -> metrics; source: as in `run_test`."""
     output_dir, kinds = Path(options.output_dir), KINDS[:2] if options.no_targets else KINDS
-    names, shown, metrics, intervals = [all_names[index] for index in rows], "", [], {}
-    if not options.no_targets:
-        metrics = [Metric(name, metric.label, metric.better, metric.digits, metric.about)
-                   for name, metric in METRICS.items()]
+    names, measured = [all_names[index] for index in rows], [*rows.values()]
+    metrics = {} if options.no_targets else METRICS
+    summaries = summarize_rows(measured) if metrics else {}
     if metrics and rows:
         about = {**source, "options": vars(options)}
-        summaries = write_metrics(output_dir, names, [*rows.values()], about)
-        shown = describe_means(summaries)
-        intervals = {name: summary.interval for name, summary in summaries.items()}
+        write_metrics(output_dir, names, measured, summaries, about)
     write_sheet(output_dir, names, kinds, options.sheet_columns)
     facts, notes = describe_test(options, len(names), len(all_names), source)
-    write_test_page(output_dir, output_dir.name, facts, notes, kinds, metrics,
-                    [*zip(names, rows.values(), strict=True)], intervals)
-    return shown
+    write_results_page(output_dir, output_dir.name, facts, notes, kinds, metrics,
+                       [*zip(names, measured, strict=True)], summaries)
+    return describe_means(summaries) if rows else ""

@@ -36,6 +36,12 @@ function gain(value, earlier, better) {
   return earlier === 0 ? 0 : change / Math.abs(earlier);
 }
 
+// How far a value is from an earlier one, in words.
+function difference(value, earlier, chart) {
+  return chart.unit ? `${formatValue(Math.abs(value - earlier))} ${chart.unit}`
+    : percent(Math.abs(gain(value, earlier, chart.better)));
+}
+
 // How far points usually lie from the middle of their neighbours, which a trend does not change.
 function noise(points) {
   const inner = points.slice(1, -1);
@@ -89,14 +95,14 @@ function judgeValidation(run, { chart, line }, points) {
   }
   const recent = Math.max(1, Math.round(points.length / 4));
   if (last - best < PATIENCE || best > 0 && last - best < recent) {
-    return judgeRecent(name, points, best, points.length - recent, chart.better);
+    return judgeRecent(name, points, best, points.length - recent, chart);
   }
   const text = `${name} has not improved for ${formatCount(points[last].step - step)} steps: it ` +
     `was best at step ${formatCount(step)} (${formatValue(value)})`;
   if (!isWorse(points, best, chart.better)) return { tone: "flat", step, text: `${text}.` };
   const now = averageOf(points.slice(-PATIENCE));
   return { tone: "worse", step, text: `${text} and is now ` +
-    `${percent(-gain(now, value, chart.better))} worse (${formatValue(now)}).` +
+    `${difference(now, value, chart)} worse (${formatValue(now)}).` +
     describeTraining(run, chart, step) };
 }
 
@@ -110,14 +116,14 @@ function isWorse(points, best, better) {
 
 // When the best is among the newest points, from an index on: how much better it is than what was
 // the best before these.
-function judgeRecent(name, points, best, newest, better) {
+function judgeRecent(name, points, best, newest, chart) {
   const { step, value } = points[best];
   const earlier = points.slice(0, Math.min(best, newest));
-  const before = earlier[bestIndex(earlier, better)];
+  const before = earlier[bestIndex(earlier, chart.better)];
   const ago = points.length - 1 - best;
   const found = `best ${formatValue(value)} at step ${formatCount(step)}` +
     (ago ? `, ${plural(ago, "validation")} ago` : "");
-  const than = `${percent(gain(value, before.value, better))} better than ` +
+  const than = `${difference(value, before.value, chart)} better than ` +
     `${formatCount(step - before.step)} steps before (${formatValue(before.value)})`;
   // with few points each is often a little better than all before it, by chance
   return Math.abs(value - before.value) > (1 + FEW / points.length) * noise(points)

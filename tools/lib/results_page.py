@@ -1,0 +1,111 @@
+"""The page of a test: index.html with the metrics, and a row per image that opens a large view."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+from tools.lib.files import write_atomic
+from tools.lib.page import (
+    escape, image_link, number_data, number_text, render, write_facts, write_notes)
+
+SOURCES = ("histogram", "table", "viewer")  # of pages/, which test.js there needs
+
+
+class Ends(NamedTuple):
+    """What the page links or counts of a metric's values."""
+
+    worst: int | None  # index of the value; NaN is none
+    best: int | None
+    infinite: int  # number of values
+    nan: int
+
+
+def find_ends(values, better):
+    """Ends of a metric's values. better: "lower" or "higher"."""
+    known = [index for index, value in enumerate(values) if not math.isnan(value)]
+    ends = [choose(known, key=values.__getitem__, default=None) for choose in (max, min)]
+    worst, best = ends if better == "lower" else reversed(ends)
+    infinite = sum(map(math.isinf, values))
+    return Ends(worst, best, infinite, len(values) - len(known))
+
+
+def write_statistic(word, value, digits, link=""):
+    """A statistic as HTML. link: to the image that has this value."""
+    return f"<div><dt>{word}</dt><dd>{number_text(value, digits)}</dd>{link}</div>"
+
+
+def write_end(word, index, name, metric, rows):
+    """A metric's worst or best image as HTML: its value and a link."""
+    if index is None:
+        return ""
+    image, values = rows[index]
+    link = (f'<dd><a href="images/{image_link(image)}-outputs.png" data-row="{index}">'
+            f"{escape(image)}</a></dd>")
+    return write_statistic(word, values[name], metric.digits, link)
+
+
+def write_excluded(ends, total):
+    """What a metric's chart and mean do not contain, as HTML."""
+    counts = [(ends.infinite, "infinite"), (ends.nan, "NaN")]
+    parts = [f"{count:,} {'is' if count == 1 else 'are'} {what}" for count, what in counts if count]
+    if not parts:
+        return ""
+    return (f'<p class="note">Of {total:,} values {" and ".join(parts)}: not in the chart, the '
+            "mean, the median and the deviation.</p>")
+
+
+def write_interval(interval, digits):
+    """The interval of a mean, low and high, as HTML; "" for None."""
+    if interval is None:
+        return ""
+    low, high = (number_text(value, digits) for value in interval)
+    return (f'<div><dt title="of the mean: where it would lie with other images of this kind">95 % '
+            f"interval</dt><dd>{low} to {high}</dd></div>")
+
+
+def write_metric(name, metric, summary, rows):
+    """A metric's place on the page as HTML: chart, statistics, what they leave out."""
+    ends = find_ends([values[name] for _, values in rows], metric.better)
+    shown = [write_statistic("mean", summary.mean, metric.digits),
+             write_interval(summary.interval, metric.digits),
+             write_statistic("median", summary.median, metric.digits),
+             write_statistic("deviation", summary.standard_deviation, metric.digits),
+             write_end("worst", ends.worst, name, metric, rows),
+             write_end("best", ends.best, name, metric, rows)]
+    chart = "" if summary.mean is None else \
+        '<div class="chart"></div>\n<p class="hint muted small"></p>\n'
+    return (f'<section class="card" data-metric="{escape(name)}">\n'
+            f'<h2>{escape(metric.label)} <span class="muted small">{metric.better} is better</span>'
+            f"</h2>\n{chart}"
+            f'<dl class="statistics number">{"".join(shown)}</dl>\n'
+            f"{write_excluded(ends, len(rows))}</section>")
+
+
+def write_about(metrics):
+    """What the metrics are, as HTML that can be unfolded."""
+    if not metrics:
+        return ""
+    rows = "".join(f"<div><dt>{escape(metric.label)}</dt><dd>{escape(metric.about)}</dd></div>"
+                   for metric in metrics.values())
+    return ('<details class="small"><summary>What the metrics are</summary>'
+            f'<dl class="facts">{rows}</dl></details>')
+
+
+def write_results_page(output_dir, title, facts, notes, kinds, metrics, rows, summaries):
+    """Writes index.html of a test: metrics, and a row per image that opens a large view.
+
+    facts: (name, value) texts. kinds: KINDS or the first two. metrics: name -> metrics.Metric.
+    rows: list of (name of an image, {name of a metric: float}), where floats may be infinite or
+    NaN. summaries: name of a metric -> metrics.Summary.
+    """
+    shown = [{"name": name, "label": metric.label, "better": metric.better,
+              "digits": metric.digits, "about": metric.about, "mean": summaries[name].mean,
+              "median": summaries[name].median} for name, metric in metrics.items()]
+    data = {"kinds": [*kinds], "metrics": shown,
+            "rows": [[image, image_link(image), *(number_data(values[name]) for name in metrics)]
+                     for image, values in rows]}
+    cards = [write_metric(name, metric, summaries[name], rows) for name, metric in metrics.items()]
+    parts = {"facts": write_facts(facts), "notes": write_notes(notes),
+             "metrics": "\n".join([*cards, write_about(metrics)])}
+    write_atomic(output_dir / "index.html", render("test", title, parts, data, sources=SOURCES))
