@@ -26,8 +26,8 @@ purpose:
                                                                 validation, monitor, tf1
     Mode test                every image once                   checkpoints, metrics, tiling,
                                                                 testing, sheet
-    Mode export              models that need no checkpoint     export_formats
-    Command line             main, and --mode check             cli, survey
+    Mode export              models that need no checkpoint     export_formats, models
+    Command line             main, and --mode check             cli, survey, monitor
 """
 
 from __future__ import annotations
@@ -55,8 +55,8 @@ if __name__ == "__main__":
 import numpy as np
 
 from tools.lib import (checkpoints, dataset, diffaugment, export_formats, foreign_flags, geometry,
-                       monitor, resume, run_folder, run_log, run_page, schedule, sheet, survey,
-                       testing, tf1, tiling, validation)
+                       models, monitor, resume, run_folder, run_log, run_page, schedule, sheet,
+                       survey, testing, tf1, tiling, validation)
 from tools.lib.cli import (Options, RunError, UserError, number_type, printable, say, size_of,
                            warn, with_options)
 from tools.lib.fast_conv import conv2d, conv2d_transpose, doubled_shape
@@ -64,7 +64,7 @@ from tools.lib.files import lock_folder
 from tools.lib.images import (decode_image, encode_image, encode_pngs, pair_of, scale_back,
                               stack_images)
 from tools.lib.metrics import create_metrics
-from tools.lib.options import depth_of, export_options, naming_origins, report_unused
+from tools.lib.options import depth_of, naming_origins, report_unused
 from tools.lib.tf1 import tf
 
 # --------------------------------------------------------------------------------------------------
@@ -1641,63 +1641,13 @@ def build_affinelayer(options):
     return export_formats.Endpoints(None, None, encoded, result)
 
 
-def options_to_apply(model):
-    """The options with which a model is used outside test mode, by a path to it: its own, and the
-    same seed each time. Raises UserError."""
-    parser, argv = create_parser(), ["--mode", "export", "--seed", "0", "--checkpoint", str(model)]
-    values = vars(parser.parse_args(argv))
-    values = resume.checkpoint_options(values, set(), parser, same_variables)
-    own_size = export_options(model).get("native_size") is True
-    return Options(**{**values, "precision": "float32", "native_size": own_size})
-
-
-def load_checkpoint(path, native_size=False, tile=0):
-    """`load_model` of a training folder, a checkpoint's prefix or a .pict file."""
-    options, stored = options_to_apply(path), checkpoints.open_checkpoint(str(path))
-    options = with_options(options, native_size=native_size or options.native_size)
-    strips = []
-
-    def create(inputs, options, _layers, key):
-        """`create_outputs` in strips."""
-        strips.append(create_strips(inputs, options, key))
-        return strips[0].outputs
-
-    with tf.Graph().as_default() as graph:
-        contents = tf.placeholder(tf.string, [])
-        result = generate_encoded(contents, options, create if tile else None)
-        sess = tf.Session(graph=graph, config=(tiling if tile else tf1).session_config())
-        checkpoints.load_variables(sess, stored, tf.global_variables(), options)
-        generate = sess.make_callable(result, [contents]) if not tile else \
-            lambda data: tiling.run(sess, *strips, result, tile, feeds={contents: data})
-        return export_formats.LoadedModel(
-            stored.path, generate,
-            export_formats.run_on_shapes(lambda shape: network_shape(shape, options)),
-            monitor.bytes_per_pixel(options), options.num_inputs, options.trained_ratio)
-
-
-def load_export(path, native_size=False):
-    """`load_model` of a file of an export, with what the options.json beside it says."""
-    model = export_formats.load_export(path, load_checkpoint, native_size)
-    if path.suffix == ".pict" or not export_options(path):
-        return model
-    options = options_to_apply(path)
-    find_shape = model.network_shape or export_formats.run_on_shapes(
-        lambda shape: size_of(options.crop_size) if path.suffix in export_formats.ONE_SIZE
-        else network_shape(shape, options))
-    return model._replace(network_shape=find_shape, trained_ratio=options.trained_ratio)
+NETWORK = models.Network(create_parser, same_variables, generate_encoded, create_strips,
+                         network_shape)
 
 
 def load_model(path, native_size=False, tile=0):
-    """The LoadedModel of a training folder, a checkpoint, a .pict file or an export. native_size:
-    it works at each image's own size; tile: in strips of so many rows. Raises UserError."""
-    export_file = export_formats.find_export(path)
-    if tile and not (export_file and export_file.suffix != ".pict"):
-        return load_checkpoint(export_file or run_folder.find_model(path), True, tile)
-    if tile:
-        raise UserError(f"--tile {tile} does not work with {export_file}, which is one graph: give "
-                        "the training folder, a checkpoint or a .pict file")
-    return load_export(export_file, native_size) if export_file \
-        else load_checkpoint(run_folder.find_model(path), native_size)
+    """`models.load_model`."""
+    return models.load_model(path, NETWORK, native_size, tile)
 
 
 def checkpoint_results(stored, options, images):
@@ -1740,7 +1690,7 @@ def export(options):
     say(f"loading model from {printable(stored.path)}")
     network = export_formats.NetworkFunctions(
         {"any_size": build_any_size, "floats": build_floats, "one_size": build_one_size,
-         "affinelayer": build_affinelayer}, load_checkpoint, checkpoint_results)
+         "affinelayer": build_affinelayer}, NETWORK, checkpoint_results)
     with lock_folder(options.output_dir):
         export_formats.write_exports(stored, options, network)
     say(printable(f"exported {stored.path} to {options.output_dir}: "
@@ -1751,17 +1701,6 @@ def export(options):
 # --------------------------------------------------------------------------------------------------
 # Command line
 # --------------------------------------------------------------------------------------------------
-
-
-def describe_tensorflow_error(error, options):
-    """One of TensorFlow's errors as one line; None for others."""
-    if isinstance(error, (UserError, RunError, OSError)):  # TensorFlow need not be imported for it
-        return None
-    if isinstance(error, tf.errors.ResourceExhaustedError):
-        return f"out of memory ({cli.describe_error(error)}): {monitor.advise_memory(options)}"
-    if isinstance(error, tf.errors.OpError):
-        return f"TensorFlow cannot continue: {cli.describe_error(error)}"
-    return None
 
 
 def check(options):
@@ -1780,7 +1719,7 @@ def run_mode(argv):
         return {"train": train, "test": test, "export": export,
                 "check": check}[options.mode](options)
     except Exception as error:
-        text = describe_tensorflow_error(error, options)
+        text = monitor.describe_tensorflow_error(error, options)
         if text is None:
             raise
         raise RunError(text) from None

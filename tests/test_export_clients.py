@@ -22,6 +22,7 @@ import pix2pix
 from tools.lib.checkpoints import encode_pict, read_pict
 from tools.lib.cli import with_options
 from tools.lib.export_formats import warn_of_demo
+from tools.lib.models import EXPORT_FILES
 from tools.lib.tf1 import tf
 
 PAGE = (ROOT / "docs/formats.md").read_text(encoding="utf-8")
@@ -105,8 +106,8 @@ def serving(facades):
 
 
 def test_every_format_has_a_program():
-    for name, row in pix2pix.export_formats.EXPORT_FORMATS.items():
-        file = {"saved_model": '.load("facades_export")'}.get(name, f"facades_export/{row.file}")
+    for name, path in EXPORT_FILES.items():
+        file = {"saved_model": '.load("facades_export")'}.get(name, f"facades_export/{path}")
         assert sum(file in text for _, text in BLOCKS) == 1, name
     assert sum(ADDRESS in text for _, text in BLOCKS) == 1 and len(BLOCKS) == 7
 

@@ -18,7 +18,7 @@ ORDER = [  # modules import from earlier groups, or earlier in their own
     ["partners", "metrics", "run_page", "results_page", "checkpoints", "dataset", "survey",
      "inputs", "comparison", "labels", "read_back", "outside_metrics", "evaluation_page"],
     ["options", "resume", "run_log", "testing", "validation", "monitor"],
-    ["export_formats"]]
+    ["models", "export_formats"]]
 USE_A_MODEL = {  # and so may import pix2pix
     "ablation", "apply", "benchmark", "evaluate", "inspect-checkpoint"}
 

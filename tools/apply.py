@@ -37,7 +37,7 @@ from tools.lib import provenance, tiling
 from tools.lib.checkpoints import add_choice, choose_checkpoint, list_checkpoints
 from tools.lib.cli import Options, UserError, describe_error, printable, say
 from tools.lib.dataset import MOST, OTHER_SHAPE, PAIR_RATIO, is_alike
-from tools.lib.export_formats import ONE_SIZE, find_export
+from tools.lib.models import ONE_SIZE, find_export
 from tools.lib.files import describe_missing, natural_key, unique_names, write_atomic
 from tools.lib.image_files import (
     EXTENSIONS, FORMATS, GRAPH_FORMATS, FolderContents, describe_no_images, format_of, is_hidden,

@@ -18,7 +18,7 @@ from PIL import Image
 import pix2pix
 from tools import apply as apply_tool
 from tools.lib import images
-from tools.lib.export_formats import LoadedModel
+from tools.lib.models import LoadedModel, options_to_apply
 from tools.lib.tf1 import tf
 
 needs_onnx = pytest.mark.skipif(not HAS_ONNX, reason="needs tf2onnx and onnxruntime")
@@ -604,7 +604,7 @@ def test_too_little_memory_and_too_many_pixels_fail_one_image(tmp_path, monkeypa
 
 
 def test_options_are_those_of_the_model(export_dir):
-    options = pix2pix.options_to_apply(export_dir.parent / "run")
+    options = options_to_apply(export_dir.parent / "run", pix2pix.NETWORK)
     assert (options.ema_generator, options.crop_size, options.ngf) == (0.9, 32, 2)
     assert (options.precision, options.seed) == ("float32", 0)
 

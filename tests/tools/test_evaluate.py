@@ -20,7 +20,7 @@ from skimage.metrics import peak_signal_noise_ratio
 import pix2pix
 from tools import evaluate
 from tools.lib import outside_metrics
-from tools.lib.export_formats import LoadedModel
+from tools.lib.models import LoadedModel
 
 METRICS = ("l1", "psnr", "ssim")
 

@@ -35,6 +35,7 @@ CHECKS_VERSION = 2  # of what is remembered: what an older version found is not 
 SAME_SHAPE = 0.02  # relative difference of width / height up to which images are of one shape
 OTHER_SHAPE = 0.05  # from which one image among many of one shape is of another
 MOST = 0.9  # of the images are of one shape where that is called theirs
+TEST_REMEDY = "--native_size and tools/apply.py keep their shape"
 PAIR_RATIO = 1.9  # least width / height of a pair: photos have up to 16:9, two squares have 2
 
 
@@ -441,25 +442,23 @@ def report_stretching(ratios, options):
             f"{remedy}")
 
 
-def report_squeezing(ratios, options):
-    """Says so where test mode squeezes images otherwise than training did. ratios: width / height
-    of the images."""
+def report_squeezing(ratios, options, remedy):
+    """Says so where images are squeezed otherwise than training's. ratios: width / height of the
+    images; remedy: what keeps their shape, with a verb."""
     trained, size = trained_ratio(options), size_of(options.crop_size)
     others = [ratio for ratio in ratios if trained and abs(ratio / trained - 1) > OTHER_SHAPE]
-    remedy = "--resize crop or pad keeps shapes" if options.val_dir \
-        else "--native_size and tools/apply.py keep their shape"
     if others:
         say(f"{len(others)} of {len(ratios)} images are of another shape than most training "
             f"images, {trained:.3g} times as wide as high, and are stretched to {size.width}x"
             f"{size.height}: {remedy}")
 
 
-def list_images(options, look=check_folder, refuse=raise_error):
+def list_images(options, look=check_folder, refuse=raise_error, remedy=TEST_REMEDY):
     """The ImageList of a mode; warns of what is not used. Raises UserError where too many or all of
     them cannot be used, or are not what the mode takes.
 
     look: a function of a folder and paths in it that returns path -> ImageCheck. refuse: is called
-    with a UserError after which there is more to be found.
+    with a UserError after which there is more to be found. remedy: as in `report_squeezing`.
     """
     examples = match_folders(options, refuse) if run_folder.from_folders(options) else \
         [(path,) for path in list_files(options.input_dir)]
@@ -486,8 +485,10 @@ def list_images(options, look=check_folder, refuse=raise_error):
     largest = max((check.width * check.height for check in firsts.values()), default=0)
     ratios = image_ratios(firsts, options)
     if ratios and options.resize == "stretch" and not options.native_size:
-        report = report_stretching if options.mode == "train" else report_squeezing
-        report(ratios, options)
+        if options.mode == "train":
+            report_stretching(ratios, options)
+        else:
+            report_squeezing(ratios, options, remedy)
     ratio = round(float(np.median(ratios)), 4) if ratios else None
     return ImageList(usable, unique_names([*firsts], folder), ratio, largest)
 

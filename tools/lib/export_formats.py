@@ -1,46 +1,37 @@
-"""Exported models in six formats: writing, loading back and comparing with the checkpoint.
+"""Exported models in six formats: writing, and comparing with the checkpoint once loaded back.
 
 A .pict file is the format of affinelayer's browser demo. What needs the network comes from the
-caller: builders of graphs, and what loads a .pict file.
+caller: builders of graphs.
 """
 
 from __future__ import annotations
 
-import base64
-import importlib
 import io
 import itertools
-import json
 import math
 import os
-import shlex
-import sys
 import tempfile
-import warnings
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from tools.lib.checkpoints import checkpoint_step, encode_pict, infer_options, load_variables
-from tools.lib.cli import (Options, RunError, UserError, check_combinations, describe_error,
-                           quiet_stderr, say, size_of, warn)
+from tools.lib.checkpoints import encode_pict, infer_options, load_variables
+from tools.lib.cli import (
+    RunError, UserError, check_combinations, quiet_stderr, say, size_of, warn)
 from tools.lib.files import remove, write_atomic
-from tools.lib.geometry import network_shape, squeeze_of, test_sizing
+from tools.lib.geometry import squeeze_of
 from tools.lib.image_files import format_of
-from tools.lib.images import decode_image, encode_image, scale_back, stack_images, to_bytes
+from tools.lib.images import stack_images, to_bytes
+from tools.lib.models import EXPORT_FILES, import_onnx, load_file, open_onnx
 from tools.lib.options import MODEL_OPTIONS
-from tools.lib.run_folder import check_name, remove_results, write_options
+from tools.lib.run_folder import remove_results, write_options
 from tools.lib.tf1 import session_config, tf
 
 JPEG_TOLERANCE = 12  # more levels, where the result is a JPEG file: one may become another step
 MAX_CONSTANT = 4096  # values of a constant that tf2onnx is given, which copies them dozens of times
 ONNX_OPSET = 15  # of 2021, which other programs have caught up with
 SIZE_OPTIONS = ("crop_size", "resize", "native_size")  # where a model works
-ONE_SIZE = (".meta", ".tflite")  # formats whose network takes images of one size
-SIGNATURES = {  # of a SavedModel; a frozen graph has the same ends
-    "floats": ("serving_default", "input", "output"),
-    "files": ("encoded", "input_bytes", "output_bytes")}
 DEMO_WIDTHS = (1, 2, 4, 8, 8, 8, 8, 8)  # of the demo's encoder_1 to encoder_8, in units of ngf
 
 
@@ -147,19 +138,6 @@ def convert_tflite(folder, _options):
     write_atomic(folder / "model.tflite", contents)
 
 
-def import_onnx(flag, *names):
-    """The modules with these names, which only ONNX needs. Raises UserError."""
-    try:
-        return [importlib.import_module(name) for name in names]
-    except Exception as error:  # one that does not fit TensorFlow's libraries raises anything
-        # pip would replace libraries of TensorFlow's if it were not named
-        packages = [*names, *["'onnx!=1.19.0'"] * ("tf2onnx" in names),
-                    f"tensorflow=={tf.__version__}"]
-        raise UserError(
-            f"{flag} needs {' and '.join(names)} ({describe_error(error)}): "
-            f"{shlex.quote(sys.executable)} -m pip install {' '.join(packages)}") from None
-
-
 def detach_weights(graph_def):
     """Makes the large constants of a frozen graph its inputs; returns tensor name -> array."""
     weights = {}
@@ -220,19 +198,17 @@ class ExportFormat(NamedTuple):
 
     graph: str  # which graph the caller builds: "any_size", "floats", "one_size", "affinelayer"
     write: Any  # function of session, Endpoints and folder
-    file: str  # the file to load
     tolerance: int  # largest difference from the checkpoint's own image, in 8-bit levels
     convert: Any = None  # function of folder and options: from what `write` wrote, outside a graph
 
 
 EXPORT_FORMATS = {
-    "saved_model": ExportFormat("any_size", write_saved_model, "saved_model.pb", tolerance=1),
-    "affinelayer": ExportFormat("affinelayer", write_affinelayer, "export.meta", tolerance=1),
-    "graph": ExportFormat("any_size", write_graph, "graph.pb", tolerance=1),
-    "tflite": ExportFormat("one_size", write_saved_model, "model.tflite", tolerance=2,
-                           convert=convert_tflite),
-    "onnx": ExportFormat("floats", write_graph, "model.onnx", tolerance=1, convert=convert_onnx),
-    "pict": ExportFormat("one_size", write_pict, "model.pict", tolerance=64)}
+    "saved_model": ExportFormat("any_size", write_saved_model, tolerance=1),
+    "affinelayer": ExportFormat("affinelayer", write_affinelayer, tolerance=1),
+    "graph": ExportFormat("any_size", write_graph, tolerance=1),
+    "tflite": ExportFormat("one_size", write_saved_model, tolerance=2, convert=convert_tflite),
+    "onnx": ExportFormat("floats", write_graph, tolerance=1, convert=convert_onnx),
+    "pict": ExportFormat("one_size", write_pict, tolerance=64)}
 
 
 def add_options(add):
@@ -262,197 +238,6 @@ def check_pict(stored, options):
                 and inferred.get(name) != getattr(options, name):
             raise UserError(f"--export_format pict cannot hold --{name} {getattr(options, name)}: "
                             "choose another format")
-
-
-# --------------------------------------------------------------------------------------------------
-# Loading
-# --------------------------------------------------------------------------------------------------
-
-
-class LoadedModel(NamedTuple):
-    """A model, ready to use."""
-
-    path: Any  # the file or checkpoint that it comes from
-    generate: Any  # function from the bytes of a PNG or JPEG file to those of another, as large
-    # function from an image's (height, width) to those that it has in the network; None: unknown
-    network_shape: Any = None
-    bytes_per_pixel: int = 0  # of memory at an image's own size; 0: unknown
-    num_inputs: int = 1  # images that lie side by side in a file
-    trained_ratio: float | None = None  # width / height of those of training; None: unknown
-
-
-def run_on_shapes(choose_shape):
-    """A function of (height, width) to another, by one of tensors [2]."""
-    with tf.Graph().as_default() as graph:
-        shape = tf.placeholder(tf.int32, [2])
-        chosen = tf.convert_to_tensor(choose_shape(shape))
-        run = tf.Session(graph=graph, config=session_config()).make_callable(chosen, [shape])
-    return lambda shape: tuple(map(int, run(shape)))
-
-
-def find_export(path):
-    """The file to load of an export's folder, or the file itself; None for anything else."""
-    path = Path(path)
-    if path.is_dir():
-        files = [path / row.file for row in EXPORT_FORMATS.values()]
-        return None if any(path.glob("model-*.index")) else next(filter(Path.is_file, files), None)
-    suffixes = [Path(row.file).suffix for row in EXPORT_FORMATS.values()]
-    # model-100.meta is part of a checkpoint
-    return path if path.suffix in suffixes and path.is_file() and checkpoint_step(path) < 0 \
-        else None
-
-
-def load_export(path, load_pict, native_size=False):
-    """The LoadedModel of a file of an export. load_pict: loads a .pict file; native_size: it works
-    at each image's own size. Raises UserError."""
-    path = Path(path)
-    loaders = {".meta": load_affinelayer, ".pb": load_graph, ".tflite": load_tflite,
-               ".onnx": load_onnx, ".pict": load_pict}
-    if native_size and path.suffix in ONE_SIZE:
-        raise UserError(f"--native_size does not work with {path}, which has one size: give the "
-                        "training folder or another format")
-    from google.protobuf.message import DecodeError  # comes with TensorFlow
-    try:
-        return loaders[path.suffix](path, native_size)
-    except (tf.errors.OpError, DecodeError, OSError, ValueError, KeyError, IndexError) as error:
-        if isinstance(error, UserError):
-            raise
-        raise UserError(f"--model {path} cannot be loaded ({describe_error(error)}): "
-                        "export it again") from None
-
-
-def load_affinelayer(path, _native_size):
-    """`load_export` of export.meta; results, which are squares, are scaled to the image's size."""
-    check_name(str(path), f"--model {path}")
-    with tf.Graph().as_default() as graph:
-        sess = tf.Session(graph=graph, config=session_config())
-        tf.train.import_meta_graph(str(path)).restore(sess, str(path.with_suffix("")))
-        ends = [json.loads(tf.get_collection(name)[0])[name[:-1]] for name in ("inputs", "outputs")]
-        run = sess.make_callable(ends[1], [ends[0]])
-        shapes = {variable.op.name: variable.shape.as_list()
-                  for variable in tf.global_variables("generator/")}
-    num_inputs = infer_options(shapes).get("num_inputs", 1)
-    fit = create_fitter(num_inputs)
-
-    def generate(contents):
-        """Through TensorFlow's base64: the one for URLs, without padding."""
-        result = run([base64.urlsafe_b64encode(contents)])[0]
-        return fit(base64.urlsafe_b64decode(result + b"=" * (-len(result) % 4)), contents)
-    return LoadedModel(path, generate, num_inputs=num_inputs)
-
-
-def create_fitter(num_inputs):
-    """A function from the bytes of a result and of its image, of so many inputs side by side, to
-    those of the result, of an input's size and as it was encoded."""
-    with tf.Graph().as_default() as graph:
-        result, contents = tf.placeholder(tf.string, []), tf.placeholder(tf.string, [])
-        shape = tf.shape(stack_images(decode_image(contents), num_inputs))[:2]
-        image = decode_image(result)
-        fitted = scale_back(image, shape)
-        encoded = tf.cond(tf.equal(tf.strings.substr(result, 0, 4), b"\x89PNG"),
-                          lambda: encode_image(fitted, "png"), lambda: encode_image(fitted, "jpeg"))
-        fits = tf.reduce_all(tf.equal(tf.shape(image)[:2], shape))
-        chosen = tf.cond(fits, lambda: result, lambda: encoded)
-        return tf.Session(graph=graph, config=session_config()).make_callable(
-            chosen, [result, contents])
-
-
-def load_graph(path, native_size):
-    """`load_export` of saved_model.pb and a frozen graph."""
-    kind = "floats" if native_size else "files"
-    with tf.Graph().as_default() as graph:
-        sess = tf.Session(graph=graph, config=session_config())
-        if path.name == "saved_model.pb":
-            check_name(str(path), f"--model {path}")
-            meta = tf.saved_model.load(sess, [tf.saved_model.SERVING], str(path.parent))
-            if "encoded" not in meta.signature_def:
-                raise UserError(f"--model {path} is a SavedModel of another program: give one that "
-                                "--mode export wrote")
-            name, *ends = SIGNATURES[kind]
-            signature = meta.signature_def[name]
-            ends = [signature.inputs[ends[0]].name, signature.outputs[ends[1]].name]
-        else:
-            tf.import_graph_def(tf.GraphDef.FromString(path.read_bytes()), name="")
-            ends = [f"{name}:0" for name in SIGNATURES[kind][1:]]
-        images = meta.signature_def[SIGNATURES["floats"][0]].inputs["input"].name \
-            if path.name == "saved_model.pb" else "input:0"
-        channels = graph.get_tensor_by_name(images).shape[-1]
-        run = sess.make_callable(ends[1], [ends[0]])
-    return apply_to_files(path, run, lambda shape: shape, channels) if native_size \
-        else LoadedModel(path, lambda contents: run([contents])[0], num_inputs=int(channels) // 3)
-
-
-def apply_to_files(path, generate, choose_shape, channels):
-    """The LoadedModel of a function `generate` of float32 [1, height, width, channels] 0..1 to
-    [1, height, width, 3]. choose_shape: function of an image's shape [2] to that for it."""
-    num_inputs = int(channels) // 3
-    with tf.Graph().as_default() as graph:
-        contents = tf.placeholder(tf.string, [])
-        image = stack_images(decode_image(contents), num_inputs)
-        shape = tf.shape(image)[:2]
-        fed = tf.image.resize(image, choose_shape(shape), method="area"), shape
-        result = tf.placeholder(tf.float32, [1, None, None, 3])
-        size = tf.placeholder(tf.int32, [2])
-        encoded = encode_image(scale_back(result[0], size), "png")
-        sess = tf.Session(graph=graph, config=session_config())
-
-    def run(image_bytes):
-        """One image through the model."""
-        pixels, shape = sess.run(fed, {contents: image_bytes})
-        return sess.run(encoded, {result: generate(pixels[np.newaxis]), size: shape})
-    return LoadedModel(path, run, run_on_shapes(choose_shape), num_inputs=num_inputs)
-
-
-def load_tflite(path, _native_size):
-    """`load_export` of a TFLite file: any image is scaled to its size and back."""
-    with warnings.catch_warnings(), quiet_stderr():
-        warnings.simplefilter("ignore")  # that another package will take the interpreter over
-        interpreter = tf.lite.Interpreter(str(path))
-        interpreter.allocate_tensors()
-    source, target = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
-    if interpreter.get_signature_list():
-        runner = interpreter.get_signature_runner("serving_default")
-        return apply_to_files(path, lambda pixels: runner(input=pixels)["output"],
-                              lambda _: source["shape"][1:3], source["shape"][3])
-
-    def generate(pixels):
-        """Of an older export, which has no signature."""
-        interpreter.set_tensor(source["index"], pixels)
-        interpreter.invoke()
-        return interpreter.get_tensor(target["index"])
-    return apply_to_files(path, generate, lambda _: source["shape"][1:3], source["shape"][3])
-
-
-def open_onnx(path):
-    """An ONNX file's function of float32 [batch, height, width, channels] 0..1 to the same, its
-    metadata and its number of channels. Raises UserError, ValueError; the function RunError."""
-    onnxruntime, = import_onnx(path, "onnxruntime")
-    settings = onnxruntime.SessionOptions()
-    settings.log_severity_level = 4  # it prints nothing: errors are raised
-    try:
-        session = onnxruntime.InferenceSession(str(path), settings, ["CPUExecutionProvider"])
-    except Exception as error:  # its errors share no class
-        raise ValueError(describe_error(error)) from None
-
-    def generate(images):
-        """One batch through the model."""
-        try:
-            return session.run(["output"], {"input": images})[0]
-        except Exception as error:
-            raise RunError(f"{path} cannot be run ({describe_error(error)}): export it again") \
-                from None
-    return (generate, session.get_modelmeta().custom_metadata_map,
-            session.get_inputs()[0].shape[3])
-
-
-def load_onnx(path, native_size):
-    """`load_export` of an ONNX file: any image is scaled as in the signature `encoded`."""
-    generate, metadata, channels = open_onnx(path)
-    # those of an export from before --resize are missing
-    sizing = test_sizing(Options(**{"resize": "stretch", **metadata, "native_size": native_size
-                                    or metadata.get("native_size") == "True"}), 1)
-    return apply_to_files(path, generate, lambda shape: network_shape(
-        shape, sizing, float(metadata["aspect_ratio"])), channels)
 
 
 # --------------------------------------------------------------------------------------------------
@@ -537,7 +322,7 @@ def write_verified_export(name, folder, stored, options, network, examples):
     write_export(name, folder, stored, options, network.builders[row.graph])
     # those that take files of any size squeeze them as training did, the others take the network's
     image, results = examples[1 if row.graph == "any_size" else 0]
-    export = load_export(folder / row.file, network.load_pict, row.graph == "floats")
+    export = load_file(folder / EXPORT_FILES[name], network.loading, row.graph == "floats")
     verify_export(name, export.generate(to_bytes(image)), results)
     if name == "saved_model":
         image, results = examples[0]
@@ -548,7 +333,7 @@ class NetworkFunctions(NamedTuple):
     """What the caller knows of the network."""
 
     builders: dict  # ExportFormat.graph -> function of options -> Endpoints
-    load_pict: Any  # function from the path of a .pict file to its LoadedModel
+    loading: Any  # models.Network
     run: Any  # function of StoredVariables, options and images -> file type -> bytes of each
 
 

@@ -7,9 +7,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tools.lib.cli import RunError, Size, number_type, printable, size_of, warn
+from tools.lib.cli import (
+    RunError, Size, UserError, describe_error, number_type, printable, size_of, warn)
 from tools.lib.geometry import is_own_size
 from tools.lib.schedule import MONITOR_FREQ
+from tools.lib.tf1 import tf
 
 MONITOR_WINDOW = 20  # HealthStats that must agree: a thousand steps
 
@@ -168,3 +170,14 @@ def advise_memory(options):
     share = smaller.height * smaller.width / (size.height * size.width)
     return (f"--ngf {max(options.ngf // 2, 1)} --ndf {max(options.ndf // 2, 1)} needs about half "
             f"of it, --crop_size {smaller} about {share:.0%}")
+
+
+def describe_tensorflow_error(error, options):
+    """One of TensorFlow's errors as one line; None for others."""
+    if isinstance(error, (UserError, RunError, OSError)):  # TensorFlow need not be imported for it
+        return None
+    if isinstance(error, tf.errors.ResourceExhaustedError):
+        return f"out of memory ({describe_error(error)}): {advise_memory(options)}"
+    if isinstance(error, tf.errors.OpError):
+        return f"TensorFlow cannot continue: {describe_error(error)}"
+    return None

@@ -97,7 +97,8 @@ def list_images(options):
         suggest(options)
         return None
     with naming_val_dir():
-        found = dataset.list_images(test_options(options))
+        found = dataset.list_images(test_options(options),
+                                    remedy="--resize crop or pad keeps shapes")
     say(f"validation examples count = {len(found.examples)}")
     return found
 

@@ -1,0 +1,319 @@
+"""Trained models, ready to use: training folders, checkpoints and exports in six formats.
+
+What needs the network comes from the caller, as a Network.
+"""
+
+from __future__ import annotations
+
+import base64
+import importlib
+import json
+import shlex
+import sys
+import warnings
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from tools.lib import tf1, tiling
+from tools.lib.checkpoints import (
+    checkpoint_step, infer_options, load_variables, open_checkpoint)
+from tools.lib.cli import (
+    Options, RunError, UserError, describe_error, quiet_stderr, size_of, with_options)
+from tools.lib.geometry import network_shape, test_sizing
+from tools.lib.images import decode_image, encode_image, scale_back, stack_images
+from tools.lib.monitor import bytes_per_pixel
+from tools.lib.options import export_options
+from tools.lib.resume import checkpoint_options
+from tools.lib.run_folder import check_name, find_model
+from tools.lib.tf1 import session_config, tf
+
+EXPORT_FILES = {  # --export_format -> the file to load
+    "saved_model": "saved_model.pb", "affinelayer": "export.meta", "graph": "graph.pb",
+    "tflite": "model.tflite", "onnx": "model.onnx", "pict": "model.pict"}
+ONE_SIZE = (".meta", ".tflite")  # files whose network takes images of one size
+SIGNATURES = {  # of a SavedModel; a frozen graph has the same ends
+    "floats": ("serving_default", "input", "output"),
+    "files": ("encoded", "input_bytes", "output_bytes")}
+
+
+class Network(NamedTuple):
+    """What the caller knows of the network: functions."""
+
+    create_parser: Any  # the command line
+    same_variables: Any  # as for resume.checkpoint_options
+    generate: Any  # of an image file's bytes [] and options: those of the result
+    create_strips: Any  # of inputs, options and key: the tiling.Strips
+    find_shape: Any  # of an image's shape [2] and options: that in the network
+
+
+class LoadedModel(NamedTuple):
+    """A model, ready to use."""
+
+    path: Any  # the file or checkpoint that it comes from
+    generate: Any  # function from the bytes of a PNG or JPEG file to those of another, as large
+    # function from an image's (height, width) to those that it has in the network; None: unknown
+    network_shape: Any = None
+    bytes_per_pixel: int = 0  # of memory at an image's own size; 0: unknown
+    num_inputs: int = 1  # images that lie side by side in a file
+    trained_ratio: float | None = None  # width / height of those of training; None: unknown
+
+
+def run_on_shapes(choose_shape):
+    """A function of (height, width) to another, by one of tensors [2]."""
+    with tf.Graph().as_default() as graph:
+        shape = tf.placeholder(tf.int32, [2])
+        chosen = tf.convert_to_tensor(choose_shape(shape))
+        run = tf.Session(graph=graph, config=session_config()).make_callable(chosen, [shape])
+    return lambda shape: tuple(map(int, run(shape)))
+
+
+# --------------------------------------------------------------------------------------------------
+# Checkpoints
+# --------------------------------------------------------------------------------------------------
+
+
+def options_to_apply(model, network):
+    """The options with which a model is used outside test mode, by a path to it: its own, and the
+    same seed each time. Raises UserError."""
+    argv = ["--mode", "export", "--seed", "0", "--checkpoint", str(model)]
+    parser = network.create_parser()
+    values = vars(parser.parse_args(argv))
+    values = checkpoint_options(values, set(), parser, network.same_variables)
+    own_size = export_options(model).get("native_size") is True
+    return Options(**{**values, "precision": "float32", "native_size": own_size})
+
+
+def load_checkpoint(path, network, native_size=False, tile=0):
+    """`load_model` of a training folder, a checkpoint's prefix or a .pict file."""
+    options, stored = options_to_apply(path, network), open_checkpoint(str(path))
+    options = with_options(options, native_size=native_size or options.native_size)
+    strips = []
+
+    def create(inputs, options, _layers, key):
+        """The network in strips."""
+        strips.append(network.create_strips(inputs, options, key))
+        return strips[0].outputs
+
+    with tf.Graph().as_default() as graph:
+        contents = tf.placeholder(tf.string, [])
+        result = network.generate(contents, options, create if tile else None)
+        sess = tf.Session(graph=graph, config=(tiling if tile else tf1).session_config())
+        load_variables(sess, stored, tf.global_variables(), options)
+        generate = sess.make_callable(result, [contents]) if not tile else \
+            lambda data: tiling.run(sess, *strips, result, tile, feeds={contents: data})
+        return LoadedModel(
+            stored.path, generate, run_on_shapes(lambda shape: network.find_shape(shape, options)),
+            bytes_per_pixel(options), options.num_inputs, options.trained_ratio)
+
+
+# --------------------------------------------------------------------------------------------------
+# Exports
+# --------------------------------------------------------------------------------------------------
+
+
+def find_export(path):
+    """The file to load of an export's folder, or the file itself; None for anything else."""
+    path = Path(path)
+    if path.is_dir():
+        files = [path / name for name in EXPORT_FILES.values()]
+        return None if any(path.glob("model-*.index")) else next(filter(Path.is_file, files), None)
+    suffixes = [Path(name).suffix for name in EXPORT_FILES.values()]
+    # model-100.meta is part of a checkpoint
+    return path if path.suffix in suffixes and path.is_file() and checkpoint_step(path) < 0 \
+        else None
+
+
+def import_onnx(flag, *names):
+    """The modules with these names, which only ONNX needs. Raises UserError."""
+    try:
+        return [importlib.import_module(name) for name in names]
+    except Exception as error:  # one that does not fit TensorFlow's libraries raises anything
+        # pip would replace libraries of TensorFlow's if it were not named
+        packages = [*names, *["'onnx!=1.19.0'"] * ("tf2onnx" in names),
+                    f"tensorflow=={tf.__version__}"]
+        raise UserError(
+            f"{flag} needs {' and '.join(names)} ({describe_error(error)}): "
+            f"{shlex.quote(sys.executable)} -m pip install {' '.join(packages)}") from None
+
+
+def load_file(path, network, native_size=False):
+    """The LoadedModel of a file of an export, by what it alone says. native_size: it works at each
+    image's own size. Raises UserError."""
+    path, pict = Path(path), lambda path, native_size: load_checkpoint(path, network, native_size)
+    loaders = {".meta": load_affinelayer, ".pb": load_graph, ".tflite": load_tflite,
+               ".onnx": load_onnx, ".pict": pict}
+    if native_size and path.suffix in ONE_SIZE:
+        raise UserError(f"--native_size does not work with {path}, which has one size: give the "
+                        "training folder or another format")
+    from google.protobuf.message import DecodeError  # comes with TensorFlow
+    try:
+        return loaders[path.suffix](path, native_size)
+    except (tf.errors.OpError, DecodeError, OSError, ValueError, KeyError, IndexError) as error:
+        if isinstance(error, UserError):
+            raise
+        raise UserError(f"--model {path} cannot be loaded ({describe_error(error)}): "
+                        "export it again") from None
+
+
+def load_affinelayer(path, _native_size):
+    """`load_file` of export.meta; results, which are squares, are scaled to the image's size."""
+    check_name(str(path), f"--model {path}")
+    with tf.Graph().as_default() as graph:
+        sess = tf.Session(graph=graph, config=session_config())
+        tf.train.import_meta_graph(str(path)).restore(sess, str(path.with_suffix("")))
+        ends = [json.loads(tf.get_collection(name)[0])[name[:-1]] for name in ("inputs", "outputs")]
+        run = sess.make_callable(ends[1], [ends[0]])
+        shapes = {variable.op.name: variable.shape.as_list()
+                  for variable in tf.global_variables("generator/")}
+    num_inputs = infer_options(shapes).get("num_inputs", 1)
+    fit = create_fitter(num_inputs)
+
+    def generate(contents):
+        """Through TensorFlow's base64: the one for URLs, without padding."""
+        result = run([base64.urlsafe_b64encode(contents)])[0]
+        return fit(base64.urlsafe_b64decode(result + b"=" * (-len(result) % 4)), contents)
+    return LoadedModel(path, generate, num_inputs=num_inputs)
+
+
+def create_fitter(num_inputs):
+    """A function from the bytes of a result and of its image, of so many inputs side by side, to
+    those of the result, of an input's size and as it was encoded."""
+    with tf.Graph().as_default() as graph:
+        result, contents = tf.placeholder(tf.string, []), tf.placeholder(tf.string, [])
+        shape = tf.shape(stack_images(decode_image(contents), num_inputs))[:2]
+        image = decode_image(result)
+        fitted = scale_back(image, shape)
+        encoded = tf.cond(tf.equal(tf.strings.substr(result, 0, 4), b"\x89PNG"),
+                          lambda: encode_image(fitted, "png"), lambda: encode_image(fitted, "jpeg"))
+        fits = tf.reduce_all(tf.equal(tf.shape(image)[:2], shape))
+        chosen = tf.cond(fits, lambda: result, lambda: encoded)
+        return tf.Session(graph=graph, config=session_config()).make_callable(
+            chosen, [result, contents])
+
+
+def load_graph(path, native_size):
+    """`load_file` of saved_model.pb and a frozen graph."""
+    kind = "floats" if native_size else "files"
+    with tf.Graph().as_default() as graph:
+        sess = tf.Session(graph=graph, config=session_config())
+        if path.name == "saved_model.pb":
+            check_name(str(path), f"--model {path}")
+            meta = tf.saved_model.load(sess, [tf.saved_model.SERVING], str(path.parent))
+            if "encoded" not in meta.signature_def:
+                raise UserError(f"--model {path} is a SavedModel of another program: give one that "
+                                "--mode export wrote")
+            name, *ends = SIGNATURES[kind]
+            signature = meta.signature_def[name]
+            ends = [signature.inputs[ends[0]].name, signature.outputs[ends[1]].name]
+        else:
+            tf.import_graph_def(tf.GraphDef.FromString(path.read_bytes()), name="")
+            ends = [f"{name}:0" for name in SIGNATURES[kind][1:]]
+        images = meta.signature_def[SIGNATURES["floats"][0]].inputs["input"].name \
+            if path.name == "saved_model.pb" else "input:0"
+        channels = graph.get_tensor_by_name(images).shape[-1]
+        run = sess.make_callable(ends[1], [ends[0]])
+    return apply_to_files(path, run, lambda shape: shape, channels) if native_size \
+        else LoadedModel(path, lambda contents: run([contents])[0], num_inputs=int(channels) // 3)
+
+
+def apply_to_files(path, generate, choose_shape, channels):
+    """The LoadedModel of a function `generate` of float32 [1, height, width, channels] 0..1 to
+    [1, height, width, 3]. choose_shape: function of an image's shape [2] to that for it."""
+    num_inputs = int(channels) // 3
+    with tf.Graph().as_default() as graph:
+        contents = tf.placeholder(tf.string, [])
+        image = stack_images(decode_image(contents), num_inputs)
+        shape = tf.shape(image)[:2]
+        fed = tf.image.resize(image, choose_shape(shape), method="area"), shape
+        result = tf.placeholder(tf.float32, [1, None, None, 3])
+        size = tf.placeholder(tf.int32, [2])
+        encoded = encode_image(scale_back(result[0], size), "png")
+        sess = tf.Session(graph=graph, config=session_config())
+
+    def run(image_bytes):
+        """One image through the model."""
+        pixels, shape = sess.run(fed, {contents: image_bytes})
+        return sess.run(encoded, {result: generate(pixels[np.newaxis]), size: shape})
+    return LoadedModel(path, run, run_on_shapes(choose_shape), num_inputs=num_inputs)
+
+
+def load_tflite(path, _native_size):
+    """`load_file` of a TFLite file: any image is scaled to its size and back."""
+    with warnings.catch_warnings(), quiet_stderr():
+        warnings.simplefilter("ignore")  # that another package will take the interpreter over
+        interpreter = tf.lite.Interpreter(str(path))
+        interpreter.allocate_tensors()
+    source, target = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
+    if interpreter.get_signature_list():
+        runner = interpreter.get_signature_runner("serving_default")
+        return apply_to_files(path, lambda pixels: runner(input=pixels)["output"],
+                              lambda _: source["shape"][1:3], source["shape"][3])
+
+    def generate(pixels):
+        """Of an older export, which has no signature."""
+        interpreter.set_tensor(source["index"], pixels)
+        interpreter.invoke()
+        return interpreter.get_tensor(target["index"])
+    return apply_to_files(path, generate, lambda _: source["shape"][1:3], source["shape"][3])
+
+
+def open_onnx(path):
+    """An ONNX file's function of float32 [batch, height, width, channels] 0..1 to the same, its
+    metadata and its number of channels. Raises UserError, ValueError; the function RunError."""
+    onnxruntime, = import_onnx(path, "onnxruntime")
+    settings = onnxruntime.SessionOptions()
+    settings.log_severity_level = 4  # it prints nothing: errors are raised
+    try:
+        session = onnxruntime.InferenceSession(str(path), settings, ["CPUExecutionProvider"])
+    except Exception as error:  # its errors share no class
+        raise ValueError(describe_error(error)) from None
+
+    def generate(images):
+        """One batch through the model."""
+        try:
+            return session.run(["output"], {"input": images})[0]
+        except Exception as error:
+            raise RunError(f"{path} cannot be run ({describe_error(error)}): export it again") \
+                from None
+    return (generate, session.get_modelmeta().custom_metadata_map,
+            session.get_inputs()[0].shape[3])
+
+
+def load_onnx(path, native_size):
+    """`load_file` of an ONNX file: any image is scaled as in the signature `encoded`."""
+    generate, metadata, channels = open_onnx(path)
+    # those of an export from before --resize are missing
+    sizing = test_sizing(Options(**{"resize": "stretch", **metadata, "native_size": native_size
+                                    or metadata.get("native_size") == "True"}), 1)
+    return apply_to_files(path, generate, lambda shape: network_shape(
+        shape, sizing, float(metadata["aspect_ratio"])), channels)
+
+
+def load_export(path, network, native_size=False):
+    """`load_model` of a file of an export, with what the options.json beside it says."""
+    model = load_file(path, network, native_size)
+    if path.suffix == ".pict" or not export_options(path):
+        return model
+    options = options_to_apply(path, network)
+    find_shape = model.network_shape or run_on_shapes(
+        lambda shape: size_of(options.crop_size) if path.suffix in ONE_SIZE
+        else network.find_shape(shape, options))
+    return model._replace(network_shape=find_shape, trained_ratio=options.trained_ratio)
+
+
+def load_model(path, network, native_size=False, tile=0):
+    """The LoadedModel of a training folder, a checkpoint, a .pict file or an export.
+
+    network: Network. native_size: it works at each image's own size; tile: in strips of so many
+    rows. Raises UserError.
+    """
+    export_file = find_export(path)
+    if tile and not (export_file and export_file.suffix != ".pict"):
+        return load_checkpoint(export_file or find_model(path), network, True, tile)
+    if tile:
+        raise UserError(f"--tile {tile} does not work with {export_file}, which is one graph: give "
+                        "the training folder, a checkpoint or a .pict file")
+    return load_export(export_file, network, native_size) if export_file \
+        else load_checkpoint(find_model(path), network, native_size)
