@@ -308,8 +308,8 @@ def test_images_of_a_pair_may_differ_in_size_but_not_in_shape(capsys):
     ("--a_dir a --b_dir b --layout pairs", "error: --layout pairs is for --input_dir: remove it"),
     ("--a_dir a --a_dir b --b_dir d --which_direction BtoA", "error: several --a_dir are the "
      "channels of an input: they need --which_direction AtoB"),
-    ("--a_dir a --b_dir empty", "error: --b_dir empty contains no JPEG, PNG, BMP, GIF, TIFF or "
-     "WebP images: check the path"),
+    ("--a_dir a --b_dir empty", "error: --b_dir empty contains no JPEG, PNG, BMP, GIF, TIFF, "
+     "WebP, PPM or npy images: check the path"),
     ("--a_dir a --b_dir b --output_dir a", "error: --output_dir a would mix the results with the "
      "images of --a_dir: choose another")])
 def test_folders_that_do_not_go_together(capsys, flags, text):

@@ -124,7 +124,7 @@ def test_a_dataset_given_without_its_part_is_explained(capsys):
     draw_pairs("bars/train", 2)
     assert run("--mode", "train", "--input_dir", "bars", "--max_steps", 1) == 2
     assert capsys.readouterr().err == (
-        "pix2pix.py: error: --input_dir bars contains no JPEG, PNG, BMP, GIF, TIFF or WebP images, "
+        "pix2pix.py: error: --input_dir bars contains no JPEG, PNG, BMP, GIF, TIFF, WebP, PPM or npy images, "
         "only 3 in folders train, val: did you mean bars/train?\n")
 
 

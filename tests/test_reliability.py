@@ -708,7 +708,7 @@ def make_bad_files(folder):
     (folder / "two\nlines <b>.jpg").write_bytes(b"")
     return {"truncated.jpg": "cannot be decoded", "truncated.png": "cannot be decoded",
             "header.png": "truncated in its header", "empty.jpg": "empty",
-            "text.png": "not a JPEG, PNG, BMP, GIF, TIFF or WebP file",
+            "text.png": "not a JPEG, PNG, BMP, GIF, TIFF, WebP, PPM or npy file",
             "huge.png": "60000x60000 pixels", "bomb.gif": "4294836225 pixels",
             "header.gif": "damaged in its header",
             "zero.png": "cannot be decoded", "link.png": "broken link",

@@ -135,12 +135,12 @@ def test_a_row_of_metrics_is_all_that_a_metric_needs(trained, monkeypatch, tmp_p
 
 
 def test_a_row_of_formats_is_found_checked_and_read(tmp_path, monkeypatch):
-    """PPM, which Pillow knows: found, checked, read in arrays and in the graph."""
+    """TGA, which Pillow knows: found, checked, read in arrays and in the graph."""
     pixels = np.random.default_rng(1).integers(0, 256, (5, 7, 3), np.uint8)
-    contents = b"P6\n7 5\n255\n" + pixels.tobytes()
-    (tmp_path / "a.ppm").write_bytes(contents)
+    contents = images.to_bytes(pixels, "TGA")
+    (tmp_path / "a.tga").write_bytes(contents)
     assert not find_images(tmp_path)
-    monkeypatch.setitem(image_files.FORMATS, "ppm", ImageFormat(rb"P6\s", (".ppm",)))
+    monkeypatch.setitem(image_files.FORMATS, "tga", ImageFormat(rb"\x00\x00\x02", (".tga",)))
     path, = find_images(tmp_path)
     np.testing.assert_array_equal(read_image(path), pixels)
     np.testing.assert_array_equal(run_graph(lambda: images.decode_pixels(tf.constant(contents))),

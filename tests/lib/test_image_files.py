@@ -26,6 +26,8 @@ def save(path, filetype="PNG"):
     (b"BM" + b"\x0a\xff" * 6 + b"\x28\0\0\0rest", "bmp"), (b"GIF87a", "gif"), (b"GIF89arest", "gif"),
     (b"II*\0rest", "tiff"), (b"MM\0*", "tiff"), (b"II+\0", "tiff"), (b"RIFF\x0a\x0a\0\0WEBPVP8 ", "webp"),
     (b"\xff\xd8", None), (b"\x89PNG\n\x1a\n", None), (b"GIF88a", None), (b"BMW is a car, not an image", None),
+    (b"P5\n640 480\n65535\n", "ppm"), (b"P6 7 5 255 ", "ppm"), (b"P2\n# by GIMP\n7 5", "ppm"),
+    (b"\x93NUMPY\1\0", "npy"), (b"P5 is a school", None), (b"P7\nWIDTH 7", None),
     (b"RIFF\0\0\0\0WAVE", None), (b"II-\0", None), (b"", None)])
 def test_a_format_is_told_by_the_first_bytes(tmp_path, contents, expected):
     assert image_files.format_of(contents) == expected
@@ -33,7 +35,7 @@ def test_a_format_is_told_by_the_first_bytes(tmp_path, contents, expected):
     assert image_files.image_format(tmp_path / "name.jpg") == expected
 
 
-@pytest.mark.parametrize("name", image_files.FORMATS)
+@pytest.mark.parametrize("name", {*image_files.FORMATS} - {"npy"})
 def test_pillow_writes_what_each_row_says(name):
     file = io.BytesIO()
     Image.new("RGB", (7, 5)).save(file, name.upper())
@@ -61,6 +63,17 @@ def test_images_are_found_by_extension_or_content(tmp_path):
     assert [path.name for path in find_images(tmp_path)] == [
         "b.JPG", "c.jpeg", "d", "e.dat", "f.tiff", "h.gif", "j.png"]
     assert list_folder(tmp_path).others == {".cr2": 1, ".txt": 1, "without an extension": 1}
+
+
+def test_arrays_are_images_where_there_are_no_others(tmp_path):
+    """Beside images they hold something else, as features of each."""
+    for name in ("1.npy", "2.npy"):
+        (tmp_path / name).write_bytes(b"\x93NUMPY")
+    assert [path.name for path in find_images(tmp_path)] == ["1.npy", "2.npy"]
+    assert list_folder(tmp_path).others == {}
+    save(tmp_path / "1.png")
+    assert [path.name for path in find_images(tmp_path)] == ["1.png"]
+    assert list_folder(tmp_path).others == {".npy": 2}
 
 
 def test_copies_and_thumbnails_are_not_images(tmp_path):
@@ -109,7 +122,7 @@ def test_required_images_are_there_and_the_rest_is_reported(tmp_path, capsys):
 
 
 def test_a_folder_without_images_is_described(tmp_path):
-    names = "JPEG, PNG, BMP, GIF, TIFF or WebP"
+    names = "JPEG, PNG, BMP, GIF, TIFF, WebP, PPM or npy"
     with pytest.raises(UserError, match=f"^--dir {tmp_path} contains no {names} images: "
                                         "check the path$"):
         require_images(tmp_path, "--dir")

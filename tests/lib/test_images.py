@@ -128,8 +128,11 @@ def bomb_png(side=20_000):
 def test_the_decoder_gives_sizes_and_reasons():
     """Height and width of an intact file; for others ValueError, before memory is spent."""
     decode = images.create_decoder()
+    array = io.BytesIO()
+    np.save(array, noise(6, 13, 17, 3))
     for name in image_files.FORMATS:
-        whole = images.to_bytes(noise(6, 13, 17, 3), name.upper())
+        whole = array.getvalue() if name == "npy" else \
+            images.to_bytes(noise(6, 13, 17, 3), name.upper())
         assert decode(whole) == (13, 17, None)
         with pytest.raises(ValueError, match="."):
             decode(whole[:len(whole) // 2])
@@ -299,7 +302,26 @@ def test_of_16_bits_the_upper_8_are_read(decode):
     contents = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", pixel) \
         + chunk(b"IEND", b"")
     assert decode(contents).tolist() == [[[206, 205, 205]]]  # 11, 7, 3 at 0.2 on white
-    assert images.decode_bytes(contents).deep_range == [205 * 256, 206 * 256 + 255]
+    assert images.decode_bytes(contents).deep_range == [1000, 3000]
+
+
+def to_npy(array):
+    """The bytes of a .npy file."""
+    file = io.BytesIO()
+    np.save(file, array)
+    return file.getvalue()
+
+
+def test_arrays_and_pgm_are_read_as_images(decode):
+    """Grey as RGB; of 16 bits the upper 8."""
+    pixels, values = noise(1, 5, 7, 3), np.uint16([[0, 255, 256, 65535, 25700]])
+    np.testing.assert_array_equal(decode(to_npy(pixels)), pixels)
+    for contents in (to_npy(values), b"P5 5 1 65535\n" + values.astype(">u2").tobytes()):
+        assert decode(contents).tolist() == [[[value] * 3 for value in (0, 0, 1, 255, 100)]]
+        assert images.decode_bytes(contents).deep_range == [0, 65535]
+    np.testing.assert_array_equal(decode(b"P6 7 5 255\n" + pixels.tobytes()), pixels)
+    with pytest.raises(ValueError, match="^it has 5 channels: convert it to 1, 3 or 4$"):
+        images.decode_bytes(to_npy(noise(1, 6, 7, 5)))
 
 
 @pytest.mark.parametrize("array, reason", [

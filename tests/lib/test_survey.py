@@ -62,6 +62,18 @@ def test_every_kind_of_file_is_told(image, filetype, settings, expected):
     assert header["frames"] == 1
 
 
+@pytest.mark.parametrize("array, channels, bits", [
+    (NOISE, "RGB", 8), (NOISE[..., 0].astype(np.uint16), "grey", 16),
+    (np.float32(NOISE[..., :2]), "2 channels", 32)])
+def test_arrays_and_pgm_are_told_as_they_are_stored(array, channels, bits):
+    file = io.BytesIO()
+    np.save(file, array)
+    assert read_header(file.getvalue()) == {"format": "npy", "channels": channels, "bits": bits}
+    if bits == 16:  # of which Pillow makes 32
+        header = read_header(b"P5 10 6 65535\n" + array.astype(">u2").tobytes())
+        assert header == {"format": "PPM", "channels": "grey", "bits": 16}
+
+
 def test_a_header_that_pillow_cannot_read_does_no_harm():
     """What the graph decodes is usable."""
     assert read_header(b"\xff\xd8\xff" + 30 * b"?") == {

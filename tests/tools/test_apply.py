@@ -17,7 +17,7 @@ from PIL import Image
 
 import pix2pix
 from tools import apply as apply_tool
-from tools.lib import images
+from tools.lib import images, stored
 from tools.lib.models import LoadedModel, options_to_apply
 from tools.lib.tf1 import tf
 
@@ -335,8 +335,8 @@ def test_what_a_folder_holds_besides_images_is_counted(tmp_path, monkeypatch, ca
         printed = capsys.readouterr()
         assert printed.err == (
             f"apply.py: not used in in: 2 .txt, 1 copy or thumbnail{more}\n"
-            "apply.py: in/below/3.png cannot be read (not a JPEG, PNG, BMP, GIF, TIFF or WebP "
-            "file): repair or remove it\n")
+            "apply.py: in/below/3.png cannot be read (not a JPEG, PNG, BMP, GIF, TIFF, WebP, PPM "
+            "or npy file): repair or remove it\n")
         assert text in printed.out
     assert list_files(tmp_path / "in/results") == ["1.png", "below/2.png", "below/2.png~.png"]
     (tmp_path / "in/folder.png").mkdir()
@@ -583,7 +583,7 @@ def test_native_size_is_recorded_and_warns_of_memory(tmp_path, monkeypatch, caps
 
 def test_too_little_memory_and_too_many_pixels_fail_one_image(tmp_path, monkeypatch, capsys,
                                                               replace_model):
-    monkeypatch.setattr(images, "MAX_PIXELS", 500)
+    monkeypatch.setattr(stored, "MAX_PIXELS", 500)
     draw_images(tmp_path / "in", "1.png", "2.png")
     draw_images(tmp_path / "in", "3.png", size=(30, 20))
 

@@ -18,7 +18,7 @@ from tools.lib.files import describe_missing, sorted_by_name
 
 
 class ImageFormat(NamedTuple):
-    """A format of image files, under Pillow's name for it in lower case."""
+    """A format of image files, under Pillow's name for it in lower case; npy is NumPy's."""
 
     signature: bytes  # regular expression of what a file begins with
     extensions: tuple  # of file names; the first is the one we write
@@ -30,11 +30,14 @@ FORMATS = {
     "bmp": ImageFormat(rb"BM.{12}[\x0c\x28\x34\x38\x40\x6c\x7c]\0{3}", (".bmp", ".dib")),
     "gif": ImageFormat(rb"GIF8[79]a", (".gif",)),
     "tiff": ImageFormat(rb"II[*+]\0|MM\0[*+]", (".tif", ".tiff")),
-    "webp": ImageFormat(rb"RIFF.{4}WEBP", (".webp",))}
+    "webp": ImageFormat(rb"RIFF.{4}WEBP", (".webp",)),
+    "ppm": ImageFormat(rb"P[2356]\s+(#|\d+\s)", (".ppm", ".pgm", ".pnm")),
+    "npy": ImageFormat(rb"\x93NUMPY", (".npy",))}
 GRAPH_FORMATS = ("jpeg", "png")  # that TensorFlow decodes, and exported models; Pillow the others
 SIGNATURE_SIZE = 18  # bytes; no signature is longer
 EXTENSIONS = tuple(extension for row in FORMATS.values() for extension in row.extensions)
-FORMAT_NAMES = "JPEG, PNG, BMP, GIF, TIFF or WebP"
+ARRAYS = ".npy"  # files of it are images where a folder has no others
+FORMAT_NAMES = "JPEG, PNG, BMP, GIF, TIFF, WebP, PPM or npy"
 
 
 def format_of(contents):
@@ -121,6 +124,10 @@ def list_folder(folder):
             others[kind] += 1
         else:
             images.append(path)
+    arrays = [path for path in images if path.suffix.lower() == ARRAYS]
+    if len(arrays) < len(images):  # beside images they hold something else
+        images = [path for path in images if path not in arrays]
+        others.update({ARRAYS: len(arrays)} if arrays else {})
     return FolderContents(sorted_by_name(images), dict(others), sorted_by_name(folders))
 
 

@@ -9,24 +9,20 @@ decoding, checking, caching, both ends of the network, export and the tools ask 
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import io
-import warnings
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from tools.lib import exif
-from tools.lib.cli import RunError, describe_error, quiet_stderr, warn
+from tools.lib.cli import describe_error, warn
 from tools.lib.colour import join_lab, split_lab
 from tools.lib.files import write_atomic
-from tools.lib.image_files import FORMAT_NAMES, GRAPH_FORMATS, format_of
+from tools.lib.image_files import GRAPH_FORMATS, format_of
+from tools.lib.stored import ImageError, blend_on_white, check_size, decode_with, read_with
 from tools.lib.tf1 import session_config, tf
 
-MAX_PIXELS = 89_478_485  # of an image: a quarter of a gigabyte in RGB, which is Pillow's limit too
-BITS_PER_SAMPLE = 258  # tag of TIFF
 PNG_HEADER_SIZE = 26  # bytes, up to the colour type
 PNG_LEVEL = 1  # of zlib: a quarter of 6's time for files a tenth larger (docs/benchmarks.md)
 
@@ -255,12 +251,6 @@ def scale_back(images, size):
     return tf.compat.v2.image.resize(images, size, method="bicubic", antialias=True)
 
 
-def check_size(width, height):
-    """Raises ValueError for more pixels than MAX_PIXELS."""
-    if not 0 <= width * height <= MAX_PIXELS:
-        raise ValueError(f"{width}x{height} pixels are more than {MAX_PIXELS}")
-
-
 def create_shape_reader():
     """A function from the bytes of a PNG or JPEG file to height and width, as its header has them.
     It raises ValueError with the reason where that fails, or where there are too many pixels: a
@@ -326,10 +316,6 @@ def create_decoder(with_range=False):
 ONE_NAME = (errno.ENAMETOOLONG, errno.EISDIR, errno.EILSEQ)  # other names may still be written
 
 
-class ImageError(RunError):
-    """One image fails; a command that has others to do prints the text and continues."""
-
-
 class Decoded(NamedTuple):
     """An image file, decoded."""
 
@@ -353,73 +339,35 @@ def report_deep(deep_ranges):
              f"values {low} to {high} become {low >> 8} to {high >> 8}{advice}")
 
 
-def blend_on_white(rgba):
-    """`over_white` of uint8 [height, width, 4]."""
-    colour, alpha = rgba[..., :3].astype(np.uint16), rgba[..., 3:].astype(np.uint16)
-    return ((colour * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)
-
-
-def flatten_deep(image):
-    """A Pillow image of whole numbers of 16 bits, or of 32 -> Decoded. Raises ValueError."""
-    values = np.asarray(image).astype(np.int64)
-    low, high = int(values.min()), int(values.max())
-    if low < 0 or high > 65535:
-        raise ValueError(f"its values {low} to {high} do not fit in 16 bits: convert it")
-    grey = (values >> 8).astype(np.uint8)
-    grey[values == image.info.get("transparency")] = 255
-    return Decoded(np.repeat(grey[..., np.newaxis], 3, axis=2), [low, high])
-
-
-def flatten(image):
-    """A Pillow image of any mode -> Decoded, as stored. Raises ValueError."""
-    if image.mode.startswith("I"):
-        return flatten_deep(image)
-    if image.mode == "F":
+def flatten(stored):
+    """A Stored -> Decoded: the upper 8 bits, on white, as RGB; a fourth channel that is not alpha
+    is left out. Raises ValueError where values or channels do not allow that."""
+    pixels, channels, deep_range = stored.pixels, stored.pixels.shape[2], None
+    if stored.palette is not None:
+        return Decoded(stored.palette[pixels[..., 0]])
+    if channels > 4 or channels == 2 and not stored.has_alpha:
+        raise ValueError(f"it has {channels} channels: convert it to 1, 3 or 4")
+    if pixels.dtype.kind == "f":
         raise ValueError("its values are floating-point: convert it to 8 or 16 bits")
-    if image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info:
-        return Decoded(blend_on_white(np.asarray(image.convert("RGBA"))))
-    return Decoded(np.asarray(image if image.mode == "RGB" else image.convert("RGB")))
+    if pixels.dtype != np.uint8:
+        colours = pixels[..., :-1] if stored.has_alpha else pixels
+        low, high = deep_range = [int(colours.min()), int(colours.max())]
+        if low < 0 or high > 65535:
+            raise ValueError(f"its values {low} to {high} do not fit in 16 bits: convert it")
+        pixels = (pixels >> 8).astype(np.uint8)
+    pixels = blend_on_white(pixels) if stored.has_alpha else pixels[..., :3]
+    return Decoded(np.repeat(pixels, 3, axis=2) if pixels.shape[2] == 1 else pixels, deep_range)
 
 
 def decode_bytes(contents):
-    """Bytes of an image file of any of FORMATS, told by content -> Decoded, by Pillow. Raises
-    ValueError with the reason, whatever is wrong with the file."""
-    name = format_of(contents)
-    if name is None:
-        raise ValueError(f"not a {FORMAT_NAMES} file" if contents else "empty")
-    try:
-        from PIL import Image
-        contents, orientation = exif.separate_metadata(contents, name)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of metadata; the size is checked here
-            with Image.open(io.BytesIO(contents), formats=[name.upper()]) as image:
-                check_size(*image.size)
-                decoded = flatten(image)
-                bits = getattr(image, "tag_v2", {}).get(BITS_PER_SAMPLE, ())
-        if not decoded.deep_range and (is_deep_png(contents) or 16 in bits):  # the upper 8 are read
-            low, high = int(decoded.pixels.min()), int(decoded.pixels.max())
-            decoded = decoded._replace(deep_range=[256 * low, 256 * high + 255])
-        return decoded._replace(pixels=exif.turn_array(decoded.pixels, orientation))
-    except Exception as error:  # Pillow raises nearly everything on broken files
-        reason = str(error) or type(error).__name__
-        if type(error).__name__ == "UnidentifiedImageError":  # its text is of the object in memory
-            reason = f"damaged in its header, or a kind of {name.upper()} that is not supported"
-        raise ValueError(reason) from error
+    """Bytes of an image file of any of FORMATS, told by content -> Decoded, without TensorFlow.
+    Raises ValueError with the reason, whatever is wrong with the file."""
+    return decode_with(contents, flatten)
 
 
 def read_decoded(path):
     """An image file -> Decoded. Raises ImageError."""
-    path = Path(path)
-    try:
-        if path.exists() and not path.is_file():
-            raise ValueError("not a file")  # opening a FIFO would wait
-        contents = path.read_bytes()
-        quiet = quiet_stderr() if format_of(contents) == "tiff" else contextlib.nullcontext()
-        with quiet:  # libtiff prints its errors too
-            return decode_bytes(contents)
-    except (OSError, ValueError, MemoryError) as error:
-        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        raise ImageError(f"{path} cannot be read ({reason}): repair or remove it") from error
+    return read_with(path, decode_bytes)
 
 
 def read_image(path):
@@ -435,13 +383,9 @@ def to_bytes(image, filetype="PNG", **settings):
     return contents.getvalue()
 
 
-def write_image(path, image, sync=True, **settings):
-    """Writes uint8 [height, width, 3] or [height, width] as a PNG file, atomically. settings:
-    Pillow's.
-
-    Raises ImageError where this name cannot be written, OSError where no other could be either.
-    """
-    contents = to_bytes(image, **settings)
+def write_file(path, contents, sync=True):
+    """Writes an image file's bytes, atomically. Raises ImageError where this name cannot be
+    written, OSError where no other could be either."""
     try:
         write_atomic(path, contents, sync)
     except OSError as error:
@@ -449,3 +393,9 @@ def write_image(path, image, sync=True, **settings):
             raise ImageError(f"{path} cannot be written ({error.strerror}): change the name or "
                              "remove what is in its place") from error
         raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+def write_image(path, image, sync=True, **settings):
+    """Writes uint8 [height, width, 3] or [height, width] as a PNG file by `write_file`. settings:
+    Pillow's."""
+    write_file(path, to_bytes(image, **settings), sync)

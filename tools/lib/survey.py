@@ -16,7 +16,8 @@ from tools.lib.cli import UserError, all_of, printable, say, warn, with_options
 from tools.lib.dataset import (MOST, OTHER_SHAPE, UNCHECKED, ImageCheck, check_file, judging_mode,
                                list_images, read_files, remember_checks, takes_pairs)
 from tools.lib.image_files import format_of, list_folder, list_tree
-from tools.lib.images import BITS_PER_SAMPLE, create_decoder
+from tools.lib.images import create_decoder
+from tools.lib.stored import BITS_PER_SAMPLE, decode_any
 from tools.lib.tf1 import session_config, tf
 
 MAX_ROWS = 5  # that a table has for one property
@@ -62,12 +63,22 @@ class Source(NamedTuple):
         return {path: facts for path, facts in self.facts.items() if not facts.check.reason}
 
 
+def describe_stored(pixels):
+    """Channels and bits of pixels as their file stores them, as a dict."""
+    channels = pixels.shape[2]
+    return {"channels": {1: "grey", 3: "RGB"}.get(channels, f"{channels} channels"),
+            "bits": 8 * pixels.dtype.itemsize}
+
+
 def read_header(contents):
     """The format, channels, bits and frames of an image file, as a dict; channels are "unknown"
     where Pillow cannot tell them."""
     from PIL import Image
     name = format_of(contents)
-    found = {"format": "WebP" if name == "webp" else name.upper(), "channels": "unknown", "bits": 8}
+    found = {"format": {"webp": "WebP", "npy": "npy"}.get(name, name.upper()),
+             "channels": "unknown", "bits": 8}
+    if name in ("npy", "ppm"):  # Pillow reads neither as it is stored
+        return {**found, **describe_stored(decode_any(contents, name).pixels)}
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of metadata
