@@ -39,6 +39,22 @@ def test_a_record_is_read_back_and_changes_no_pixel(tmp_path, filetype):
         assert json.loads(text) == expected
 
 
+@pytest.mark.parametrize("size", [1, 3000])
+def test_a_record_of_an_array_stands_behind_its_values(tmp_path, size):
+    """NumPy reads the values as before, from the file or mapped."""
+    values = np.random.default_rng(1).normal(size=[size, 2])
+    file = io.BytesIO()
+    np.save(file, values)
+    record = provenance.encode_record({"size": size})
+    (tmp_path / "a.npy").write_bytes(provenance.add_record(file.getvalue(), record))
+    assert provenance.read_record(tmp_path / "a.npy") == {"options": {"size": size}, "inputs": []}
+    for mode in (None, "r"):
+        found = np.load(tmp_path / "a.npy", mmap_mode=mode, allow_pickle=False)
+        assert np.array_equal(found, values)
+    (tmp_path / "b.npy").write_bytes(file.getvalue())
+    assert provenance.read_record(tmp_path / "b.npy") is None
+
+
 def test_a_png_file_with_a_record_is_what_pillow_writes():
     record, by_pillow = provenance.encode_record({"size": 7}), PngInfo()
     by_pillow.add_text("pix2pix-record", '{"inputs": [], "options": {"size": 7}}')

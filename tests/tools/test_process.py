@@ -20,6 +20,7 @@ from PIL import Image
 from tools import process, split
 from tools.lib import images, provenance
 from tools.lib.cli import Size
+from tools.lib.stored import encode_stored, read_stored
 
 
 def noise(seed, height, width):
@@ -349,7 +350,7 @@ def test_crop_does_not_scale_and_names_smaller_images(tmp_path, capsys):
         f"process.py: {tmp_path}/in/narrow.png is 9 pixels high and 9 wide, {advice}\n")
 
 
-def test_convert_writes_images_upright_on_white_as_8_bits(tmp_path):
+def test_convert_writes_images_upright_on_white(tmp_path):
     pixels = noise(1, 5, 7)
     image = Image.fromarray(pixels)
     exif = Image.Exif()
@@ -360,11 +361,10 @@ def test_convert_writes_images_upright_on_white_as_8_bits(tmp_path):
     image.save(tmp_path / "in" / "bmp.bmp")
     alpha = np.where(np.arange(7) < 3, 255, 0) * np.ones([5, 1])
     Image.fromarray(np.dstack([pixels, alpha.astype(np.uint8)])).save(tmp_path / "in" / "clear.png")
-    Image.fromarray(pixels[..., 0].astype(np.uint16) * 256 + 9).save(tmp_path / "in" / "deep.png")
     assert run(tmp_path, "convert") == 0
     on_white = np.where(alpha[..., None] == 255, pixels, 255)
     expected = {"turned": np.rot90(pixels, -1), "tiff": pixels, "webp": pixels, "bmp": pixels,
-                "clear": on_white, "deep": np.repeat(pixels[..., :1], 3, axis=2)}
+                "clear": on_white}
     assert {*contents(tmp_path / "out")} == {f"{name}.png" for name in expected}
     for name, result in expected.items():
         converted, mode = load(tmp_path / "out" / f"{name}.png")
@@ -623,7 +623,7 @@ def test_deep_images_are_reported_with_their_range(tmp_path, capsys, workers):
         depth = (500 + 100 * number + np.mgrid[:5, :7][1]).astype(np.uint16)
         Image.fromarray(depth).save(tmp_path / "in" / f"{number}.png")
     write(tmp_path / "in" / "9.png", noise(1, 5, 7))
-    assert run(tmp_path, "grayscale", workers=workers) == 0
+    assert run(tmp_path, "edges", workers=workers) == 0
     assert capsys.readouterr().err == (
         "process.py: 4 of 5 images have 16 bits and are read as 8; their values 500 to 806 become "
         "1 to 3: scale the values to 0..65535 first, or most of what differs is lost\n")
@@ -633,7 +633,7 @@ def test_any_error_of_one_image_is_its_own(tmp_path, capsys, monkeypatch):
     """Whatever a library raises while it reads one."""
     for name in ("a", "b", "c"):
         write(tmp_path / "in" / f"{name}.png", noise(1, 5, 7))
-    real, calls = images.flatten, []
+    real, calls = process.flatten, []
 
     def flatten(image):
         """As Pillow's EXIF code did."""
@@ -641,7 +641,7 @@ def test_any_error_of_one_image_is_its_own(tmp_path, capsys, monkeypatch):
         if len(calls) == 2:
             raise AttributeError("'tuple' object has no attribute 'denominator'")
         return real(image)
-    monkeypatch.setattr(images, "flatten", flatten)
+    monkeypatch.setattr(process, "flatten", flatten)
     assert run(tmp_path, "blank", workers=1) == 1
     streams = capsys.readouterr()
     assert streams.out == "wrote 2, skipped 0, failed 1\n"
@@ -785,7 +785,10 @@ def test_a_result_from_before_a_stem_was_shared_is_named(tmp_path, capsys):
     (["--size", "2.5"], "2.5: give a whole number"),
     (["--workers", "0"], "--workers: 0"),
     (["--edge_sigma", "nan"], "--edge_sigma: nan"),
-    (["--operation", "combine"], "--b_dir is missing"),
+    (["--operation", "combine"], "--b_dir is missing: combine needs the folder of the right"),
+    (["--operation", "stack"], "--b_dir is missing: stack needs the folder of the channels to"),
+    (["--ignore", "black"], "--ignore: black: give a number, or nan"),
+    (["--operation", "convert", "--sample_format", "nyu"], "--sample_format: nyu: give standard, "),
     (["--operation", "combine", "--b_dir", "nowhere"], "--b_dir nowhere is not a folder"),
     (["--input_dir", "nowhere"], "--input_dir nowhere is not a folder: check the path"),
     (["--input_dir", "IN"], "--input_dir IN is not a folder: in differs only in case, give that"),
@@ -812,6 +815,14 @@ def test_user_errors_are_one_line(tmp_path, monkeypatch, capsys, flags, words):
     ("resize", ["--edge_min_length", 9, "--size", 5],
      "--edge_min_length: not used by --operation resize"),
     ("crop", ["--pad", "--size", 5], "--pad: not used by --operation crop"),
+    ("crop", ["--ignore", 0, "--size", 5], "--ignore: not used by --operation crop"),
+    ("resize", ["--ignore", 0, "--resample", "nearest", "--size", 5],
+     "--ignore: --resample nearest blends nothing"),
+    ("resize", ["--ignore", 0, "--resample", "nearest", "--pad", "--size", 5], None),
+    ("resize", ["--ignore", 0, "--size", 9], None),
+    ("grayscale", ["--keep_alpha"], "--keep_alpha: not used by --operation grayscale"),
+    ("resize", ["--sample_format", "swapped", "--size", 5],
+     "--sample_format: not used by --operation resize"),
     ("convert", ["--size", 5], "--size: not used by --operation convert"),
     ("blank", ["--seed", 3], "--seed: --mask center is the same for every seed"),
     ("blank", ["--seed", 3, "--mask", "random"], None),
@@ -860,6 +871,416 @@ def test_edges_from_the_command_line_warn_of_nothing(tmp_path):
     assert (done.returncode, done.stderr) == (0, b"")
     edges, mode = load(tmp_path / "out" / "a.png")
     assert mode == "L" and np.array_equal(edges, process.find_edges(image, 2.0, 5))
+
+
+# ---- 16 bits, floating-point values, palettes, channels
+
+
+def values(seed, *shape, dtype=np.uint16, low=0, high=65536):
+    """Random values [height, width, channels] of a type."""
+    return np.random.default_rng(seed).integers(low, high, shape).astype(dtype)
+
+
+def store(path, pixels, palette=None):
+    """Writes pixels as `encode_stored` does, and makes the folder. Returns the path."""
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(encode_stored(pixels, palette))
+    return path
+
+
+def found(path):
+    """A file as it stores its pixels: these, its palette or None."""
+    image = read_stored(path)
+    return image.pixels, image.palette
+
+
+def test_plain_images_are_written_as_before(tmp_path):
+    """To the byte: Pillow's file of RGB with the record as a chunk of text."""
+    image = noise(1, 6, 9)
+    path = write(tmp_path / "in" / "a.png", image)
+    assert run(tmp_path, "convert") == 0
+    record = provenance.create_pnginfo({"operation": "convert"}, [path])
+    assert (tmp_path / "out" / "a.png").read_bytes() == \
+        images.to_bytes(image, pnginfo=record, **process.RUNS)
+
+
+@pytest.mark.parametrize("dtype", [np.uint16, np.int32, np.float32])
+@pytest.mark.parametrize("channels", [1, 3, 5])
+def test_other_types_are_averaged_exactly(dtype, channels):
+    """Means of blocks by a whole factor; shares of the covered area otherwise."""
+    image = values(1, 20, 42, channels, dtype=dtype)
+    means = image.astype(float).reshape(5, 4, 14, 3, channels).mean(axis=(1, 3))
+    expected = means if dtype == np.float32 else np.floor(means + 0.5)
+    result = process.scale(image, Size(5, 14))
+    assert result.dtype == dtype
+    np.testing.assert_allclose(result, expected, rtol=1e-6)
+    result = process.scale(image[:3, :2], Size(2, 1))  # of three rows one and a half each
+    rows = image[:3, :2].astype(float).mean(axis=1)
+    expected = np.stack([2 * rows[0] + rows[1], rows[1] + 2 * rows[2]])[:, np.newaxis] / 3
+    assert np.abs(result - expected).max() <= (0.5 if dtype != np.float32 else 0.01)
+
+
+def test_other_types_grow_within_their_type():
+    """Bicubic interpolation overshoots: a step from 0 to 65535 stays in 16 bits."""
+    image = np.uint16([[0, 0, 65535, 65535]])[..., np.newaxis]
+    result = process.scale(image, Size(1, 16))[0, :, 0]
+    assert result.dtype == np.uint16 and result[:5].max() == 0 and result[-5:].min() == 65535
+    assert (np.diff(result.astype(int)) >= 0).all() and len({*result}) > 4
+    planes = Image.fromarray(np.float32(image[..., 0])).resize((16, 1), Image.Resampling.BICUBIC)
+    expected = np.clip(np.asarray(planes)[0], 0, 65535)
+    assert np.abs(result - expected).max() <= 0.5
+    pixels = noise(1, 5, 6)[..., :2]
+    result = process.scale(pixels, Size(9, 11))
+    expected = process.scale(np.concatenate([pixels, pixels[..., :1]], axis=2), Size(9, 11))
+    assert np.array_equal(result, expected[..., :2])  # each channel as of RGB
+
+
+def shares(length, size):
+    """What each of `size` result pixels takes of each of `length` pixels: covered lengths."""
+    borders, pixels = np.arange(size + 1)[:, np.newaxis] * length / size, np.arange(length)
+    return np.clip(np.minimum(borders[1:], pixels + 1) - np.maximum(borders[:-1], pixels), 0, 1)
+
+
+@pytest.mark.parametrize("height, width, size", [
+    (8, 6, Size(4, 3)), (9, 7, Size(4, 3)), (13, 5, Size(5, 5)), (6, 6, Size(1, 1))])
+def test_missing_values_are_never_blended(height, width, size):
+    """The oracle: the mean of the measured ones, weighed by the area that a result covers."""
+    image = values(1, height, width, 1, low=1000, high=9000)
+    rng = np.random.default_rng(2)
+    image[rng.random(image.shape) < 0.6] = 0
+    image[:height // 2, :width // 2] = 0  # so that some results have nothing measured
+    rows, columns = shares(height, size.height), shares(width, size.width)
+    measured = (image[..., 0] > 0).astype(float)
+    weight = rows @ measured @ columns.T
+    expected = np.where(weight > 1e-9, rows @ (image[..., 0] * measured) @ columns.T
+                        / np.maximum(weight, 1e-9), 0)
+    result = process.scale(image, size, ignored=np.uint16([0]))[..., 0]
+    assert np.abs(result - expected).max() <= 0.5 + 1e-6
+    assert ((result == 0) == (weight < 1e-9)).all() and result[result > 0].min() >= 1000
+    blended = process.scale(image, size)[..., 0]
+    assert ((0 < blended) & (blended < 1000)).any() or size == Size(1, 1)  # without --ignore
+
+
+def test_missing_values_by_hand():
+    """2x2 pixels become one: the mean of what is measured, else the first of the values."""
+    image = np.uint16([[0, 500, 7, 0, 900, 100], [0, 300, 0, 7, 100, 100]])[..., np.newaxis]
+    result = process.scale(image, Size(1, 3), ignored=np.uint16([7, 0]))
+    assert result[0, :, 0].tolist() == [400, 7, 300]
+    depth = np.float32([[np.nan, 2.0, np.nan, np.nan], [1.0, 6.0, -1.0, np.nan]])[..., np.newaxis]
+    result = process.scale(depth, Size(1, 2), ignored=np.float32([np.nan, -1]))
+    assert result[0, 0, 0] == 3 and np.isnan(result[0, 1, 0])
+    both = np.dstack([image[..., 0], np.full([2, 6], 9, np.uint16)])  # each channel by itself
+    result = process.scale(both, Size(1, 3), ignored=np.uint16([0, 7]))
+    assert result[0].tolist() == [[400, 9], [0, 9], [300, 9]]
+
+
+def test_missing_values_do_not_spread_where_an_image_grows():
+    image = values(1, 7, 9, 1, low=1000, high=9000)
+    image[2:5, 3:7] = 0
+    result = process.scale(image, Size(20, 31), ignored=np.uint16([0]))
+    assert result[result > 0].min() >= 1000 and (result == 0).any()
+    assert result[7:12, 13:20].max() == 0  # the middle of the hole
+    assert ((0 < process.scale(image, Size(20, 31))) & (process.scale(image, Size(20, 31)) < 1000)
+            ).any()
+
+
+def test_depth_keeps_16_bits_in_every_operation(tmp_path, capsys):
+    depth = values(1, 40, 60, 1)
+    store(tmp_path / "in" / "a.png", depth)
+    left, right = depth[:, :, 0], values(2, 40, 60, 1)
+    store(tmp_path / "b" / "a.png", right)
+    blanked = left.copy()
+    blanked[14:26, 21:39] = 65535  # 0.3 of each side
+    expected = {
+        ("convert",): left, ("grayscale",): left, ("blank",): blanked,
+        ("crop", "--size", "10x20"): left[15:25, 20:40],
+        ("resize", "--size", "20x30"): np.floor(
+            left.reshape(20, 2, 30, 2).astype(float).mean(axis=(1, 3)) + 0.5),
+        ("resize", "--size", "20x30", "--resample", "nearest"): left[1::2, 1::2],
+        ("resize", "--size", 60, "--pad"): np.pad(left, [(10, 10), (0, 0)]),
+        ("combine", "--b_dir", tmp_path / "b"): np.hstack([left, right[..., 0]]),
+        ("stack", "--b_dir", tmp_path / "b"): np.dstack([left, right[..., 0]])}
+    for number, (flags, result) in enumerate(expected.items()):
+        assert run(tmp_path, *flags, output=f"out{number}") == 0
+        pixels, palette = found(tmp_path / f"out{number}" / "a.png")
+        assert pixels.dtype == np.uint16 and palette is None
+        assert np.array_equal(pixels, result if result.ndim == 3 else result[..., None]), flags
+    assert capsys.readouterr().err == ""
+
+
+def test_results_of_8_bits_of_older_versions_are_not_kept_in_silence(tmp_path, capsys):
+    path = store(tmp_path / "in" / "a.png", values(1, 8, 12, 1))
+    record = provenance.create_pnginfo({"operation": "convert"}, [path])
+    (tmp_path / "out").mkdir()
+    Image.fromarray(noise(1, 8, 12)).save(tmp_path / "out" / "a.png", pnginfo=record)
+    before = contents(tmp_path / "out")
+    assert run(tmp_path, "convert") == 2 and contents(tmp_path / "out") == before
+    assert capsys.readouterr().err == (
+        f"process.py: error: 1 of 1 results in --output_dir {tmp_path}/out, such as {tmp_path}/out/"
+        "a.png, have 8 bits of images of 16, as older versions made them: give --force to make "
+        "them again, or another --output_dir\n")
+    assert run(tmp_path, "convert", "--force") == 0
+    assert run(tmp_path, "convert") == 0
+    for _ in range(2):
+        assert run(tmp_path, "edges", output="edges") == 0  # which have 8 bits anyway
+
+
+def test_colour_of_16_bits(tmp_path):
+    image = values(1, 8, 12, 3)
+    store(tmp_path / "in" / "a.png", image)
+    for operation in ("convert", "grayscale"):
+        assert run(tmp_path, operation, output=operation) == 0
+    assert np.array_equal(found(tmp_path / "convert" / "a.png")[0], image)
+    grey, _ = found(tmp_path / "grayscale" / "a.png")
+    assert grey.shape == (8, 12, 1)
+    assert np.abs(grey[..., 0] - image @ np.array([0.299, 0.587, 0.114])).max() <= 0.501
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_transparency_lies_on_white_unless_it_is_kept(tmp_path, dtype):
+    white = np.iinfo(dtype).max
+    image = values(1, 6, 8, 4, dtype=dtype, high=white + 1)
+    image[:3, :, 3], image[3:, :, 3] = 0, white
+    store(tmp_path / "in" / "a.png", image)
+    assert run(tmp_path, "convert") == 0
+    on_white = image[..., :3].copy()
+    on_white[:3] = white
+    assert np.array_equal(found(tmp_path / "out" / "a.png")[0], on_white)
+    assert run(tmp_path, "convert", "--keep_alpha", output="kept") == 0
+    assert np.array_equal(found(tmp_path / "kept" / "a.png")[0], image)
+    assert run(tmp_path, "resize", "--keep_alpha", "--size", "3x4", output="small") == 0
+    means = image.reshape(3, 2, 4, 2, 4).astype(float).mean(axis=(1, 3))
+    assert np.array_equal(found(tmp_path / "small" / "a.png")[0], np.floor(means + 0.5))
+
+
+def test_floating_point_values_are_kept_in_npy(tmp_path, capsys):
+    depth = np.random.default_rng(1).normal(size=(8, 12, 1)).astype(np.float32)
+    store(tmp_path / "in" / "a.npy", depth)
+    for operation, flags, expected in (
+            ("convert", [], depth), ("crop", ["--size", 4], depth[2:6, 4:8]),
+            ("resize", ["--size", "4x6"], depth.reshape(4, 2, 6, 2, 1).mean(axis=(1, 3)))):
+        assert run(tmp_path, operation, *flags, output=operation) == 0
+        assert {*contents(tmp_path / operation)} == {"a.npy"}
+        result = np.load(tmp_path / operation / "a.npy", allow_pickle=False)
+        np.testing.assert_allclose(result, expected, atol=1e-6)
+        assert run(tmp_path, operation, *flags, output=operation) == 0
+    assert capsys.readouterr() == (
+        "wrote 1, skipped 0, failed 0\nwrote 0, skipped 1, failed 0\n" * 3, "")
+    assert run(tmp_path, "resize", "--size", 5, output="resize") == 2
+    assert "a.npy, were made with --operation resize --pad" not in capsys.readouterr().err
+    assert run(tmp_path, "blank", output="blank") == 1
+    assert capsys.readouterr().err == (
+        f"process.py: {tmp_path}/in/a.npy has values of type float32, of which none is white: give "
+        "images of 8 or 16 bits\n")
+    assert run(tmp_path, "edges", output="edges") == 1
+    assert "a.npy cannot be read (its values are floating-point: " in capsys.readouterr().err
+
+
+def test_a_result_of_the_other_kind_is_replaced(tmp_path, capsys):
+    (tmp_path / "in").mkdir()
+    np.save(tmp_path / "in" / "a.npy", np.float32([[1.5, 2.5]]))
+    assert run(tmp_path, "convert") == 0
+    assert {*contents(tmp_path / "out")} == {"a.npy"}
+    np.save(tmp_path / "in" / "a.npy", np.uint16([[700, 800, 900]]))
+    assert run(tmp_path, "convert") == 2
+    assert "1 of 1 results in --output_dir" in capsys.readouterr().err
+    assert run(tmp_path, "convert", "--force") == 0
+    assert {*contents(tmp_path / "out")} == {"a.png"}
+    (tmp_path / "out" / "a.npy").write_bytes(b"mine")  # no result
+    assert run(tmp_path, "convert", "--force") == 0
+    assert (tmp_path / "out" / "a.npy").read_bytes() == b"mine"
+
+
+def test_ignored_values_from_the_command_line(tmp_path, capsys):
+    depth = np.uint16([[0, 500, 7, 0], [0, 300, 0, 7]])[..., np.newaxis]
+    store(tmp_path / "in" / "a.png", depth)
+    flags = ["resize", "--size", "1x2"]
+    assert run(tmp_path, *flags, "--ignore", 0, 7) == 0
+    assert found(tmp_path / "out" / "a.png")[0].ravel().tolist() == [400, 0]
+    assert provenance.read_record(tmp_path / "out" / "a.png")["options"] == {
+        "operation": "resize", "pad": False, "size": "1x2", "ignore": "0 7"}
+    assert run(tmp_path, *flags, "--ignore", "0.0", "7") == 0  # the same command
+    assert capsys.readouterr().out == (
+        "wrote 1, skipped 0, failed 0\nwrote 0, skipped 1, failed 0\n")
+    assert run(tmp_path, *flags) == 2
+    assert "were made with --ignore 0 7 --operation resize" in capsys.readouterr().err
+    assert run(tmp_path, "resize", "--size", 4, "--pad", "--ignore", 7, 0, output="padded") == 0
+    padded, _ = found(tmp_path / "padded" / "a.png")
+    assert (padded[[0, 3]] == 7).all() and padded[1:3, :, 0].tolist() == [[7, 500, 7, 7], [7, 300, 7, 7]]
+    assert run(tmp_path, "resize", "--size", 4, "--pad", "--ignore", 7, output="seven") == 0
+    padded, _ = found(tmp_path / "seven" / "a.png")
+    assert (padded[[0, 3]] == 7).all() and np.array_equal(padded[1:3], depth)
+    for text in ("-1", "0.5", "70000", "nan"):
+        assert run(tmp_path, *flags, "--ignore", text, output="none") == 1
+        assert capsys.readouterr().err.splitlines()[-1] == (
+            f"process.py: {tmp_path}/in/a.png has values of type uint16, of which none is {text}: "
+            "give --ignore values that it may have")
+
+
+PALETTE = np.uint8([[10, 20, 30], [0, 0, 0], [200, 0, 0], [0, 200, 0]])
+
+
+def label_indices(height, width):
+    """Blocks of four classes as indices: uint8 [height, width, 1]."""
+    rows, columns = np.mgrid[:height, :width]
+    return ((rows // 3 + columns // 5) % 4).astype(np.uint8)[..., np.newaxis]
+
+
+def test_palettes_are_kept_where_colours_are(tmp_path, capsys):
+    indices = label_indices(20, 30)
+    store(tmp_path / "in" / "a.png", indices, PALETTE)
+    store(tmp_path / "b" / "a.png", indices[::-1], PALETTE)
+    blanked = indices.copy()
+    blanked[7:13, 10:19] = 4  # white is new
+    white = np.concatenate([PALETTE, [[255] * 3]])
+    expected = {
+        ("convert",): (indices, PALETTE), ("crop", "--size", 10): (indices[5:15, 10:20], PALETTE),
+        ("resize", "--size", "10x15", "--resample", "nearest"): (indices[1::2, 1::2], PALETTE),
+        ("resize", "--size", 30, "--pad", "--resample", "nearest"): (
+            np.pad(indices, [(5, 5), (0, 0), (0, 0)], constant_values=1), PALETTE),  # black
+        ("blank",): (blanked, white),
+        ("combine", "--b_dir", tmp_path / "b"): (np.hstack([indices, indices[::-1]]), PALETTE)}
+    for number, (flags, (pixels, palette)) in enumerate(expected.items()):
+        assert run(tmp_path, *flags, output=f"out{number}") == 0
+        result, colours = found(tmp_path / f"out{number}" / "a.png")
+        assert np.array_equal(result, pixels) and np.array_equal(colours, palette), flags
+    assert capsys.readouterr().err == ""
+
+
+def test_palettes_become_rgb_where_colours_are_mixed(tmp_path, capsys):
+    indices = label_indices(20, 30)
+    store(tmp_path / "in" / "a.png", indices, PALETTE)
+    rgb = PALETTE[indices[..., 0]]
+    assert run(tmp_path, "resize", "--size", "7x10") == 0
+    assert np.array_equal(found(tmp_path / "out" / "a.png")[0],
+                          process.scale(process.crop_to_aspect(rgb, Size(7, 10)), Size(7, 10)))
+    assert "1 of 1 images have few colours, such as " in capsys.readouterr().err
+    store(tmp_path / "b" / "a.png", indices, PALETTE[::-1])
+    assert run(tmp_path, "combine", "--b_dir", tmp_path / "b", output="pairs") == 0
+    pixels, palette = found(tmp_path / "pairs" / "a.png")
+    assert palette is None
+    assert np.array_equal(pixels, np.hstack([rgb, PALETTE[::-1][indices[..., 0]]]))
+    full = noise(1, 1, 256)[0] // 2 + 1
+    store(tmp_path / "full" / "a.png", indices, full)
+    (tmp_path / "in" / "a.png").write_bytes((tmp_path / "full" / "a.png").read_bytes())
+    assert run(tmp_path, "blank", output="holes") == 0
+    pixels, palette = found(tmp_path / "holes" / "a.png")
+    assert palette is None and np.array_equal(pixels, blank_center(full[indices[..., 0]]))
+
+
+def test_labels_of_16_bits_that_were_blended_are_reported(tmp_path, capsys):
+    store(tmp_path / "in" / "a.png", label_indices(40, 60).astype(np.uint16) * 300)
+    assert run(tmp_path, "resize", "--size", "23x31") == 0
+    assert capsys.readouterr().err == (
+        f"process.py: 1 of 1 images have few colours, such as {tmp_path}/in/a.png with 4, and "
+        "these were blended: for label images, give --resample nearest --force\n")
+    assert run(tmp_path, "resize", "--size", "23x31", "--ignore", 0, "--force") == 0
+    assert capsys.readouterr().err == ""  # measurements
+
+
+def test_combine_of_photo_and_depth_names_the_way_that_works(tmp_path, capsys):
+    """Before anything is written; a single pair of another type fails alone."""
+    write(tmp_path / "in" / "1.jpg", noise(1, 4, 6))
+    store(tmp_path / "b" / "1.png", values(1, 4, 6, 1))
+    assert run(tmp_path, "combine", "--b_dir", tmp_path / "b") == 2
+    assert not (tmp_path / "out").exists()
+    text = (f"process.py: {{}}{tmp_path}/in/{{}}.jpg is 8-bit RGB and {tmp_path}/b/{{}}.png 16-bit "
+            "grey, which one file cannot hold: keep the two folders and train by python pix2pix.py "
+            f"--mode train --a_dir {tmp_path}/in --b_dir {tmp_path}/b\n")
+    assert capsys.readouterr().err == text.format("error: ", 1, 1)
+    write(tmp_path / "in" / "0.jpg", noise(1, 4, 6))
+    write(tmp_path / "b" / "0.png", noise(2, 4, 6))
+    assert run(tmp_path, "combine", "--b_dir", tmp_path / "b") == 1
+    assert capsys.readouterr() == ("wrote 1, skipped 0, failed 1\n", text.format("", 1, 1))
+
+
+def test_stack_appends_channels(tmp_path, capsys):
+    photo, mask, depth = noise(1, 4, 6), noise(2, 4, 6)[..., :1], values(3, 4, 6, 1)
+    floats = np.random.default_rng(1).normal(size=(4, 6, 2)).astype(np.float32)
+    cases = {"photo and mask": (photo, mask, "png"), "two grey": (mask, mask[::-1], "png"),
+             "four and one": (np.dstack([photo, mask]), mask, "npy"),
+             "two of 16 bits": (depth, depth[::-1], "png"), "floats": (floats, floats, "npy"),
+             "colour of 16 bits": (values(4, 4, 6, 3), depth, "png")}
+    for name, (first, second, suffix) in cases.items():
+        for folder, pixels in (("in", first), ("b", second)):
+            for path in (tmp_path / folder).glob("*"):
+                path.unlink()
+            ending = "npy" if pixels.dtype == np.float32 else "png"
+            store(tmp_path / folder / f"1.{ending}", pixels)
+        assert run(tmp_path, "stack", "--b_dir", tmp_path / "b", output=name) == 0
+        assert {*contents(tmp_path / name)} == {f"1.{suffix}"}
+        result, _ = found(tmp_path / name / f"1.{suffix}")
+        assert result.dtype == first.dtype and np.array_equal(result, np.dstack([first, second]))
+        assert provenance.read_record(tmp_path / name / f"1.{suffix}")["options"] == {
+            "operation": "stack"}
+        assert run(tmp_path, "stack", "--b_dir", tmp_path / "b", output=name) == 0
+    assert capsys.readouterr() == (
+        "wrote 1, skipped 0, failed 0\nwrote 0, skipped 1, failed 0\n" * len(cases), "")
+
+
+def test_stack_of_a_palette_and_of_grey_that_is_stored_as_rgb(tmp_path, capsys):
+    """A palette of greys is one channel, of colours three."""
+    photo, indices = noise(1, 20, 30), label_indices(20, 30)
+    write(tmp_path / "in" / "1.png", photo)
+    greys = np.repeat(np.uint8([[0], [90], [170], [255]]), 3, axis=1)
+    for number, (palette, count) in enumerate([(greys, 1), (PALETTE, 3)]):
+        store(tmp_path / "b" / "1.png", indices, palette)
+        assert run(tmp_path, "stack", "--b_dir", tmp_path / "b", output=f"out{number}") == 0
+        result, _ = found(next((tmp_path / f"out{number}").iterdir()))
+        assert np.array_equal(result, np.dstack([photo, palette[indices[..., 0]][..., :count]]))
+    assert capsys.readouterr().err == ""
+    write(tmp_path / "b" / "1.png", np.repeat(photo[..., :1], 3, axis=2))
+    assert run(tmp_path, "stack", "--b_dir", tmp_path / "b", output="six") == 0
+    assert found(tmp_path / "six" / "1.npy")[0].shape == (20, 30, 6)
+    assert capsys.readouterr().err == (
+        f"process.py: 1 of 1 results have an image of three equal channels, such as {tmp_path}/b/"
+        "1.png: --operation grayscale makes one channel of it\n")
+
+
+def test_stack_refuses_other_types_and_sizes(tmp_path, capsys):
+    write(tmp_path / "in" / "1.png", noise(1, 4, 6))
+    store(tmp_path / "b" / "1.png", values(1, 4, 6, 1))
+    assert run(tmp_path, "stack", "--b_dir", tmp_path / "b") == 2
+    assert capsys.readouterr().err == (
+        f"process.py: error: {tmp_path}/in/1.png is 8-bit RGB and {tmp_path}/b/1.png 16-bit grey, "
+        "which one file cannot hold: keep the two folders and train by python pix2pix.py --mode "
+        f"train --a_dir {tmp_path}/in --a_dir {tmp_path}/b --b_dir TARGETS\n")
+    write(tmp_path / "b" / "1.png", noise(1, 6, 4))
+    assert run(tmp_path, "stack", "--b_dir", tmp_path / "b") == 1
+    assert capsys.readouterr().err == (
+        f"process.py: {tmp_path}/in/1.png and {tmp_path}/b/1.png: 6x4 and 4x6 differ in size: "
+        "resize both\n")
+
+
+def test_files_that_store_16_bits_otherwise_are_converted(tmp_path, capsys):
+    """Refused with the command that reads them, which then makes what was meant."""
+    far = (2000 + np.add.outer(np.arange(30), 7 * np.arange(40))).astype(np.uint16)
+    far[9:12] = 8100 + 5 * np.arange(40)  # beyond 8191 too
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.pgm").write_bytes(b"P5 40 30 65535\n" + far.astype("<u2").tobytes())
+    assert run(tmp_path, "convert") == 1
+    assert "a.pgm cannot be read (its 16-bit samples look little-endian, as in NYU Depth's raw " \
+        "files, where the format has them big-endian: convert the folder first by tools/process.py " \
+        "--operation convert --sample_format swapped, or " in capsys.readouterr().err
+    assert run(tmp_path, "convert", "--sample_format", "swapped") == 0
+    assert np.array_equal(found(tmp_path / "out" / "a.png")[0][..., 0], far)
+    (tmp_path / "in" / "a.pgm").unlink()
+    store(tmp_path / "in" / "a.png", ((far << 3) | (far >> 13))[..., np.newaxis])
+    assert run(tmp_path, "resize", "--size", 8, output="small") == 1
+    assert "a.png cannot be read (its values look rotated by 3 bits, as SUN RGB-D stores " \
+        "millimetres: convert the folder first by tools/process.py --operation convert " \
+        "--sample_format rotated, or by standard if" in capsys.readouterr().err
+    assert run(tmp_path, "convert", "--sample_format", "rotated", output="right") == 0
+    assert np.array_equal(found(tmp_path / "right" / "a.png")[0][..., 0], far)
+    store(tmp_path / "in" / "a.png", (far % 8000 << 3)[..., np.newaxis])
+    capsys.readouterr()
+    assert run(tmp_path, "resize", "--size", 8, output="near") == 0
+    assert capsys.readouterr().err == (
+        f"process.py: 1 of 1 images have only multiples of 8, such as {tmp_path}/in/a.png: if they "
+        "are SUN RGB-D's, whose bits are rotated by 3, convert the folder first with --operation "
+        "convert --sample_format rotated\n")
+    assert run(tmp_path, "convert", "--sample_format", "standard", output="same") == 0
+    assert capsys.readouterr().err == ""
 
 
 # ---- interrupted, twice at once, strange files

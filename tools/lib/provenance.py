@@ -1,8 +1,8 @@
 """How a result was made, kept in the image file itself: by which options, of which files.
 
 A tool that skips results that exist tells by this which of them the command would make otherwise.
-The record is a tEXt chunk of a PNG file or a comment of a JPEG file, the same for the same options
-and files.
+The record is a tEXt chunk of a PNG file, a comment of a JPEG file or what follows the values of a
+.npy file, the same for the same options and files.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ import zlib
 from tools.lib.cli import UserError, printable, warn
 
 KEYWORD = b"pix2pix-record\0"  # what a record begins with
-HEAD_SIZE = 4096  # bytes at the beginning of a file, in which its record is
+HEAD_SIZE = 4096  # bytes at the beginning of a file, in which its record is; at the end of .npy
+NPY_START = b"\x93NUMPY"  # of a .npy file
 CHUNK_SIZE = 1 << 20  # bytes read at once
 
 
@@ -55,7 +56,10 @@ def create_pnginfo(options, inputs=()):
 
 
 def add_record(contents, record):
-    """Bytes of a PNG or JPEG file with a record in it."""
+    """Bytes of a PNG or JPEG file with a record in it, or of a .npy file with one at its end, where
+    NumPy does not look."""
+    if contents.startswith(NPY_START):
+        return contents + record
     if contents.startswith(b"\x89PNG"):
         chunk, start = b"tEXt" + record, 33  # after the signature and IHDR
         data = struct.pack(">I", len(record)) + chunk + struct.pack(">I", zlib.crc32(chunk))
@@ -70,7 +74,11 @@ def read_record(path):
     """Options and inputs of a result's record, as a dict; None where it has none."""
     try:
         with open(path, "rb") as file:
-            _, _, text = file.read(HEAD_SIZE).partition(KEYWORD)
+            part = file.read(HEAD_SIZE)
+            if part.startswith(NPY_START):
+                file.seek(-min(HEAD_SIZE, os.fstat(file.fileno()).st_size), os.SEEK_END)
+                part = file.read()
+        _, _, text = part.partition(KEYWORD)
         record, _ = json.JSONDecoder().raw_decode(text.decode("latin-1"))
         return {"options": dict(record["options"]), "inputs": list(record["inputs"])}
     except (OSError, ValueError, TypeError, LookupError, RecursionError):
