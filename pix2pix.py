@@ -61,8 +61,8 @@ from tools.lib.cli import (Options, RunError, UserError, number_type, printable,
                            warn, with_options)
 from tools.lib.fast_conv import conv2d, conv2d_transpose, doubled_shape
 from tools.lib.files import lock_folder
-from tools.lib.images import (decode_image, encode_image, encode_pngs, pair_of, scale_back,
-                              stack_images)
+from tools.lib.image_types import pair_of, stack_images
+from tools.lib.images import decode_image, encode_image, encode_pngs, scale_back
 from tools.lib.metrics import create_metrics
 from tools.lib.options import depth_of, naming_origins, report_unused
 from tools.lib.tf1 import tf
@@ -1179,7 +1179,7 @@ def pixels_in_network(found, options):
 
 
 def create_images(examples, outputs, options):
-    """-1..1 in the model's channels -> DisplayImages of uint8 [batch, height, width, 1 or 3]."""
+    """-1..1 in the model's channels -> DisplayImages of uint8 [batch, height, width, 1, 3 or 4]."""
     pair_type = pair_of(options)
     inputs, targets = examples.inputs, examples.targets
     if not is_absent(examples.frame):  # a batch of one
@@ -1188,9 +1188,9 @@ def create_images(examples, outputs, options):
             for batch in (inputs, outputs, targets))
     # without targets there is no lightness to show a colour input with: the middle of the range
     partners = tf.zeros_like(inputs[..., :1]) if is_absent(targets) else targets
-    shown = [pair_type.inputs.to_rgb(inputs, partners), pair_type.targets.to_rgb(outputs, inputs)]
+    shown = [pair_type.inputs.to_unit(inputs, partners), pair_type.targets.to_unit(outputs, inputs)]
     if not is_absent(targets):
-        shown.append(pair_type.targets.to_rgb(targets, inputs))
+        shown.append(pair_type.targets.to_unit(targets, inputs))
     if is_absent(examples.frame) and options.aspect_ratio != 1.0:
         height, width = inputs.shape[1:3]
         counts = (options.num_inputs, 1, 1)  # of images side by side
@@ -1336,7 +1336,8 @@ def train(options):
     After too many non-finite steps in a row it goes back to the last checkpoint, once.
     """
     found = dataset.list_images(options)
-    options = with_options(options, trained_ratio=found.ratio)
+    options = with_options(dataset.with_channels(options, found.channels),
+                           trained_ratio=found.ratio)
     val_found = validation.list_images(options)
     try:
         return train_from(options, found, val_found)
@@ -1552,15 +1553,15 @@ def test(options):
 # Mode export
 # --------------------------------------------------------------------------------------------------
 
-def generate_rgb(images, options, size=None, lrelu=lrelu_by_where, create=None):
-    """The model as others use it: sRGB 0..1 [batch, height, width, 3] -> the same, of any size. The
-    channels of several inputs follow each other.
+def generate_unit(images, options, size=None, lrelu=lrelu_by_where, create=None):
+    """The model as others use it: 0..1 [batch, height, width, file_channels of the inputs] -> those
+    of the targets, of any size. The channels of several inputs follow each other.
 
     size: height and width to scale to first, in the network's colour space as in test mode.
     create: what stands for `create_outputs`.
     """
     pair_type = pair_of(options)
-    inputs = pair_type.inputs.from_rgb(images)
+    inputs = pair_type.inputs.from_unit(images)
     inputs = inputs if size is None else tf.image.resize(inputs, size, method="area")
     multiple = size_multiple(options)
     _, height, width, _ = inputs.shape.as_list()
@@ -1572,14 +1573,15 @@ def generate_rgb(images, options, size=None, lrelu=lrelu_by_where, create=None):
     outputs = (create or create_outputs)(
         padded, options, choose_layers(options, image_moments, lrelu),
         key=DrawKey(options.seed, 0, None))
-    shown = to_three_channels(pair_type.targets.to_rgb(outputs, padded))
+    shown = to_file_channels(pair_type.targets.to_unit(outputs, padded), pair_type.targets)
     height, width = tf.unstack(shape)
     return shown if fits else shown[:, top:top + height, left:left + width]
 
 
-def to_three_channels(images):
-    """[..., 1 or 3] -> [..., 3]."""
-    return images if images.shape[-1] == 3 else tf.image.grayscale_to_rgb(images)
+def to_file_channels(images, image_type):
+    """[..., 1, 3 or 4] -> [..., file_channels]: lightness is written as RGB."""
+    return images if images.shape[-1] == image_type.file_channels \
+        else tf.image.grayscale_to_rgb(images)
 
 
 def network_shape(shape, options):
@@ -1588,23 +1590,37 @@ def network_shape(shape, options):
     return geometry.network_shape(shape, sizing, geometry.squeeze_of(options))
 
 
-def generate_encoded(contents, options, create=None):
-    """`generate_rgb` from the bytes of an image file [] to those of another, of the same size.
+def decode_inputs(contents, options):
+    """Bytes of an image file [] -> 0..1 [height, width, channels], as `generate_unit` takes it:
+    several inputs lie side by side in the file."""
+    image = decode_image(contents, pair_of(options).inputs.file_channels)
+    return stack_images(image, options.num_inputs)
 
-    The image is scaled to the size at which the model was trained, and the result back. Several
-    inputs lie side by side in the file. create: as in `generate_rgb`.
+
+def place_images(options, shape=(None, None, None)):
+    """The placeholder "input" of images as `generate_unit` takes them. shape: [batch, height,
+    width]."""
+    channels = options.num_inputs * pair_of(options).inputs.file_channels
+    return tf.placeholder(tf.float32, [*shape, channels], "input")
+
+
+def generate_encoded(contents, options, create=None):
+    """`generate_unit` from the bytes of an image file [] to those of another, of the same size.
+
+    The image is scaled to the size at which the model was trained, and the result back. create: as
+    in `generate_unit`.
     """
-    image = stack_images(decode_image(contents), options.num_inputs)
+    image = decode_inputs(contents, options)
     shape, own_size = tf.shape(image)[:2], geometry.is_own_size(options)
     scaled = None if own_size else network_shape(shape, options)
-    result = generate_rgb(image[tf.newaxis], options, scaled, create=create)[0]
+    result = generate_unit(image[tf.newaxis], options, scaled, create=create)[0]
     return encode_image(result if own_size else scale_back(result, shape), options.output_filetype)
 
 
 def build_any_size(options):
     """The Endpoints of SavedModel and frozen graph."""
-    images = tf.placeholder(tf.float32, [None, None, None, 3 * options.num_inputs], "input")
-    results = tf.identity(generate_rgb(images, options), "output")
+    images = place_images(options)
+    results = tf.identity(generate_unit(images, options), "output")
     encoded = tf.placeholder(tf.string, [None], "input_bytes")
     encoded_results = tf.map_fn(lambda contents: generate_encoded(contents, options), encoded,
                                 fn_output_signature=tf.string)
@@ -1614,8 +1630,8 @@ def build_any_size(options):
 
 def build_floats(options, shape=(None, None, None)):
     """The Endpoints of ONNX: images of any size without files. shape: [batch, height, width]."""
-    images = tf.placeholder(tf.float32, [*shape, 3 * options.num_inputs], "input")
-    results = generate_rgb(images, options, lrelu=lrelu)  # one operation in these formats too
+    images = place_images(options, shape)
+    results = generate_unit(images, options, lrelu=lrelu)  # one operation in these formats too
     return export_formats.Endpoints(images, tf.identity(results, "output"))
 
 
@@ -1631,8 +1647,8 @@ def build_affinelayer(options):
     key = tf.placeholder(tf.string, [1], "Placeholder_1")
     same_key = tf.identity(key, "Identity")
     with tf.name_scope("decode"):  # these names stay free
-        image = stack_images(decode_image(tf.decode_base64(encoded[0])), options.num_inputs)
-    result = generate_rgb(image[tf.newaxis], options, [*size_of(options.crop_size)])
+        image = decode_inputs(tf.decode_base64(encoded[0]), options)
+    result = generate_unit(image[tf.newaxis], options, [*size_of(options.crop_size)])
     with tf.name_scope("encode"):
         contents = encode_image(result[0], options.output_filetype)
     result = tf.stack([tf.encode_base64(contents)], name="packed")
@@ -1651,17 +1667,18 @@ def load_model(path, native_size=False, tile=0):
 
 
 def checkpoint_results(stored, options, images):
-    """What test mode's network makes of images, each uint8 [height, width, 3 for each input]: per
-    image, file type -> a file's bytes, of the image's size."""
+    """What test mode's network makes of images, each uint8 [height, width, file_channels for each
+    input]: per image, file type -> a file's bytes, of the image's size."""
     pair_type = pair_of(options)
     with tf.Graph().as_default() as graph:
         files = []
         for image in images:
-            inputs = pair_type.inputs.from_rgb(tf.constant(image[np.newaxis] / 255, tf.float32))
+            inputs = pair_type.inputs.from_unit(tf.constant(image[np.newaxis] / 255, tf.float32))
             inputs = tf.image.resize(inputs, size_of(options.crop_size), method="area")
             outputs = create_outputs(inputs, options, key=DrawKey(options.seed, 0, None))
-            shown = scale_back(pair_type.targets.to_rgb(outputs, inputs)[0], image.shape[:2])
-            files.append({filetype: encode_image(to_three_channels(shown), filetype)
+            shown = scale_back(pair_type.targets.to_unit(outputs, inputs)[0], image.shape[:2])
+            shown = to_file_channels(shown, pair_type.targets)
+            files.append({filetype: encode_image(shown, filetype)
                           for filetype in ("png", "jpeg")})
         with tf.Session(graph=graph, config=tf1.session_config()) as sess:
             checkpoints.restore(sess, stored, tf.global_variables(), options)

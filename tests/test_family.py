@@ -21,9 +21,10 @@ ROWS = [  # flags; together every value of every option of the family
     "--bottleneck_norm --test_dropout",
     "--patch_size 286 --crop_size 160 --discrim_weight 0.5 --grad_accumulation 2 "
     "--lr_decay cosine --decay_from_epoch 3 --norm instance",
-    "--gan_weight 0 --generator encoder_decoder --resize none",
-    "--generator resnet --padding reflect --norm instance --resize pad",
-    "--generator resnet --separable_conv --no_dropout --resize crop",
+    "--gan_weight 0 --generator encoder_decoder --resize none --a_channels 1 --b_channels 4",
+    "--generator resnet --padding reflect --norm instance --resize pad --a_channels 4",
+    "--generator resnet --separable_conv --no_dropout --resize crop --b_channels 1",
+    "--a_channels 3 --b_channels 3 --which_direction AtoB",
     "--lab_colorization --which_direction AtoB --generator encoder_decoder --upsample resize "
     "--crop_size 96 --aspect_ratio 2 --layout single",  # the sample's 192x96 pairs as single images
 ]

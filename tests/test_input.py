@@ -9,7 +9,7 @@ from tools.lib import dataset
 from tools.lib.cli import Size, with_options
 from tools.lib.dataset import list_images
 from tools.lib.geometry import Sizing, Window
-from tools.lib.images import choose_pair
+from tools.lib.image_types import choose_pair
 from tools.lib.schedule import steps_per_epoch
 from tools.lib.tf1 import tf
 

@@ -154,7 +154,7 @@ def test_a_row_of_formats_is_found_checked_and_read(tmp_path, monkeypatch):
 def test_channels_that_no_pair_has_are_not_taken_for_lab():
     shapes = {"generator/encoder_1/conv2d/kernel": [4, 4, 4, 8],
               "generator/decoder_1/conv2d_transpose/kernel": [4, 4, 1, 16]}
-    assert "lab_colorization" not in infer_options(shapes)
+    assert not infer_options(shapes)["lab_colorization"]
     for channels, lab in (((3, 3), False), ((1, 2), True), ((2, 1), True)):
         shapes["generator/encoder_1/conv2d/kernel"][2] = channels[0]
         shapes["generator/decoder_1/conv2d_transpose/kernel"][2] = channels[1]

@@ -277,6 +277,7 @@ class Translated(NamedTuple):
 
     path: Path
     shape: tuple  # its (height, width); of one of several that lie side by side
+    channels: int  # of the file: 1 (grey, also with alpha), 3, or 4 (with alpha)
     network_shape: tuple | None  # in the network; None: unknown
     deep_range: Any  # as in Decoded
 
@@ -293,18 +294,19 @@ def create_converter():
     return lambda file_bytes, filetype: run[filetype](file_bytes)
 
 
-def read_for_model(path):
-    """The bytes of an image file as models read them, JPEG or PNG, and its `Decoded.deep_range`.
-    Raises ImageError."""
+def read_for_model(path, channels):
+    """The bytes of an image file as a model of so many channels reads them, JPEG or PNG, and what
+    these do not tell any more: its `Decoded.deep_range` and channels, None where they do. Raises
+    ImageError."""
     try:
         contents = path.read_bytes() if path.is_file() else b""
     except OSError as error:
         raise ImageError(f"{path} cannot be read ({error.strerror}): repair or remove it") \
             from error
     if format_of(contents) in GRAPH_FORMATS and not is_deep_png(contents):
-        return contents, None
-    decoded = read_decoded(path)
-    return to_bytes(decoded.pixels), decoded.deep_range
+        return contents, None, None
+    decoded = read_decoded(path, channels)
+    return to_bytes(decoded.pixels), decoded.deep_range, decoded.channels
 
 
 class Translator:
@@ -327,14 +329,14 @@ class Translator:
                                f"about {num_bytes / 1e9:.0f} GB of memory, with --tile 128 less"))
 
     def generate(self, path, contents):
-        """A result's bytes and its (height, width). Raises ImageError."""
+        """A result's bytes, its (height, width), and the image's channels. Raises ImageError."""
         try:
             with cli.quiet_stderr():  # libjpeg prints its errors too
-                shape = self.read_shape(contents)
+                *shape, channels = self.read_shape(contents)
             self.warn_of_memory(path, shape)
             with cli.quiet_stderr():
                 result = self.model.generate(contents)
-            return result, self.read_shape(result)
+            return result, self.read_shape(result)[:2], channels
         except (ValueError, tf.errors.InvalidArgumentError) as error:
             raise ImageError(f"{path} cannot be read ({describe_error(error)}): repair or remove "
                              "it") from None
@@ -345,8 +347,8 @@ class Translator:
     def translate(self, job):
         """Writes a Job's result, with a record of how it was made; returns Translated. Raises
         ImageError naming the image."""
-        contents, deep_range = read_for_model(job.path)
-        result, shape = self.generate(job.path, contents)
+        contents, deep_range, stored = read_for_model(job.path, self.model.channels)
+        result, shape, channels = self.generate(job.path, contents)
         self.refuse_single(job.path, shape)
         if job.filetype not in (None, format_of(result)):
             result = self.convert(result, job.filetype)
@@ -356,7 +358,8 @@ class Translator:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(path, provenance.add_record(result, record))
         find_shape = self.model.network_shape
-        return Translated(job.path, shape, find_shape and find_shape(shape), deep_range)
+        return Translated(job.path, shape, stored or channels, find_shape and find_shape(shape),
+                          deep_range)
 
     def refuse_single(self, path, shape):
         """Raises ImageError for an image that looks like one where the model takes several side by
@@ -392,6 +395,18 @@ def report_shapes(translated, model):
         height, width = odd[0].shape
         cli.warn(printable(f"{len(odd)} of {len(translated)} images, such as {odd[0].path} with "
                            f"{count * width}x{height} pixels, {text}"))
+
+
+def report_channels(translated, model):
+    """Says what of the images the model does not see. translated: of all images."""
+    coloured = sum(image.channels > 1 for image in translated)
+    transparent = sum(image.channels == 4 for image in translated)
+    if model.channels == 1 and coloured:
+        cli.say(f"{coloured} of {len(translated)} images have colours, and the model takes grey: "
+                "it sees their luminance")
+    elif model.channels == 3 and transparent:
+        cli.say(f"{transparent} of {len(translated)} images have an alpha channel: what is "
+                "transparent lies on white")
 
 
 def report_enlarged(translated, model):
@@ -446,6 +461,7 @@ def translate_all(jobs, options, recorded):
                 warn(printable(error))
             report(number)
     report_shapes(translated, translator.model)
+    report_channels(translated, translator.model)
     return translated, cli.rate_text(len(jobs), time.time() - start, "images/s")
 
 

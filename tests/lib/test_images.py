@@ -1,4 +1,4 @@
-"""tools/lib/images.py: types of pairs, one rule for reading in the graph and in arrays, writing."""
+"""tools/lib/images.py: one rule for reading in the graph and in arrays, writing."""
 
 import errno
 import io
@@ -8,105 +8,19 @@ import zlib
 
 import numpy as np
 import pytest
-from helpers import draw, run_graph, start_session
+from helpers import run_graph, start_session
 from PIL import Image
 
 from tools.lib import image_files, images
 from tools.lib.cli import RunError
-from tools.lib.images import LAB, SIDE_BY_SIDE, ImageError, choose_pair, infer_pair, read_image
+from tools.lib.image_types import CHANNELS
+from tools.lib.images import ImageError, read_image
 from tools.lib.tf1 import tf
 
 
 def noise(seed, *shape):
     """Random uint8."""
     return np.random.default_rng(seed).integers(0, 256, shape, np.uint8)
-
-
-# ---- types of images and pairs
-
-PAIRS = {(lab, direction): choose_pair(lab, direction)
-         for lab in (False, True) for direction in ("AtoB", "BtoA")}
-
-
-def test_the_four_pairs():
-    assert PAIRS[False, "AtoB"] == SIDE_BY_SIDE and PAIRS[True, "AtoB"] == LAB
-    channels = {key: (pair.inputs.channels, pair.targets.channels) for key, pair in PAIRS.items()}
-    assert channels == {(False, "AtoB"): (3, 3), (False, "BtoA"): (3, 3), (True, "AtoB"): (1, 2),
-                        (True, "BtoA"): (2, 1)}
-    assert {key: pair.side_by_side for key, pair in PAIRS.items()} == {
-        (lab, direction): not lab for lab, direction in PAIRS}
-
-
-def test_a_file_is_split_into_halves():
-    """An odd width loses its last column; reversed, the right half is the input."""
-    pixels = noise(2, 4, 9, 3)
-    halves = run_graph(lambda: SIDE_BY_SIDE.split(tf.constant(pixels)))
-    np.testing.assert_array_equal(halves[0], pixels[:, :4])
-    np.testing.assert_array_equal(halves[1], pixels[:, 4:8])
-    swapped = run_graph(lambda: SIDE_BY_SIDE.reversed().split(tf.constant(pixels)))
-    np.testing.assert_array_equal(swapped[0], halves[1])
-    np.testing.assert_array_equal(swapped[1], halves[0])
-
-
-@pytest.mark.parametrize("key", PAIRS)
-def test_both_ends_of_a_type_are_inverse(key):
-    """What goes into the network from an image comes out as the image. Lightness is shown in
-    grey, and colour takes its lightness from the other side."""
-    rgb, pair = draw(3, 2, 5, 7, 3, low=0, high=1), PAIRS[key]
-    grey = np.repeat(rgb.mean(axis=3, keepdims=True), 3, axis=3)
-    for side, other in (pair[:2], pair[1::-1]):
-        image = grey if side.channels == 1 else rgb
-
-        def build(side=side, other=other, image=image):
-            """The values at the network's end, and the image they stand for."""
-            values = side.from_rgb(tf.constant(image))
-            return values, side.to_rgb(values, other.from_rgb(tf.constant(image)))
-        values, shown = run_graph(build)
-        assert values.shape == (2, 5, 7, side.channels) and np.abs(values).max() <= 1
-        if side.channels == 3:
-            np.testing.assert_allclose(values, 2 * image - 1, atol=1e-6)
-        if side.channels == 1:  # lightness 0..100 of CIE Lab, shown as grey 0..1
-            assert shown.shape == (2, 5, 7, 1)
-            luminance = np.where(image > 0.04045, ((image + 0.055) / 1.055)**2.4, image / 12.92)
-            lightness = 116 * np.cbrt(luminance[..., :1]) - 16  # where above 0.008856
-            np.testing.assert_allclose(shown * 100, lightness, atol=0.05)
-        else:
-            np.testing.assert_allclose(shown, image, atol=2e-3)
-
-
-def test_a_lab_file_is_split_as_both_ends_say():
-    """The same values whether a file is split or an image is converted at an end."""
-    pixels = noise(4, 5, 7, 3)
-
-    def build():
-        """Lightness and colour, from the split and from both ends."""
-        rgb = tf.constant(pixels / 255, tf.float32)
-        return LAB.split(tf.constant(pixels)), (LAB.inputs.from_rgb(rgb),
-                                                LAB.targets.from_rgb(rgb))
-    split, ends = run_graph(build)
-    for got, expected in zip(split, ends, strict=True):
-        np.testing.assert_allclose(got, expected, atol=1e-5)
-
-
-def test_what_a_decoded_file_is():
-    """Derived from channels and dtype, so that another bit depth changes one place."""
-    assert (images.RGB.max_value, images.RGB.bytes_per_pixel) == (255, 3)
-    deep = images.RGB._replace(dtype="uint16", file_channels=4)
-    assert (deep.max_value, deep.bytes_per_pixel) == (65535, 8)
-    contents = images.to_bytes(noise(5, 3, 4, 3))
-    grey = images.RGB._replace(file_channels=1, dtype="uint16")
-    pixels = run_graph(lambda: images.decode_pixels(tf.constant(contents), grey))
-    assert pixels.shape == (3, 4, 1) and pixels.dtype == np.uint16 and pixels.max() > 255
-
-
-@pytest.mark.parametrize("channels, expected", [
-    ((3, 3), {"lab_colorization": False, "num_inputs": 1}),  # the direction does not show
-    ((1, 2), {"lab_colorization": True, "which_direction": "AtoB", "num_inputs": 1}),
-    ((2, 1), {"lab_colorization": True, "which_direction": "BtoA", "num_inputs": 1}),
-    ((9, 3), {"lab_colorization": False, "which_direction": "AtoB", "num_inputs": 3}),
-    ((3, 1), {}), ((1, 1), {}), ((4, 3), {}), ((3, 6), {}), ((0, 3), {})])
-def test_a_pair_is_inferred_from_the_networks_ends(channels, expected):
-    assert infer_pair(*channels) == expected
 
 
 # ---- decoding in the graph
@@ -133,11 +47,12 @@ def test_the_decoder_gives_sizes_and_reasons():
     for name in image_files.FORMATS:
         whole = array.getvalue() if name == "npy" else \
             images.to_bytes(noise(6, 13, 17, 3), name.upper())
-        assert decode(whole) == (13, 17, None)
+        assert decode(whole) == (13, 17, 3, None)
         with pytest.raises(ValueError, match="."):
             decode(whole[:len(whole) // 2])
-    assert decode(images.to_bytes(noise(7, 3, 5))) == (3, 5, None)  # grey
-    assert decode(images.to_bytes(np.uint16([[700, 12000]]))) == (1, 2, [700, 12000])
+    assert decode(images.to_bytes(noise(7, 3, 5))) == (3, 5, 1, None)
+    assert decode(images.to_bytes(noise(7, 3, 5, 4))) == (3, 5, 4, None)
+    assert decode(images.to_bytes(np.uint16([[700, 12000]]))) == (1, 2, 1, [700, 12000])
     with pytest.raises(ValueError, match="^truncated in its header$"):
         decode(images.to_bytes(noise(6, 13, 17, 3))[:23])
     with pytest.raises(ValueError, match="20000x20000 pixels are more than 89478485"):
@@ -170,18 +85,18 @@ def test_an_image_that_is_scaled_back_stays_where_it_is():
 
 @pytest.fixture(scope="module")
 def decode():
-    """A function from an image file's bytes to its pixels, by `decode_bytes` and by
-    `decode_pixels`, which must give the same."""
+    """A function from an image file's bytes and a number of channels to its pixels, by
+    `decode_bytes` and by `decode_pixels`, which must give the same."""
     with tf.Graph().as_default() as graph:
         contents = tf.placeholder(tf.string, [])
-        pixels = images.decode_pixels(contents)
         with start_session(graph) as sess:
-            in_graph = sess.make_callable(pixels, [contents])
+            in_graph = {channels: sess.make_callable(images.decode_pixels(contents, channels),
+                                                     [contents]) for channels in CHANNELS}
 
-            def both(file_bytes):
+            def both(file_bytes, channels=3):
                 """The pixels."""
-                expected = images.decode_bytes(file_bytes).pixels
-                np.testing.assert_array_equal(in_graph(file_bytes), expected)
+                expected = images.decode_bytes(file_bytes, channels).pixels
+                np.testing.assert_array_equal(in_graph[channels](file_bytes), expected)
                 return expected
             yield both
 
@@ -221,6 +136,40 @@ def test_transparency_of_every_kind_of_png(decode):
     assert decode(to_file(keyed, transparency=8)).tolist() == [[[7] * 3, [255] * 3]]
     one_bit = Image.fromarray(np.array([[True, False]]))
     assert decode(to_file(one_bit, transparency=0)).tolist() == [[[255] * 3, [255] * 3]]
+
+
+@pytest.mark.parametrize("filetype", ["PNG", "JPEG", "BMP", "WEBP"])
+def test_grey_is_the_luminance_that_pillow_has(decode, filetype):
+    more = {"lossless": True} if filetype == "WEBP" else {}
+    contents = to_file(PHOTO, filetype, **more)
+    with Image.open(io.BytesIO(contents)) as image:
+        np.testing.assert_array_equal(decode(contents, 1)[..., 0], np.asarray(image.convert("L")))
+
+
+def test_what_is_grey_stays_as_it_is(decode):
+    values = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    for image in (Image.fromarray(values), Image.fromarray(np.repeat(values[..., None], 3, 2))):
+        np.testing.assert_array_equal(decode(to_file(image), 1)[..., 0], values)
+    for filetype in ("PNG", "TIFF"):
+        deep = to_file(Image.fromarray(values.astype(np.uint16) * 257), filetype)
+        np.testing.assert_array_equal(decode(deep, 1)[..., 0], values)
+
+
+def test_alpha_is_the_fourth_channel(decode):
+    for filetype in ("PNG", "TIFF"):
+        np.testing.assert_array_equal(decode(to_file(Image.fromarray(ALPHA), filetype), 4), ALPHA)
+    grey = decode(to_file(Image.fromarray(ALPHA[..., [0, 3]], "LA")), 4)
+    np.testing.assert_array_equal(grey, ALPHA[..., [0, 0, 0, 3]])
+    palette = Image.fromarray(np.array([[0, 1]], np.uint8), "P")
+    palette.putpalette([9, 8, 7, 200, 100, 50])
+    assert decode(to_file(palette, transparency=0), 4).tolist() == [[[255] * 4,
+                                                                     [200, 100, 50, 255]]]
+    for filetype in ("PNG", "JPEG", "BMP"):
+        opaque = decode(to_file(PHOTO, filetype), 4)
+        np.testing.assert_array_equal(opaque[..., :3], decode(to_file(PHOTO, filetype)))
+        assert (opaque[..., 3] == 255).all()
+    np.testing.assert_array_equal(decode(to_file(Image.fromarray(ALPHA)), 1)[..., 0],
+                                  Image.fromarray(np.uint8(ON_WHITE)).convert("L"))
 
 
 @pytest.mark.parametrize("size", [(16, 16), (31, 45), (64, 200)])

@@ -8,7 +8,7 @@ import pytest
 import pix2pix
 from tools.lib import resume
 from tools.lib.cli import Options, UserError, size_of, with_options
-from tools.lib.images import choose_pair
+from tools.lib.image_types import choose_pair
 from tools.lib.options import MODEL_OPTIONS, TRAINING_OPTIONS
 from tools.lib.tf1 import tf
 
@@ -59,6 +59,7 @@ def write_run(folder, **changes):
     """A training folder with the stored options of a plain run."""
     folder.mkdir()
     stored = vars(pix2pix.create_parser().parse_args(["--mode", "train"]))
+    stored.update(a_channels=3, b_channels=3)
     stored.update(seed=5, input_dir=None if "b_dir" in changes else "stored", output_dir="stored",
                   precision="bfloat16", **changes)
     (folder / "options.json").write_text(json.dumps(stored))
@@ -114,7 +115,8 @@ def test_the_same_command_with_resume_may_name_where_the_run_started(tmp_path):
 OTHER_VALUES = {  # another value for each of MODEL_OPTIONS than the default
     "which_direction": "BtoA", "lab_colorization": True, "generator": "resnet",
     "separable_conv": True, "upsample": "resize", "norm": "instance", "bottleneck_norm": True,
-    "padding": "reflect", "ngf": 8, "ndf": 8, "patch_size": 16, "unconditional": True}
+    "padding": "reflect", "ngf": 8, "ndf": 8, "patch_size": 16, "unconditional": True,
+    "a_channels": 1, "b_channels": 4}
 
 
 def flag_of(name, value):
@@ -238,7 +240,7 @@ def test_a_new_run_takes_what_leaves_the_variables_as_they_are(tmp_path, stored,
     network's depth."""
     values = vars(pix2pix.create_parser().parse_args(["--mode", "train"]))
     base = Options(**{**values, "crop_size": 64, "ngf": 1, "ndf": 1, "patch_size": 34,
-                      "precision": "float32", **stored})
+                      "precision": "float32", "a_channels": 3, "b_channels": 3, **stored})
     write_run(tmp_path / "run", crop_size=base.crop_size,
               **{name: getattr(base, name) for name in MODEL_OPTIONS})
     variables, taken = variables_of(base), set()

@@ -15,7 +15,7 @@ import numpy as np
 
 from tools.lib.cli import RunError, UserError, describe_error, number_type, printable, say, warn
 from tools.lib.files import remove
-from tools.lib.images import infer_pair
+from tools.lib.image_types import infer_pair
 from tools.lib.run_folder import (
     CHECKPOINT_KINDS, check_name, describe_folder, name_some, read_mode, write_options)
 from tools.lib.tf1 import tf

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import hashlib
 import json
@@ -19,19 +20,20 @@ import numpy as np
 from tools.lib import run_folder
 from tools.lib.cli import (RunError, UserError, check_combinations, create_progress_bar,
                            describe_error, home_dir, number_type, printable, quiet_stderr, say,
-                           size_of, warn)
+                           size_of, warn, with_options)
 from tools.lib.files import unique_names, write_atomic
 from tools.lib.geometry import is_own_size
 from tools.lib.image_files import (FORMAT_NAMES, describe_no_images, format_of, list_folder,
                                     report_others)
-from tools.lib.images import RGB, create_decoder, decode_pixels, pair_of, report_deep
+from tools.lib.image_types import CHANNELS, pair_of
+from tools.lib.images import create_decoder, decode_pixels, report_deep
 from tools.lib.partners import match_folders, raise_error
 from tools.lib.tf1 import tf
 
 MAX_BYTES = 2**30  # of a file
 MAX_BAD_SHARE = 0.1  # of the images, with --on_bad_image skip
 CHECK_SECONDS = 10  # spent on checking before the first step
-CHECKS_VERSION = 2  # of what is remembered: what an older version found is not used
+CHECKS_VERSION = 3  # of what is remembered: what an older version found is not used
 SAME_SHAPE = 0.02  # relative difference of width / height up to which images are of one shape
 OTHER_SHAPE = 0.05  # from which one image among many of one shape is of another
 MOST = 0.9  # of the images are of one shape where that is called theirs
@@ -47,6 +49,10 @@ def add_options(add):
         help="test: images are inputs without targets, not pairs; --input_dir may be one file")
     add("--layout", choices=["pairs", "single"],
         help="what images are where their shape leaves doubt: pairs side by side, or single ones")
+    for letter in "AB":
+        add(f"--{letter.lower()}_channels", type=int, choices=CHANNELS,
+            help=f"channels of {letter}'s images: 1 grey, 3 RGB, 4 with alpha; default: 1 where "
+            "all are grey, else 3")
     add("--on_bad_image", default="fail", choices=["fail", "skip"],
         help="what to do with an image that cannot be read: end the run, or warn and leave it out")
     add("--cache", type=number_type(int, 0), default=0,
@@ -74,6 +80,8 @@ def check(options, _explicit):
          f"{' and no --lab_colorization' * options.lab_colorization}"),
         (mode != "export" and max(num_a, 1) != options.num_inputs,
          f"the model takes {taken}"),
+        (options.lab_colorization and {1, 4} & {options.a_channels, options.b_channels},
+         "--lab_colorization needs the 3 channels of RGB: remove --a_channels and --b_channels"),
         (options.cache and options.mode != "train",
          f"--cache {options.cache} is for --mode train, other modes read each image once: "
          "remove it"),
@@ -119,6 +127,7 @@ class ImageCheck(NamedTuple):
     height: int = 0
     reason: str = ""  # why it cannot be used, "" where it can
     deep_range: list | None = None  # lowest and highest value of 16 bits; None for 8 or less
+    channels: int = 3  # 1: grey, also with alpha; 4: colours with alpha
 
     @property
     def ratio(self):
@@ -149,9 +158,9 @@ def check_file(path, decode):
         contents = path.read_bytes()
         if format_of(contents) is None:
             return ImageCheck(reason=f"not a {FORMAT_NAMES} file" if contents else "empty")
-        height, width, deep_range = decode(contents)
+        height, width, channels, deep_range = decode(contents)
         return ImageCheck(state.st_size, state.st_mtime_ns, int(width), int(height),
-                          deep_range=deep_range)
+                          deep_range=deep_range, channels=channels)
     except OSError as error:
         reason = "a broken link" if path.is_symlink() and not path.exists() else error.strerror
         return ImageCheck(reason=reason)
@@ -368,6 +377,7 @@ class ImageList(NamedTuple):
     names: list  # of their results
     ratio: float | None = None  # width / height of the usual image, of one half in files of pairs
     largest: int = 0  # pixels of the largest file that was checked
+    channels: tuple = (3, 3)  # of A's and B's images: 1 where all that were checked are grey
 
     @property
     def paths(self):
@@ -385,12 +395,62 @@ def refuse_unusable(num_bad, num_all, options):
                         f"more than {MAX_BAD_SHARE:.0%}: repair or remove them")
 
 
+def split_by_side(examples, options):
+    """The files of A and those of B; where files hold both, they are in both."""
+    places = [*zip(*examples, strict=True)]
+    if not run_folder.from_folders(options):
+        return places[0], places[0]
+    num_a = len(options.a_dir or ())
+    return [path for paths in places[:num_a] for path in paths], \
+        [path for paths in places[num_a:] for path in paths]
+
+
+def count_channels(paths, checks):
+    """Number of the files that have been checked, by their channels."""
+    return collections.Counter(checks[path].channels for path in paths
+                               if checks[path] is not UNCHECKED)
+
+
+def find_channels(examples, checks, options):
+    """How many channels the images of A and of B have: 1 where all that were checked are grey, else
+    3. checks: path -> ImageCheck."""
+    counts = [count_channels(paths, checks) for paths in split_by_side(examples, options)]
+    return tuple(1 if {*count} == {1} else 3 for count in counts)
+
+
+def report_channels(examples, checks, options):
+    """Says what of the images the network does not see, by the channels that it takes."""
+    lines = []
+    for side, paths in zip("ab", split_by_side(examples, options), strict=True):
+        counts, channels = count_channels(paths, checks), getattr(options, f"{side}_channels")
+        images = f"of {sum(counts.values())} images"
+        if run_folder.from_folders(options):
+            images += f" of {side.upper()}"
+        if channels == 1 and counts[3] + counts[4]:
+            lines.append(f"{counts[3] + counts[4]} {images} have colours, and the network takes "
+                         "grey: it sees their luminance")
+        if channels == 3 and counts[4]:
+            lines.append(f"{counts[4]} {images} have an alpha channel: what is transparent lies on "
+                         "white; training with 4 --a_channels or --b_channels keeps it")
+    if not options.lab_colorization:
+        for line in dict.fromkeys(lines):
+            say(line)
+
+
+def with_channels(options, channels):
+    """The options with the channels of A and B, as far as they do not say them."""
+    a, b = (3, 3) if options.lab_colorization else channels
+    return with_options(options, a_channels=options.a_channels or a,
+                        b_channels=options.b_channels or b)
+
+
 def count_cached(examples, checks, options):
     """Number of these examples that --cache has room for. Unchecked ones count as the mean of the
     others; which ones are cached depends on the order in which they are read."""
     known = [check for check in checks.values() if check is not UNCHECKED]
-    sizes = [RGB.bytes_per_pixel * check.width * check.height for check in known]
-    return min(len(examples), int(options.cache * 2**20 / np.mean(sizes) / len(examples[0])))
+    pixels = np.mean([check.width * check.height for check in known])
+    num_bytes = pixels * sum(channels_of_files(len(examples[0]), options))
+    return min(len(examples), int(options.cache * 2**20 / num_bytes))
 
 
 def list_files(folder):
@@ -475,6 +535,9 @@ def list_images(options, look=check_folder, refuse=raise_error, remedy=TEST_REME
             "are read")
     report_deep([check.deep_range for check in checks.values()])
     good = {path: checks[path] for paths in usable for path in paths}
+    channels = find_channels(usable, good, options)
+    options = with_channels(options, channels)
+    report_channels(usable, good, options)
     if options.cache:
         num_cached = count_cached(usable, good, options)
         if num_cached < len(usable):
@@ -490,7 +553,7 @@ def list_images(options, look=check_folder, refuse=raise_error, remedy=TEST_REME
         else:
             report_squeezing(ratios, options, remedy)
     ratio = round(float(np.median(ratios)), 4) if ratios else None
-    return ImageList(usable, unique_names([*firsts], folder), ratio, largest)
+    return ImageList(usable, unique_names([*firsts], folder), ratio, largest, channels)
 
 
 def reading_errors():
@@ -566,15 +629,13 @@ class ImageCache:
     """Decoded images by index: the first that are read, as many as there is room for. A file that
     changes is not read again."""
 
-    def __init__(self, num_bytes, image_type=RGB):
+    def __init__(self, num_bytes):
         """num_bytes: the room."""
-        self.room, self.image_type = num_bytes, image_type
-        self.images, self.lock = {}, threading.Lock()
+        self.room, self.images, self.lock = num_bytes, {}, threading.Lock()
 
     def get(self, index):
-        """The image [height, width, file_channels]; an empty one if it is not cached."""
-        empty = np.zeros([0, 0, self.image_type.file_channels], self.image_type.dtype)
-        return self.images.get(int(index), empty)
+        """The image [height, width, channels]; an empty one if it is not cached."""
+        return self.images.get(int(index), np.zeros([0, 0, 0], np.uint8))
 
     def put(self, index, pixels):
         """Caches a copy of an image if there is room, and returns it."""
@@ -585,28 +646,43 @@ class ImageCache:
         return pixels
 
     def read(self, index, load):
-        """The image of an index [] int64, from memory or from `load(index)`:
-        [height, width, file_channels]."""
-        dtype = tf.as_dtype(self.image_type.dtype)
-        cached = tf.numpy_function(self.get, [index], dtype)
-        pixels = tf.cond(tf.size(cached) > 0, lambda: cached,
-                         lambda: tf.numpy_function(self.put, [index, load(index)], dtype))
-        pixels.set_shape([None, None, self.image_type.file_channels])
+        """The image of an index [] int64, from memory or from `load(index)`: uint8
+        [height, width, channels]."""
+        cached, loaded = tf.numpy_function(self.get, [index], tf.uint8), []
+
+        def load_and_put():
+            """When it is not there yet."""
+            loaded.append(load(index))
+            return tf.numpy_function(self.put, [index, loaded[0]], tf.uint8)
+        pixels = tf.cond(tf.size(cached) > 0, lambda: cached, load_and_put)
+        pixels.set_shape(loaded[0].shape)
         return pixels
+
+
+def channels_of_files(count, options):
+    """How many channels are read of each of the `count` files of an example."""
+    pair_type = pair_of(options)
+    inputs, targets = pair_type.inputs.file_channels, pair_type.targets.file_channels
+    if options.no_targets:
+        return [inputs] * count
+    if count == 1:
+        return [pair_type.file_channels]
+    channels = [inputs] * (count - 1) + [targets]
+    return channels if options.which_direction == "AtoB" else channels[::-1]
 
 
 def create_loader(examples, options):
     """A function from an example's index [] int64 to its images, inputs first: each
-    [height, width, channels], RGB as decoded, others -1..1."""
+    [height, width, channels], uint8 as decoded or -1..1."""
     pair_type = pair_of(options)
     readers = [create_path_reader(paths) for paths in zip(*examples, strict=True)]
-    cache = ImageCache(options.cache * 2**20, RGB)
+    channels, cache = channels_of_files(len(readers), options), ImageCache(options.cache * 2**20)
 
     def load_pixels(index, place):
         """The pixels of one file of an example."""
         def decode(_):
             """From the file."""
-            return decode_pixels(readers[place](index))
+            return decode_pixels(readers[place](index), channels[place])
         return cache.read(len(readers) * index + place, decode) if options.cache else decode(index)
 
     def load(index):
@@ -615,7 +691,7 @@ def create_loader(examples, options):
         if options.no_targets:
             return [pair_type.inputs.from_pixels(pixels) for pixels in files]
         if len(files) == 1:
-            return pair_type.split(files[0])
+            return pair_type.from_pixels(files[0])
         *inputs, targets = files if options.which_direction == "AtoB" else files[::-1]
         return [*map(pair_type.inputs.from_pixels, inputs), pair_type.targets.from_pixels(targets)]
     return load

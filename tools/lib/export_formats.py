@@ -18,11 +18,12 @@ import numpy as np
 
 from tools.lib.checkpoints import encode_pict, infer_options, load_variables
 from tools.lib.cli import (
-    RunError, UserError, check_combinations, quiet_stderr, say, size_of, warn)
+    RunError, UserError, check_combinations, quiet_stderr, say, size_of, warn, with_options)
 from tools.lib.files import remove, write_atomic
 from tools.lib.geometry import squeeze_of
 from tools.lib.image_files import format_of
-from tools.lib.images import stack_images, to_bytes
+from tools.lib.image_types import pair_of, stack_images
+from tools.lib.images import convert_channels, to_bytes
 from tools.lib.models import EXPORT_FILES, import_onnx, load_file, open_onnx
 from tools.lib.options import MODEL_OPTIONS
 from tools.lib.run_folder import remove_results, write_options
@@ -38,7 +39,7 @@ DEMO_WIDTHS = (1, 2, 4, 8, 8, 8, 8, 8)  # of the demo's encoder_1 to encoder_8, 
 class Endpoints(NamedTuple):
     """Inputs and outputs of an exported graph; their names are stable."""
 
-    images: Any  # "input": [batch, height, width, 3] sRGB 0..1
+    images: Any  # "input": [batch, height, width, channels] 0..1
     results: Any  # "output": the same
     encoded: Any = None  # "input_bytes": PNG or JPEG files
     encoded_results: Any = None  # "output_bytes"
@@ -233,6 +234,9 @@ def check(options, _explicit):
 def check_pict(stored, options):
     """Raises UserError where a .pict file, which is variables alone, cannot describe the model."""
     inferred = {"padding": "zero", **infer_options(stored.shapes)}
+    if "a_channels" in inferred and options.which_direction == "BtoA":  # the inputs' are B's
+        inferred["a_channels"], inferred["b_channels"] = (
+            inferred["b_channels"], inferred["a_channels"])
     for name in ("crop_size", *MODEL_OPTIONS):
         if name not in ("which_direction", "ndf", "patch_size", "unconditional") \
                 and inferred.get(name) != getattr(options, name):
@@ -245,17 +249,17 @@ def check_pict(stored, options):
 # --------------------------------------------------------------------------------------------------
 
 
-def draw_example(height, width):
-    """An image of waves and edges in all colours, [height, width, 3] uint8."""
+def draw_example(height, width, channels):
+    """An image of waves and edges in all colours, [height, width, channels] uint8."""
     y, x = np.mgrid[:height, :width] / [[[height]], [[width]]]
     waves = [np.sin(20 * x * (1 + y)), np.cos(31 * y), np.sign(np.sin(25 * (x + y)))]
-    return np.uint8(127.5 + 127 * np.stack(waves, axis=2))
+    return convert_channels(np.uint8(127.5 + 127 * np.stack(waves, axis=2)), channels)
 
 
 def read_pixels(contents):
-    """An image file's bytes -> RGB [height, width, 3] int."""
+    """An image file's bytes -> [height, width, 4] int."""
     from PIL import Image
-    return np.asarray(Image.open(io.BytesIO(contents)).convert("RGB"), int)
+    return np.asarray(Image.open(io.BytesIO(contents)).convert("RGBA"), int)
 
 
 def check_difference(what, difference, tolerance, source="checkpoint"):
@@ -283,7 +287,8 @@ def verify_floats(folder, results, image):
         signature = meta.signature_def["serving_default"]
         got = sess.run(signature.outputs["output"].name, {
             signature.inputs["input"].name: image[np.newaxis].astype(np.float32) / 255})
-    levels = np.floor(np.clip(got[0], 0, 1) * 255.5)  # as convert_image_dtype does
+    levels = np.uint8(np.clip(got[0], 0, 1) * 255.5)  # as convert_image_dtype does
+    levels = convert_channels(levels, 4).astype(int)
     check_difference("saved_model, floats", np.abs(levels - read_pixels(results["png"])).max(),
                      EXPORT_FORMATS["saved_model"].tolerance)
 
@@ -292,7 +297,8 @@ def verify_onnx(graph_path, onnx_path, options):
     """Compares an ONNX file with the frozen graph that it comes from, on images of another size
     than the model's: the checkpoint has no result for them."""
     (height, width), count = size_of(options.crop_size), options.num_inputs
-    image = stack_images(draw_example(height + 1, count * (2 * width - 1)), count)
+    channels = pair_of(options).inputs.file_channels
+    image = stack_images(draw_example(height + 1, count * (2 * width - 1), channels), count)
     images = image[np.newaxis].astype(np.float32) / 255
     with tf.Graph().as_default(), tf.Session(config=session_config()) as sess:
         tf.import_graph_def(tf.GraphDef.FromString(graph_path.read_bytes()), name="")
@@ -322,6 +328,7 @@ def write_verified_export(name, folder, stored, options, network, examples):
     write_export(name, folder, stored, options, network.builders[row.graph])
     # those that take files of any size squeeze them as training did, the others take the network's
     image, results = examples[1 if row.graph == "any_size" else 0]
+    write_options(with_options(options, output_dir=str(folder)))  # the loader asks them
     export = load_file(folder / EXPORT_FILES[name], network.loading, row.graph == "floats")
     verify_export(name, export.generate(to_bytes(image)), results)
     if name == "saved_model":
@@ -342,9 +349,10 @@ def write_exports(stored, options, network):
     has given the checkpoint's own results. Raises RunError where one does not."""
     output_dir, (height, width) = Path(options.output_dir), size_of(options.crop_size)
     count, squeeze = options.num_inputs, squeeze_of(options)
-    images = [draw_example(height, count * width),
+    channels = pair_of(options).inputs.file_channels
+    images = [draw_example(height, count * width, channels),
               draw_example(round(height * max(1 / squeeze, 1)),
-                           count * round(width * max(squeeze, 1)))]
+                           count * round(width * max(squeeze, 1)), channels)]
     results = network.run(stored, options, [stack_images(image, count) for image in images])
     examples = [*zip(images, results, strict=True)]
     for path in output_dir.glob(".export-*"):  # of a process that was killed

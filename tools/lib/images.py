@@ -1,15 +1,15 @@
-"""Images: what a pair's images are to the network; reading, writing, resizing.
+"""Reading, writing and resizing images, in the graph and in arrays.
 
-One rule for reading, in the graph and in arrays: a file's format is told by its content; EXIF turns
-the image upright; transparent parts lie on white; grey, palette and CMYK become RGB; of 16 bits the
-upper 8 count; of several frames or pages the first is read. An ImageType says what the images on
-one side of a pair are, from the file to the network's end, and a PairType how a file holds the two:
-decoding, checking, caching, both ends of the network, export and the tools ask these.
+One rule for reading: a file's format is told by its content; EXIF turns the image upright; of 16
+bits the upper 8 count; of several frames or pages the first is read. Palette and CMYK become RGB.
+What is read has 1, 3 or 4 channels, as asked: grey is the luminance of colours; for 1 and 3
+channels transparent parts lie on white.
 """
 
 from __future__ import annotations
 
 import errno
+import functools
 import io
 from typing import Any, NamedTuple
 
@@ -17,137 +17,15 @@ import numpy as np
 
 from tools.lib import exif
 from tools.lib.cli import describe_error, warn
-from tools.lib.colour import join_lab, split_lab
 from tools.lib.files import write_atomic
 from tools.lib.image_files import GRAPH_FORMATS, format_of
 from tools.lib.stored import ImageError, blend_on_white, check_size, decode_with, read_with
 from tools.lib.tf1 import session_config, tf
 
+PNG_CHANNELS = [1, 0, 3, 3, 1, 0, 4]  # by the colour type: 4 is grey with alpha
 PNG_HEADER_SIZE = 26  # bytes, up to the colour type
+LUMINANCE = (19595, 38470, 7471)  # of red, green and blue, in parts of 65536
 PNG_LEVEL = 1  # of zlib: a quarter of 6's time for files a tenth larger (docs/benchmarks.md)
-
-# --------------------------------------------------------------------------------------------------
-# What images are to the network
-# --------------------------------------------------------------------------------------------------
-
-
-class ImageType(NamedTuple):
-    """What the images on one side of a pair are, from the file to the network's end."""
-
-    channels: int  # at the network's end, where values are -1..1
-    from_rgb: Any  # function of sRGB 0..1 [..., 3] -> [..., channels] -1..1
-    to_rgb: Any  # function of [..., channels] -1..1 and the pair's other side -> 0..1 [..., 1 or 3]
-    file_channels: int = 3  # of the decoded file
-    dtype: str = "uint8"  # of the decoded file
-    is_rgb: bool = True  # the network sees the file's own values, scaled
-
-    @property
-    def max_value(self):
-        """Of the decoded file's values; the lowest is 0."""
-        return np.iinfo(self.dtype).max
-
-    @property
-    def bytes_per_pixel(self):
-        """Of the decoded file in memory."""
-        return self.file_channels * np.dtype(self.dtype).itemsize
-
-    def from_pixels(self, pixels):
-        """A decoded file [height, width, 3] that holds this side alone -> the same for RGB, which
-        becomes -1..1 when it is scaled; else [height, width, channels] -1..1."""
-        if self.is_rgb:
-            return pixels
-        return self.from_rgb(tf.image.convert_image_dtype(pixels, tf.float32))
-
-
-class PairType(NamedTuple):
-    """What inputs and targets are, and how a file holds a pair."""
-
-    inputs: ImageType
-    targets: ImageType
-    split: Any  # function of a file's pixels -> input and target
-    side_by_side: bool  # the file is twice as wide as an image; otherwise it is one image
-
-    def reversed(self):
-        """The pair with inputs and targets exchanged."""
-        return PairType(self.targets, self.inputs, lambda pixels: self.split(pixels)[::-1],
-                        self.side_by_side)
-
-
-def to_unit_range(images, _other=None):
-    """-1..1 -> 0..1."""
-    return (images + 1) / 2
-
-
-RGB = ImageType(3, lambda rgb: rgb * 2 - 1, to_unit_range)
-LIGHTNESS = ImageType(1, lambda rgb: split_lab(rgb)[0], to_unit_range, is_rgb=False)  # in grey
-COLOUR = ImageType(2, lambda rgb: split_lab(rgb)[1], lambda images, other: join_lab(other, images),
-                   is_rgb=False)
-
-
-def split_columns(pixels, count):
-    """The images that lie side by side in [height, count * width, channels]; columns that are left
-    over belong to none. Tensors or arrays."""
-    width = (tf.shape(pixels) if tf.is_tensor(pixels) else pixels.shape)[1] // count
-    return tuple(pixels[:, place * width:(place + 1) * width] for place in range(count))
-
-
-def stack_images(image, count):
-    """Images side by side, [height, count * width, 3], as the channels of one,
-    [height, width, 3 * count]."""
-    if count == 1:
-        return image
-    join = tf.concat if tf.is_tensor(image) else np.concatenate
-    return join(split_columns(image, count), axis=2)
-
-
-def unstack_images(images, count):
-    """[..., height, width, 3 * count] -> [..., height, count * width, 3], side by side."""
-    return tf.concat(tf.split(images, count, axis=-1), axis=-2)
-
-
-def stacked(count):
-    """The ImageType of so many RGB images, stacked by channel and shown side by side."""
-    return ImageType(3 * count, RGB.from_rgb,
-                     lambda images, _other=None: unstack_images(to_unit_range(images), count))
-
-
-def split_colour(pixels):
-    """sRGB uint8 [height, width, 3] -> lightness [height, width, 1] and colour
-    [height, width, 2], both -1..1."""
-    return split_lab(tf.image.convert_image_dtype(pixels, tf.float32))
-
-
-SIDE_BY_SIDE = PairType(RGB, RGB, lambda pixels: split_columns(pixels, 2), side_by_side=True)
-LAB = PairType(LIGHTNESS, COLOUR, split_colour, side_by_side=False)
-
-
-def choose_pair(lab_colorization, which_direction, num_inputs=1):
-    """The PairType of --lab_colorization, --which_direction and the number of --a_dir."""
-    pair = LAB if lab_colorization else SIDE_BY_SIDE
-    if num_inputs > 1:
-        return pair._replace(inputs=stacked(num_inputs))
-    return pair if which_direction == "AtoB" else pair.reversed()
-
-
-def pair_of(options):
-    """The PairType of a model."""
-    return choose_pair(options.lab_colorization, options.which_direction, options.num_inputs)
-
-
-def infer_pair(input_channels, target_channels):
-    """The options of the pair that has so many channels at the network's ends, as far as they tell;
-    {} where there is none."""
-    if input_channels > 3 and input_channels % 3 == 0 and target_channels == 3:
-        return {"num_inputs": input_channels // 3, "lab_colorization": False,
-                "which_direction": "AtoB"}
-    found = [{"lab_colorization": lab, "which_direction": direction, "num_inputs": 1}
-             for lab in (False, True) for direction in ("AtoB", "BtoA")
-             if [side.channels for side in choose_pair(lab, direction)[:2]]
-             == [input_channels, target_channels]]
-    # equal channels on both sides tell no direction
-    return {name: value for name, value in (found[0] if found else {}).items()
-            if all(options[name] == value for options in found)}
-
 
 # --------------------------------------------------------------------------------------------------
 # In the graph
@@ -155,13 +33,16 @@ def infer_pair(input_channels, target_channels):
 
 
 def png_shape(contents):
-    """Height and width [2] of a PNG file by its header (PNG 3rd edition, 11.2.1)."""
-    return tf.io.decode_raw(tf.strings.substr(contents, 16, 8), tf.int32, little_endian=False)[::-1]
+    """Height, width and channels [3] of a PNG file by its header (PNG 3rd edition, 11.2.1); a
+    palette has 3."""
+    size = tf.io.decode_raw(tf.strings.substr(contents, 16, 8), tf.int32, little_endian=False)
+    kind = tf.io.decode_raw(tf.strings.substr(contents, 25, 1), tf.uint8)
+    return tf.concat([size[::-1], tf.gather(PNG_CHANNELS, tf.cast(kind, tf.int32))], axis=0)
 
 
 def jpeg_shape(contents):
-    """Height and width [2] of a JPEG file by its header."""
-    return tf.image.extract_jpeg_shape(contents)[:2]
+    """Height, width and channels [3] of a JPEG file by its header."""
+    return tf.image.extract_jpeg_shape(contents)
 
 
 def over_white(rgba):
@@ -170,77 +51,102 @@ def over_white(rgba):
     return tf.cast((colour * alpha + 255 * (255 - alpha) + 127) // 255, tf.uint8)
 
 
-def decode_jpeg(contents, image_type):
-    """Bytes of a JPEG file -> [height, width, file_channels], upright, as Pillow and browsers
-    decode it: TensorFlow's faster cosine transform is up to 23 levels off on facades."""
-    pixels = tf.image.decode_jpeg(contents, channels=image_type.file_channels,
-                                  dct_method="INTEGER_ACCURATE")
-    pixels = tf.image.convert_image_dtype(pixels, tf.as_dtype(image_type.dtype))
+def luminance(rgb):
+    """uint8 [..., 3] -> [..., 1], a tensor or an array: ITU-R BT.601 in whole numbers, as Pillow
+    computes it. What is grey stays as it is."""
+    cast, total = (tf.cast, tf.reduce_sum) if tf.is_tensor(rgb) else (np.asarray, np.sum)
+    weighted = cast(rgb, np.int32) * LUMINANCE
+    return cast((total(weighted, axis=-1, keepdims=True) + 2**15) // 2**16, np.uint8)
+
+
+def convert_channels(pixels, channels):
+    """uint8 [height, width, 1, 3 or 4] -> [height, width, channels], a tensor or an array."""
+    join, white = (tf.concat, over_white) if tf.is_tensor(pixels) else (
+        np.concatenate, blend_on_white)
+    if pixels.shape[-1] == channels:
+        return pixels
+    if pixels.shape[-1] == 4:
+        return convert_channels(white(pixels), channels)
+    if channels == 1:
+        return luminance(pixels)
+    colour = pixels if pixels.shape[-1] == 3 else join([pixels] * 3, axis=-1)
+    return colour if channels == 3 else join([colour, 0 * colour[..., :1] + 255], axis=-1)
+
+
+def decode_jpeg(contents):
+    """Bytes of a JPEG file -> uint8 [height, width, 3], upright, as Pillow and browsers decode it:
+    TensorFlow's faster cosine transform is up to 23 levels off on facades."""
+    pixels = tf.image.decode_jpeg(contents, channels=3, dct_method="INTEGER_ACCURATE")
     return exif.turn_jpeg(pixels, contents)
 
 
-def decode_png(contents, image_type):
-    """Bytes of a PNG file -> [height, width, file_channels], upright."""
+def decode_png(contents, channels):
+    """Bytes of a PNG file -> uint8 [height, width, 3, or 4 if that is `channels`], upright."""
     block, has_key = exif.scan_png(contents)
     colour_type = tf.strings.substr(contents, 25, 1)  # PNG 3rd edition, 11.2.1
-    has_alpha = has_key | tf.equal(colour_type, b"\4") | tf.equal(colour_type, b"\6")
-    if (image_type.file_channels, image_type.dtype) == (3, "uint8"):
-        pixels = tf.cond(has_alpha, lambda: over_white(tf.image.decode_png(contents, channels=4)),
-                         lambda: tf.image.decode_png(contents, channels=3))
+    has_alpha = tf.equal(colour_type, b"\4") | tf.equal(colour_type, b"\6")
+    is_palette = tf.equal(colour_type, b"\3")
+    with_alpha = functools.partial(tf.image.decode_png, contents, channels=4)
+    if channels == 4:  # a palette's colours that are transparent are on white
+        pixels = tf.cond(has_key & is_palette,
+                         lambda: convert_channels(over_white(with_alpha()), 4), with_alpha)
     else:
-        pixels = tf.image.decode_png(contents, channels=image_type.file_channels,
-                                     dtype=tf.as_dtype(image_type.dtype))
+        pixels = tf.cond(has_alpha | has_key, lambda: over_white(with_alpha()),
+                         lambda: tf.image.decode_png(contents, channels=3))
     return exif.turn(pixels, block)
 
 
-def decode_by_pillow(contents, image_type):
-    """Bytes of another file -> [height, width, file_channels], upright."""
+def decode_by_pillow(contents, channels):
+    """Bytes of another file -> uint8 [height, width, channels], upright."""
     def decode(file_bytes):
         """Through Python."""
-        return decode_bytes(file_bytes).pixels
+        return decode_bytes(file_bytes, channels).pixels
     pixels = tf.numpy_function(decode, [contents], tf.uint8)
-    pixels.set_shape([None, None, 3])
-    if image_type.file_channels == 1:
-        pixels = tf.image.rgb_to_grayscale(pixels)
-    return tf.image.convert_image_dtype(pixels, tf.as_dtype(image_type.dtype))
-
-
-def refuse(_contents, image_type):
-    """Stops with an error: what `decode_by_pillow` does needs Python."""
-    stop = tf.debugging.Assert(False, ["not a JPEG or PNG file: convert it to one of these"])
-    with tf.control_dependencies([stop]):
-        empty = tf.zeros([0, 0, image_type.file_channels], tf.as_dtype(image_type.dtype))
-        return tf.identity(empty)
-
-
-def decode_pixels(contents, image_type=RGB, decode_other=decode_by_pillow):
-    """Bytes of an image file, told by content -> sRGB [height, width, file_channels], upright.
-
-    decode_other: of what is neither JPEG nor PNG.
-    """
-    start = tf.strings.substr(contents, 0, 3)
-    pixels = tf.cond(tf.equal(start, b"\xff\xd8\xff"), lambda: decode_jpeg(contents, image_type),
-                     lambda: tf.cond(tf.equal(start, b"\x89PN"),
-                                     lambda: decode_png(contents, image_type),
-                                     lambda: decode_other(contents, image_type)))
-    pixels.set_shape([None, None, image_type.file_channels])
+    pixels.set_shape([None, None, channels])
     return pixels
 
 
-def decode_image(contents):
-    """Bytes of a JPEG or PNG file -> sRGB 0..1 [height, width, 3], upright; for graphs that leave
+def refuse(_contents, channels):
+    """Stops with an error: what `decode_by_pillow` does needs Python."""
+    stop = tf.debugging.Assert(False, ["not a JPEG or PNG file: convert it to one of these"])
+    with tf.control_dependencies([stop]):
+        return tf.identity(tf.zeros([0, 0, channels], tf.uint8))
+
+
+def decode_pixels(contents, channels=3, decode_other=decode_by_pillow):
+    """Bytes of an image file, told by content -> uint8 [height, width, channels], upright.
+
+    channels: 1, 3 or 4. decode_other: of what is neither JPEG nor PNG.
+    """
+    start = tf.strings.substr(contents, 0, 3)
+    pixels = tf.cond(
+        tf.equal(start, b"\xff\xd8\xff"),
+        lambda: convert_channels(decode_jpeg(contents), channels),
+        lambda: tf.cond(tf.equal(start, b"\x89PN"),
+                        lambda: convert_channels(decode_png(contents, channels), channels),
+                        lambda: decode_other(contents, channels)))
+    pixels.set_shape([None, None, channels])
+    return pixels
+
+
+def decode_image(contents, channels=3):
+    """Bytes of a JPEG or PNG file -> 0..1 [height, width, channels], upright; for graphs that leave
     Python. Other files stop it with an error."""
-    return tf.image.convert_image_dtype(decode_pixels(contents, decode_other=refuse), tf.float32)
+    pixels = decode_pixels(contents, channels, decode_other=refuse)
+    return tf.image.convert_image_dtype(pixels, tf.float32)
 
 
 def encode_image(image, filetype):
-    """sRGB [height, width, 3], clipped to 0..1 -> bytes of a PNG or JPEG file."""
+    """[height, width, 1, 3 or 4], clipped to 0..1 -> bytes of a PNG or JPEG file, which has no
+    alpha."""
     pixels = tf.image.convert_image_dtype(image, tf.uint8, saturate=True)
-    return {"png": tf.image.encode_png, "jpeg": tf.image.encode_jpeg}[filetype](pixels)
+    if filetype == "png":
+        return tf.image.encode_png(pixels)
+    return tf.image.encode_jpeg(over_white(pixels) if pixels.shape[-1] == 4 else pixels)
 
 
 def encode_pngs(images):
-    """uint8 [batch, height, width, 1 or 3] -> bytes of PNG files [batch]."""
+    """uint8 [batch, height, width, 1, 3 or 4] -> bytes of PNG files [batch]."""
     return tf.map_fn(lambda image: tf.image.encode_png(image, compression=PNG_LEVEL), images,
                      fn_output_signature=tf.string)
 
@@ -252,9 +158,10 @@ def scale_back(images, size):
 
 
 def create_shape_reader():
-    """A function from the bytes of a PNG or JPEG file to height and width, as its header has them.
-    It raises ValueError with the reason where that fails, or where there are too many pixels: a
-    small file can hold an image larger than memory."""
+    """A function from the bytes of a PNG or JPEG file to height, width and channels, as its header
+    has them: 1 (grey, also with alpha), 3, or 4 (with alpha). It raises ValueError with the reason
+    where that fails, or where there are too many pixels: a small file can hold an image larger than
+    memory."""
     with tf.Graph().as_default() as graph:
         contents = tf.placeholder(tf.string, [])
         sess = tf.Session(graph=graph, config=session_config())
@@ -267,18 +174,18 @@ def create_shape_reader():
         if name == "png" and len(file_bytes) < PNG_HEADER_SIZE:
             raise ValueError("truncated in its header")
         try:
-            height, width = map(int, read[name](file_bytes))
+            height, width, channels = map(int, read[name](file_bytes))
         except tf.errors.OpError as error:
             raise ValueError(f"cannot be decoded: {describe_error(error)}") from None
         check_size(width, height)
-        return height, width
+        return height, width, min(channels, 3) if name == "jpeg" else channels
     return run
 
 
 def create_decoder(with_range=False):
-    """A function from an image file's bytes to height, width and `deep_range`, after decoding all
-    of it as training does; with_range: and to the lowest and the highest value of its pixels. It
-    raises ValueError with the reason where that fails."""
+    """A function from an image file's bytes to height, width, channels as in `create_shape_reader`
+    and `deep_range`, after decoding all of it as training does; with_range: and to the lowest and
+    the highest value of its pixels. It raises ValueError with the reason where that fails."""
     read_shape = create_shape_reader()
     with tf.Graph().as_default() as graph:
         contents = tf.placeholder(tf.string, [])
@@ -291,11 +198,11 @@ def create_decoder(with_range=False):
 
     def run_graph(file_bytes):
         """The header first."""
-        read_shape(file_bytes)
+        channels = read_shape(file_bytes)[2]
         try:
             height, width, *values = map(int, decode(file_bytes))
             deep = [*map(int, find_range(file_bytes))] if is_deep_png(file_bytes) else None
-            return height, width, deep, *values
+            return height, width, channels, deep, *values
         except tf.errors.OpError as error:
             raise ValueError(f"cannot be decoded: {describe_error(error)}") from None
 
@@ -303,9 +210,9 @@ def create_decoder(with_range=False):
         """One file."""
         if format_of(file_bytes) in GRAPH_FORMATS:
             return run_graph(file_bytes)
-        pixels, deep = decode_bytes(file_bytes)
+        pixels, deep, channels = decode_bytes(file_bytes)
         values = (int(pixels.min()), int(pixels.max())) if with_range else ()
-        return *pixels.shape[:2], deep, *values
+        return *pixels.shape[:2], channels, deep, *values
     return run
 
 
@@ -319,8 +226,9 @@ ONE_NAME = (errno.ENAMETOOLONG, errno.EISDIR, errno.EILSEQ)  # other names may s
 class Decoded(NamedTuple):
     """An image file, decoded."""
 
-    pixels: Any  # uint8 [height, width, 3], upright
+    pixels: Any  # uint8 [height, width, channels], upright
     deep_range: Any = None  # lowest and highest value of a file of 16 bits; None for other files
+    channels: int = 3  # of the file: 1 (grey, also with alpha), 3, or 4 (with alpha)
 
 
 def is_deep_png(contents):
@@ -339,12 +247,12 @@ def report_deep(deep_ranges):
              f"values {low} to {high} become {low >> 8} to {high >> 8}{advice}")
 
 
-def flatten(stored):
-    """A Stored -> Decoded: the upper 8 bits, on white, as RGB; a fourth channel that is not alpha
-    is left out. Raises ValueError where values or channels do not allow that."""
+def flatten(stored, wanted=3):
+    """A Stored -> Decoded of so many channels, 1, 3 or 4: the upper 8 bits; a fourth channel that
+    is not alpha is left out. Raises ValueError where values or channels do not allow that."""
     pixels, channels, deep_range = stored.pixels, stored.pixels.shape[2], None
     if stored.palette is not None:
-        return Decoded(stored.palette[pixels[..., 0]])
+        return Decoded(convert_channels(stored.palette[pixels[..., 0]], wanted))
     if channels > 4 or channels == 2 and not stored.has_alpha:
         raise ValueError(f"it has {channels} channels: convert it to 1, 3 or 4")
     if pixels.dtype.kind == "f":
@@ -355,19 +263,23 @@ def flatten(stored):
         if low < 0 or high > 65535:
             raise ValueError(f"its values {low} to {high} do not fit in 16 bits: convert it")
         pixels = (pixels >> 8).astype(np.uint8)
-    pixels = blend_on_white(pixels) if stored.has_alpha else pixels[..., :3]
-    return Decoded(np.repeat(pixels, 3, axis=2) if pixels.shape[2] == 1 else pixels, deep_range)
+    if not stored.has_alpha:
+        pixels = pixels[..., :3]
+    elif channels == 2:  # grey
+        pixels = pixels[..., [0, 0, 0, 1]]
+    return Decoded(convert_channels(pixels, wanted), deep_range, 1 if channels < 3 else
+                   4 if stored.has_alpha else 3)
 
 
-def decode_bytes(contents):
+def decode_bytes(contents, channels=3):
     """Bytes of an image file of any of FORMATS, told by content -> Decoded, without TensorFlow.
-    Raises ValueError with the reason, whatever is wrong with the file."""
-    return decode_with(contents, flatten)
+    channels: 1, 3 or 4. Raises ValueError with the reason, whatever is wrong with the file."""
+    return decode_with(contents, lambda stored: flatten(stored, channels))
 
 
-def read_decoded(path):
-    """An image file -> Decoded. Raises ImageError."""
-    return read_with(path, decode_bytes)
+def read_decoded(path, channels=3):
+    """An image file -> Decoded. channels: as in `decode_bytes`. Raises ImageError."""
+    return read_with(path, lambda contents: decode_bytes(contents, channels))
 
 
 def read_image(path):
@@ -376,9 +288,11 @@ def read_image(path):
 
 
 def to_bytes(image, filetype="PNG", **settings):
-    """uint8 [height, width, 3] or [height, width] -> bytes of a file. settings: Pillow's."""
+    """uint8 [height, width, 1, 3 or 4] or [height, width] -> bytes of a file. settings: Pillow's.
+    """
     from PIL import Image
     contents = io.BytesIO()
+    image = image[..., 0] if image.shape[2:] == (1,) else image
     Image.fromarray(image).save(contents, filetype, **settings)
     return contents.getvalue()
 

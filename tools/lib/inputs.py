@@ -13,7 +13,8 @@ import numpy as np
 
 from tools.lib.files import write_json
 from tools.lib.image_files import image_format
-from tools.lib.images import ImageError, pair_of, read_image, write_image
+from tools.lib.image_types import pair_of
+from tools.lib.images import ImageError, read_image, write_image
 from tools.lib.tf1 import session_config, tf
 
 NAME = "inputs.json"
@@ -40,7 +41,7 @@ def create_viewer(pair_type):
     with tf.Graph().as_default() as graph:
         pixels = tf.placeholder(tf.uint8, [None, None, 3])
         inputs, targets = pair_type.split(pixels)
-        shown = tf.image.convert_image_dtype(pair_type.inputs.to_rgb(inputs, targets), tf.uint8,
+        shown = tf.image.convert_image_dtype(pair_type.inputs.to_unit(inputs, targets), tf.uint8,
                                              saturate=True)
         sess = tf.Session(graph=graph, config=session_config())
         return sess.make_callable(shown, [pixels])

@@ -102,7 +102,7 @@ METRICS = {  # by the column of metrics.csv
                    "mean over channels, Gaussian window of 11x11 pixels, sigma 1.5, only places "
                    "where it fits", structural_similarity),
 }
-IMAGES = "output and target as written, at the size that is written, 8 bits per channel, RGB"
+IMAGES = "output and target as written, at the size that is written, 8 bits per channel"
 RESAMPLES = 2000  # of the bootstrap
 INTERVAL = 95  # percent
 INTERVAL_ABOUT = (f"{INTERVAL} % interval of the mean: percentiles of the means of {RESAMPLES} "

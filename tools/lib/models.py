@@ -22,7 +22,8 @@ from tools.lib.checkpoints import (
 from tools.lib.cli import (
     Options, RunError, UserError, describe_error, quiet_stderr, size_of, with_options)
 from tools.lib.geometry import network_shape, test_sizing
-from tools.lib.images import decode_image, encode_image, scale_back, stack_images
+from tools.lib.image_types import CHANNELS, choose_pair, pair_of, stack_images
+from tools.lib.images import decode_image, encode_image, scale_back
 from tools.lib.monitor import bytes_per_pixel
 from tools.lib.options import export_options
 from tools.lib.resume import checkpoint_options
@@ -57,6 +58,7 @@ class LoadedModel(NamedTuple):
     network_shape: Any = None
     bytes_per_pixel: int = 0  # of memory at an image's own size; 0: unknown
     num_inputs: int = 1  # images that lie side by side in a file
+    channels: int = 3  # of such a file
     trained_ratio: float | None = None  # width / height of those of training; None: unknown
 
 
@@ -105,7 +107,8 @@ def load_checkpoint(path, network, native_size=False, tile=0):
             lambda data: tiling.run(sess, *strips, result, tile, feeds={contents: data})
         return LoadedModel(
             stored.path, generate, run_on_shapes(lambda shape: network.find_shape(shape, options)),
-            bytes_per_pixel(options), options.num_inputs, options.trained_ratio)
+            bytes_per_pixel(options), options.num_inputs, pair_of(options).inputs.file_channels,
+            options.trained_ratio)
 
 
 # --------------------------------------------------------------------------------------------------
@@ -167,23 +170,28 @@ def load_affinelayer(path, _native_size):
         run = sess.make_callable(ends[1], [ends[0]])
         shapes = {variable.op.name: variable.shape.as_list()
                   for variable in tf.global_variables("generator/")}
-    num_inputs = infer_options(shapes).get("num_inputs", 1)
-    fit = create_fitter(num_inputs)
+    known = {**infer_options(shapes), **export_options(path)}
+    num_inputs = known.get("num_inputs", 1)
+    pair_type = choose_pair(*(known.get(name) for name in (
+        "lab_colorization", "which_direction")), num_inputs, *(known.get(name) for name in (
+            "a_channels", "b_channels")))
+    fit = create_fitter(pair_type, num_inputs)
 
     def generate(contents):
         """Through TensorFlow's base64: the one for URLs, without padding."""
         result = run([base64.urlsafe_b64encode(contents)])[0]
         return fit(base64.urlsafe_b64decode(result + b"=" * (-len(result) % 4)), contents)
-    return LoadedModel(path, generate, num_inputs=num_inputs)
+    return LoadedModel(path, generate, num_inputs=num_inputs,
+                       channels=pair_type.inputs.file_channels)
 
 
-def create_fitter(num_inputs):
+def create_fitter(pair_type, num_inputs):
     """A function from the bytes of a result and of its image, of so many inputs side by side, to
     those of the result, of an input's size and as it was encoded."""
     with tf.Graph().as_default() as graph:
         result, contents = tf.placeholder(tf.string, []), tf.placeholder(tf.string, [])
         shape = tf.shape(stack_images(decode_image(contents), num_inputs))[:2]
-        image = decode_image(result)
+        image = decode_image(result, pair_type.targets.file_channels)
         fitted = scale_back(image, shape)
         encoded = tf.cond(tf.equal(tf.strings.substr(result, 0, 4), b"\x89PNG"),
                           lambda: encode_image(fitted, "png"), lambda: encode_image(fitted, "jpeg"))
@@ -191,6 +199,16 @@ def create_fitter(num_inputs):
         chosen = tf.cond(fits, lambda: result, lambda: encoded)
         return tf.Session(graph=graph, config=session_config()).make_callable(
             chosen, [result, contents])
+
+
+def split_channels(path, channels):
+    """How many images lie side by side in the files that an export takes, and the channels of each.
+    channels: of its network's input."""
+    count = export_options(path).get("num_inputs")
+    if not isinstance(count, int) or count < 1 or channels % count:  # it lies there alone
+        each = channels if channels in CHANNELS else 1 if channels % 3 else 3
+        count = channels // each
+    return count, channels // count
 
 
 def load_graph(path, native_size):
@@ -212,22 +230,24 @@ def load_graph(path, native_size):
             ends = [f"{name}:0" for name in SIGNATURES[kind][1:]]
         images = meta.signature_def[SIGNATURES["floats"][0]].inputs["input"].name \
             if path.name == "saved_model.pb" else "input:0"
-        channels = graph.get_tensor_by_name(images).shape[-1]
+        channels = int(graph.get_tensor_by_name(images).shape[-1])
         run = sess.make_callable(ends[1], [ends[0]])
-    return apply_to_files(path, run, lambda shape: shape, channels) if native_size \
-        else LoadedModel(path, lambda contents: run([contents])[0], num_inputs=int(channels) // 3)
+    count, channels = split_channels(path, channels)
+    return apply_to_files(path, run, lambda shape: shape, count * channels) if native_size \
+        else LoadedModel(path, lambda contents: run([contents])[0],
+                         num_inputs=count, channels=channels)
 
 
 def apply_to_files(path, generate, choose_shape, channels):
     """The LoadedModel of a function `generate` of float32 [1, height, width, channels] 0..1 to
-    [1, height, width, 3]. choose_shape: function of an image's shape [2] to that for it."""
-    num_inputs = int(channels) // 3
+    the same of the result. choose_shape: function of an image's shape [2] to that for it."""
+    count, channels = split_channels(path, int(channels))
     with tf.Graph().as_default() as graph:
         contents = tf.placeholder(tf.string, [])
-        image = stack_images(decode_image(contents), num_inputs)
+        image = stack_images(decode_image(contents, channels), count)
         shape = tf.shape(image)[:2]
         fed = tf.image.resize(image, choose_shape(shape), method="area"), shape
-        result = tf.placeholder(tf.float32, [1, None, None, 3])
+        result = tf.placeholder(tf.float32, [1, None, None, None])
         size = tf.placeholder(tf.int32, [2])
         encoded = encode_image(scale_back(result[0], size), "png")
         sess = tf.Session(graph=graph, config=session_config())
@@ -236,7 +256,7 @@ def apply_to_files(path, generate, choose_shape, channels):
         """One image through the model."""
         pixels, shape = sess.run(fed, {contents: image_bytes})
         return sess.run(encoded, {result: generate(pixels[np.newaxis]), size: shape})
-    return LoadedModel(path, run, run_on_shapes(choose_shape), num_inputs=num_inputs)
+    return LoadedModel(path, run, run_on_shapes(choose_shape), num_inputs=count, channels=channels)
 
 
 def load_tflite(path, _native_size):

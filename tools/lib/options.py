@@ -15,7 +15,8 @@ from tools.lib.geometry import MIN_CROP
 from tools.lib.run_folder import SOURCES, read_stored
 
 MODEL_OPTIONS = {  # what the network is -> the value of a missing key, affinelayer's
-    "which_direction": "AtoB", "num_inputs": 1, "lab_colorization": False, "generator": "unet",
+    "which_direction": "AtoB", "num_inputs": 1, "a_channels": 3, "b_channels": 3,
+    "lab_colorization": False, "generator": "unet",
     "separable_conv": False, "upsample": "deconv", "norm": "batch", "bottleneck_norm": True,
     "padding": "zero", "ngf": 64, "ndf": 64, "patch_size": 70, "unconditional": False}
 DISCRIMINATOR_OPTIONS = ("ndf", "patch_size", "unconditional")  # of these

@@ -363,6 +363,9 @@ def check_sources(options, explicit):
     for flag, folder in sources:
         check_source(flag, folder, options, explicit)
     places = [os.path.realpath(folder) for _, folder in sources]
+    new_model = options.mode == "train" and options.checkpoint is None and not options.resume
+    if options.a_channels != options.b_channels or not new_model:  # grey and colour of one image
+        places = [(flag, place) for (flag, _), place in zip(sources, places, strict=True)]
     twice = next((number for number, place in enumerate(places) if place in places[:number]), None)
     if twice is not None:
         flag, folder = sources[twice]

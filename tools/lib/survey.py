@@ -104,10 +104,10 @@ def look_at(path, decode):
 
     def note(contents):
         """What `check_file` asks of a decoder."""
-        height, width, deep_range, *values = decode(contents)
+        height, width, channels, deep_range, *values = decode(contents)
         found.update(read_header(contents), values=tuple(deep_range or values),
                      digest=hashlib.sha256(contents).digest())
-        return height, width, deep_range
+        return height, width, channels, deep_range
     return Facts(check_file(path, note), **found)
 
 
