@@ -8,7 +8,7 @@ import pytest
 import pix2pix
 from tools.lib import resume
 from tools.lib.cli import Options, UserError, size_of, with_options
-from tools.lib.image_types import choose_pair
+from tools.lib.image_types import pair_of
 from tools.lib.options import MODEL_OPTIONS, TRAINING_OPTIONS
 from tools.lib.tf1 import tf
 
@@ -216,7 +216,7 @@ def test_what_does_not_fit_a_checkpoint_is_refused_in_training_and_ignored_elsew
 
 def variables_of(options):
     """Name -> shape of the variables of a model that is built."""
-    pair = choose_pair(options.lab_colorization, options.which_direction)
+    pair = pair_of(options)
     sizes = size_of(options.crop_size)
     with tf.Graph().as_default():
         inputs = tf.zeros([1, *sizes, pair.inputs.channels])
