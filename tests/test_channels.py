@@ -73,7 +73,12 @@ def test_grey_folders_make_a_grey_model(capsys):
 def test_one_image_in_colours_makes_rgb(capsys):
     draw_folder("a", 1)
     draw_folder("b", 1)
+    folders = ["--mode", "check", "--a_dir", "a", "--b_dir", "b"]
+    assert run(*folders) == 0
+    assert "  channels  1 of the input, 1 of the target\n" in capsys.readouterr().out
     Path("b/1.png").write_bytes(to_bytes(np.full((64, 64, 3), [200, 10, 10], np.uint8)))
+    assert run(*folders) == 0
+    assert "  channels  1 of the input, 3 of the target\n" in capsys.readouterr().out
     assert train("run", "--max_steps", 1, "--a_dir", "a", "--b_dir", "b",
                        "--which_direction", "BtoA") == 0
     assert channels_of("run") == (1, 3, 3, 1)

@@ -59,8 +59,9 @@ bits      8         all
 values    0 to 255  all
 
 In --mode train:
-  images  4 pairs side by side; the left half (A) is the input, the right half (B) the target
-  epoch   4 steps of 1 image
+  images    4 pairs side by side; the left half (A) is the input, the right half (B) the target
+  channels  3 of the input, 3 of the target
+  epoch     4 steps of 1 image
 
   half   images  scaled to  random crop  cut off
   64x64       4  36x36      32x32        21%
@@ -194,7 +195,8 @@ def test_inputs_without_targets_are_judged_as_test_does(tiny, capsys):
     out = capsys.readouterr().out
     assert out.endswith("""\
 In --mode test:
-  images  2 single images; inputs without targets
+  images    2 single images; inputs without targets
+  channels  3 of the input
 
   size    images  scaled to  shape
   100x80       2  256x256    1.2 times narrower

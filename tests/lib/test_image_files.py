@@ -35,7 +35,7 @@ def test_a_format_is_told_by_the_first_bytes(tmp_path, contents, expected):
     assert image_files.image_format(tmp_path / "name.jpg") == expected
 
 
-@pytest.mark.parametrize("name", {*image_files.FORMATS} - {"npy"})
+@pytest.mark.parametrize("name", [name for name in image_files.FORMATS if name != "npy"])
 def test_pillow_writes_what_each_row_says(name):
     file = io.BytesIO()
     Image.new("RGB", (7, 5)).save(file, name.upper())

@@ -14,8 +14,9 @@ from typing import NamedTuple
 from tools.lib import exif, geometry, run_folder, schedule
 from tools.lib.cli import UserError, all_of, printable, say, warn, with_options
 from tools.lib.dataset import (MOST, OTHER_SHAPE, UNCHECKED, ImageCheck, check_file, judging_mode,
-                               list_images, read_files, remember_checks, takes_pairs)
+                               list_images, read_files, remember_checks, takes_pairs, with_channels)
 from tools.lib.image_files import format_of, list_folder, list_tree
+from tools.lib.image_types import pair_of
 from tools.lib.images import create_decoder
 from tools.lib.stored import BITS_PER_SAMPLE, decode_any
 from tools.lib.tf1 import session_config, tf
@@ -368,6 +369,12 @@ def describe_pairs(count, options):
     return f"{counted(count, 'pair')} side by side; {first} is the input, {second} the target"
 
 
+def describe_channels(options):
+    """The channels at the network's ends."""
+    inputs, targets = (side.channels for side in pair_of(options)[:2])
+    return f"{inputs} of the input" + f", {targets} of the target" * (not options.no_targets)
+
+
 def describe_epoch(count, options):
     """How many steps training takes."""
     step_size = min(schedule.examples_per_step(options), count)
@@ -389,7 +396,8 @@ def plan_lines(found, sources, options, multiple):
     checks = [facts[path].check for path in found.paths if path in facts]
     counts = collections.Counter((check.height, check.width // halves) for check in checks)
     choose_sizing = geometry.training_sizing if training else geometry.test_sizing
-    rows = [["images", describe_pairs(count, options)]]
+    rows = [["images", describe_pairs(count, options)],
+            ["channels", describe_channels(with_channels(options, found.channels))]]
     if training:
         rows.append(["epoch", describe_epoch(count, options)])
     unused = [f"{len(source.facts) - count} of {counted(len(source.facts), 'image')}"
