@@ -426,13 +426,13 @@ def judge(browser, cases, better="lower", unit=""):
 
 @pytest.mark.parametrize("training, validation, tone, text", [
     ([], [0.5, 0.4], "early", "Validation L1 has been measured twice so far, best "
-     "0.4000 at step 200."),
+     "0.4000 at step 200: a verdict needs 5, which there are at about step 500."),
     ([], [0.8, 0.6, 0.5, 0.45, 0.42, 0.4, 0.38, 0.36], "better",
      "Validation L1 is still improving: best 0.3600 at step 800, 10% better than 200 steps "
-     "before (0.4000)."),
+     "earlier (0.4000)."),
     ([], [0.8, 0.6, 0.5, 0.45, 0.42, 0.4, 0.36, 0.38], "better",
      "Validation L1 is still improving: best 0.3600 at step 700, 1 validation ago, 10% better than "
-     "100 steps before (0.4000)."),
+     "100 steps earlier (0.4000)."),
     ([], [0.8, 0.6, 0.5, 0.4, 0.41, 0.4, 0.41, 0.4], "flat",
      "Validation L1 has not improved for 400 steps: it was best at step 400 (0.4000)."),
     ([], [0.8, 0.6, 0.5, 0.4, 0.45, 0.5, 0.55, 0.61], "worse",
@@ -448,7 +448,16 @@ def judge(browser, cases, better="lower", unit=""):
         22)]], "worse",
      "Validation L1 has not improved for 2,200 steps: it was best at step 800 (0.4000) and is now "
      "75% worse (0.7000)."),
-    ([0.5] * 63, [], "early", "There are only 63 values of L1 so far."),
+    ([0.5] * 9, [], "early", "There are only 9 values of L1 so far: a verdict needs 10, which "
+     "there are at about step 1,000."),
+    ([0.5], [], "early", "There is only 1 value of L1 so far: a verdict needs 10, which there are "
+     "at about step 1,000."),
+    ([0.31, 0.27, 0.24, 0.22, 0.21, 0.202, 0.2, 0.193, 0.19, 0.19], [], "better",
+     "L1 on the training images is still improving: average 0.1950 over the last 400 steps, 22% "
+     "better than over as many before. Without validation nothing is known about other images."),
+    ([0.31, 0.25, *[0.19 + 0.002 * (row % 2) for row in range(28)]], [], "better",
+     "L1 on the training images is still improving: average 0.1911 over the last 1,400 steps, 5.8% "
+     "better than over as many before. Without validation nothing is known about other images."),
     ([1 / (1 + row) for row in range(64)], [], "better",
      "L1 on the training images is still improving: average 0.01782 over the last 1,500 steps, 29% "
      "better than over as many before. Without validation nothing is known about other images."),
@@ -468,7 +477,7 @@ def test_decibels_are_compared_by_their_difference(browser, folder):
     rising, falling = [11, 13, 14, 14.5, 15, 15.5], [11, 13, 15, 14.5, 14, 13, 12, 12, 12]
     assert judge(browser, [[[], rising], [[], falling]], "higher", "dB") == [
         ["better", "Validation L1 is still improving: best 15.50 at step 600, 1.000 dB better than "
-         "200 steps before (14.50)."],
+         "200 steps earlier (14.50)."],
         ["worse", "Validation L1 has not improved for 600 steps: it was best at step 300 (15.00) "
          "and is now 3.000 dB worse (12.00)."]]
 
@@ -487,9 +496,54 @@ def test_noise_is_not_called_progress(browser, folder):
 
     for count in (6, 20, 60):
         assert find_tones(np.ones(count)).count("flat") >= 175
-    assert find_tones(np.ones(200), validation=False).count("flat") >= 175
+    for count in (10, 20, 63, 200):
+        assert find_tones(np.ones(count), validation=False).count("flat") >= 175
+    early = find_tones(1 - 0.4 * np.arange(12) / 12, validation=False)
+    assert early.count("better") >= 175 and "worse" not in early
     tones = find_tones(1 - 0.4 * np.arange(20) / 20)
     assert tones.count("better") >= 175 and "worse" not in tones
+
+
+# of a run on the facades, where validation was level while training fell: L1 * 10,000, every 50 and
+# every 400 steps
+FACADES_TRAINING = [int(number) / 1e4 for number in """
+    1727 1688 1744 1729 1695 1691 1727 1714 1714 1705 1725 1751 1728 1752 1715 1721 1728 1714
+    1721 1736 1704 1726 1736 1738 1722 1755 1788 1735 1756 1727 1707 1734 1735 1739 1746 1734
+    1719 1715 1717 1745 1729 1725 1710 1719 1727 1717 1723 1730 1710 1738 1719 1745 1744 1732
+    1707 1672 1685 1675 1714 1721 1729 1700 1736 1722 1729 1734 1713 1679 1664 1655 1699 1696
+    1693 1693 1666 1688 1683 1658 1681 1675 1626 1628 1673 1654 1672 1686 1665 1668 1649 1633
+    1651 1683 1677 1688 1658 1667 1646 1690 1675 1687 1645 1648 1645 1632 1596 1590 1634 1630
+    1646 1680 1662 1672 1621 1620 1608 1640 1651 1635 1628 1622 1633 1615 1596 1602 1611 1620
+    1605 1614 1649 1628 1587 1579 1594 1581 1619 1628 1628 1612 1637 1615 1595 1593 1617 1604
+    1595 1611 1564 1582 1600 1597 1665 1637 1617 1568 1545 1580 1565 1570 1604 1623 1602 1582
+    1588 1607 1628 1594 1575 1575 1570 1562 1593 1597 1604 1592 1583 1564 1585 1623 1590 1560
+    1581 1572 1550 1568 1569 1559 1565 1581 1566 1588 1583 1567 1546 1563 1561 1546 1569 1583
+    1540 1558 1538 1553 1544 1548 1553 1572 1576 1559 1567 1549 1581 1592 1586 1576 1537 1538
+    1545 1520 1508 1512 1546 1584 1548 1547 1519 1507 1546 1567 1579 1569 1533 1531 1498 1446
+    1463 1513 1542 1551 1568 1559""".split()]
+FACADES_VALIDATION = [int(number) / 1e4 for number in """
+    1778 1793 1828 1783 1779 1769 1765 1814 1763 1739 1778 1765 1762 1726 1742 1728 1802 1778
+    1757 1768 1809 1758 1817 1750 1778 1746 1739 1776 1724 1773""".split()]
+
+
+def test_training_that_still_improves_while_validation_is_level_is_told(browser, folder):
+    open_any(browser, folder)
+    validation = [value for level in FACADES_VALIDATION for value in (*[None] * 7, level)]
+    noisy = np.random.default_rng(5).normal(size=(200, 240))
+    level = (0.17 + 0.005 * noisy).tolist()
+    first, *others = judge(browser, [[FACADES_TRAINING, validation],
+                                     *([training, validation] for training in level)])
+    assert first == [
+        "flat", "Validation L1 has hardly improved: best 0.1724 at step 23,200, 1 validation ago, "
+        "0.12% better than 12,000 steps earlier (0.1726), which is within its usual ups and downs. "
+        "Meanwhile L1 on the training images still falls, from 0.1725 to 0.1551: it begins to "
+        "learn these by heart."]
+    assert not any("by heart" in text for _, text in others)
+    # from the step on at which validation came to its level, not from the beginning
+    fallen = [0.4 - 0.01 * row for row in range(20)]
+    fallen += [0.2 + 0.001 * (row % 2) for row in range(40)]
+    (tone, text), = judge(browser, [[fallen, fallen]])
+    assert tone == "flat" and "by heart" not in text
 
 
 def test_the_page_shows_the_verdict_and_the_best_images(browser, folder):

@@ -7,8 +7,10 @@ const TONES = { better: "Improving.", flat: "Levelled off.", worse: "Getting wor
 const FEW = 5; // validations from which something is told
 const PATIENCE = 3; // validations after the best one from which it counts as the end of improving
 const CERTAIN = 2.5; // times the noise by which averages differ if they do
-const BLOCKS = 4; // averages that are compared on each side where there is no validation
-const PER_BLOCK = 4; // values in the smallest of these
+const FEW_VALUES = 10; // of training from which something is told
+const BLOCKS = 4; // averages that are compared on each side where there are many of these
+const PER_BLOCK = 4; // values in the smallest of the blocks
+const NORMAL_NOISE = 0.826; // of values with a standard deviation of 1: 0.6745 * sqrt(1.5)
 
 function average(values) {
   return values.reduce((sum, value) => sum + value, 0) / values.length;
@@ -91,19 +93,29 @@ function judgeValidation(run, { chart, line }, points) {
   if (points.length < FEW) {
     const times = ["once", "twice", "three times", "four times"][last];
     return { tone: "early", step, text: `${name} has been measured ${times} so far, ` +
-      `best ${formatValue(value)} at step ${formatCount(step)}.` };
+      `best ${formatValue(value)} at step ${formatCount(step)}: ${describeNeed(points, FEW)}` };
   }
   const recent = Math.max(1, Math.round(points.length / 4));
   if (last - best < PATIENCE || best > 0 && last - best < recent) {
-    return judgeRecent(name, points, best, points.length - recent, chart);
+    return judgeRecent(run, name, points, best, points.length - recent, chart);
   }
   const text = `${name} has not improved for ${formatCount(points[last].step - step)} steps: it ` +
     `was best at step ${formatCount(step)} (${formatValue(value)})`;
-  if (!isWorse(points, best, chart.better)) return { tone: "flat", step, text: `${text}.` };
+  if (!isWorse(points, best, chart.better)) {
+    return { tone: "flat", step, text: `${text}.${describeMemorizing(run, chart, points)}` };
+  }
   const now = averageOf(points.slice(-PATIENCE));
   return { tone: "worse", step, text: `${text} and is now ` +
     `${difference(now, value, chart)} worse (${formatValue(now)}).` +
-    describeTraining(run, chart, step) };
+    describeOverfitting(run, chart, step) };
+}
+
+// How many values a verdict needs, and when there will be so many.
+function describeNeed(points, count) {
+  const { step } = points[points.length - 1];
+  const apart = points.length > 1 ? (step - points[0].step) / (points.length - 1) : step;
+  return `a verdict needs ${count}, which there are at about step ` +
+    `${formatCount(Math.round(step + (count - points.length) * apart))}.`;
 }
 
 // Whether the newest points are worse than those around the best. The best itself does not count:
@@ -116,7 +128,7 @@ function isWorse(points, best, better) {
 
 // When the best is among the newest points, from an index on: how much better it is than what was
 // the best before these.
-function judgeRecent(name, points, best, newest, chart) {
+function judgeRecent(run, name, points, best, newest, chart) {
   const { step, value } = points[best];
   const earlier = points.slice(0, Math.min(best, newest));
   const before = earlier[bestIndex(earlier, chart.better)];
@@ -124,18 +136,26 @@ function judgeRecent(name, points, best, newest, chart) {
   const found = `best ${formatValue(value)} at step ${formatCount(step)}` +
     (ago ? `, ${plural(ago, "validation")} ago` : "");
   const than = `${difference(value, before.value, chart)} better than ` +
-    `${formatCount(step - before.step)} steps before (${formatValue(before.value)})`;
+    `${formatCount(step - before.step)} steps earlier (${formatValue(before.value)})`;
   // with few points each is often a little better than all before it, by chance
   return Math.abs(value - before.value) > (1 + FEW / points.length) * noise(points)
     ? { tone: "better", step, text: `${name} is still improving: ${found}, ${than}.` }
-    : { tone: "flat", step, text: `${name} hardly improves: ${found}, ${than}, which is within ` +
-      "its usual ups and downs." };
+    : { tone: "flat", step, text: `${name} has hardly improved: ${found}, ${than}, which is ` +
+      `within its usual ups and downs.${describeMemorizing(run, chart, points)}` };
 }
 
-// What the training line of a chart did since a step at which validation was best.
-function describeTraining(run, chart, step) {
-  const line = chart.lines.find((other) => !isValidation(other));
-  const points = line ? finite(pointsOf(run.columns, line.column)) : [];
+// The chart that shows training and validation, this one if it does, and the points of training;
+// null where there is none.
+function findTraining(run, chart) {
+  const shown = [chart, ...run.charts].find(({ better, lines }) => better
+    && lines.some(isValidation) && !lines.every(isValidation));
+  const line = shown && shown.lines.find((other) => !isValidation(other));
+  return line ? { chart: shown, points: finite(pointsOf(run.columns, line.column)) } : null;
+}
+
+// What training did since a step at which validation was best.
+function describeOverfitting(run, measured, step) {
+  const { chart, points } = findTraining(run, measured) || { points: [] };
   const after = points.filter((point) => point.step > step);
   const before = points.filter((point) => point.step <= step).slice(-Math.ceil(after.length / 4));
   const newest = after.slice(-Math.ceil(after.length / 4));
@@ -146,25 +166,75 @@ function describeTraining(run, chart, step) {
       `${percent(gain(now, old, chart.better))}, a sign of overfitting.` : "";
 }
 
-// By the averages of the last quarter of the values and of the quarter before it.
-function judgeTraining({ chart, line }, points) {
+// That training still improves, clearly, since validation came as near to its best as it usually
+// goes up and down.
+function describeMemorizing(run, measured, validations) {
+  const { chart, points } = findTraining(run, measured) || { points: [] };
+  const best = validations[bestIndex(validations, measured.better)].value;
+  const level = validations.find(({ value }) =>
+    Math.abs(value - best) <= CERTAIN * noise(validations));
+  const after = points.filter(({ step }) => step >= level.step);
+  const size = Math.floor(after.length / 4);
+  if (size < FEW) return "";
+  const [first, third, fourth] = [0, 2, 3].map((part) =>
+    after.slice(part * size, (part + 1) * size));
+  const [old, now] = [first, fourth].map(averageOf);
+  const improves = [first, third].every((earlier) => isBetter(earlier, fourth, chart.better));
+  return improves && gain(now, old, chart.better) > 0.02
+    ? ` Meanwhile ${chart.title} on the training images still ` +
+      `${chart.better === "higher" ? "rises" : "falls"}, from ${formatValue(old)} to ` +
+      `${formatValue(now)}: it begins to learn these by heart.` : "";
+}
+
+// Whether newer points are better than older ones by more than their noise.
+function isBetter(older, newer, better) {
+  const change = averageOf(newer) - averageOf(older);
+  return (better === "higher" ? change : -change) > CERTAIN * errorOf(older, newer);
+}
+
+// The standard error of the difference of two averages, by the noise of the points around their
+// trend.
+function errorOf(older, newer) {
+  return noise([...older, ...newer]) / NORMAL_NOISE
+    * Math.sqrt(1 / older.length + 1 / newer.length);
+}
+
+// The newer half of the values and the older one, and how far apart their averages certainly are.
+function splitFew(points) {
+  const half = Math.floor(points.length / 2);
+  const [old, now] = [points.slice(0, half), points.slice(-half)];
+  return { old, now, certain: CERTAIN * errorOf(old, now) };
+}
+
+// The last quarter of the values and the one before it, likewise. Losses that drift up and down for
+// a while are not independent of each other, averages of blocks nearly are.
+function splitMany(points) {
   const size = Math.floor(points.length / 4 / BLOCKS);
-  if (size < PER_BLOCK) {
-    return { tone: "early", text: points.length === 0 ? "There are no figures yet."
-      : `There ${points.length === 1 ? "is" : "are"} only ${plural(points.length, "value")} of ` +
-        `${chart.title} so far.` };
-  }
   const tail = points.slice(-2 * BLOCKS * size);
   const averages = Array.from({ length: 2 * BLOCKS }, (_, block) =>
     averageOf(tail.slice(block * size, (block + 1) * size)));
-  const [old, now] = [averages.slice(0, BLOCKS), averages.slice(BLOCKS)];
-  const won = gain(average(now), average(old), chart.better);
-  const error = Math.sqrt((variance(old) + variance(now)) / BLOCKS) / Math.abs(average(old));
-  const steps = formatCount(tail[tail.length - 1].step - tail[BLOCKS * size].step);
+  const sum = variance(averages.slice(0, BLOCKS)) + variance(averages.slice(BLOCKS));
+  return { old: tail.slice(0, BLOCKS * size), now: tail.slice(BLOCKS * size),
+           certain: 2 * Math.sqrt(sum / BLOCKS) };
+}
+
+// By the averages of values, the newest and as many before: of all values while there are few, so
+// that the fall at the beginning counts.
+function judgeTraining({ chart, line }, points) {
+  if (points.length < FEW_VALUES) {
+    return { tone: "early", text: points.length === 0 ? "There are no figures yet."
+      : `There ${points.length === 1 ? "is" : "are"} only ${plural(points.length, "value")} of ` +
+        `${chart.title} so far: ${describeNeed(points, FEW_VALUES)}` };
+  }
+  const split = points.length < 4 * BLOCKS * PER_BLOCK ? splitFew : splitMany;
+  const { old, now, certain } = split(points);
+  const change = averageOf(now) - averageOf(old);
+  const won = gain(averageOf(now), averageOf(old), chart.better);
+  const steps = formatCount(now[now.length - 1].step - now[0].step);
   const what = `${chart.title} on the training images`;
-  const mean = `average ${formatValue(average(now))}`;
+  const mean = `average ${formatValue(averageOf(now))}`;
   const about = "Without validation nothing is known about other images.";
-  if (Math.abs(won) <= 2 * error) {
+  if (Math.abs(change) <= certain) {
     return { tone: "flat", text: `${what} has not clearly changed in the last ${steps} steps ` +
       `(${mean}). ${about}` };
   }
