@@ -294,6 +294,73 @@ def test_the_healthy_range_and_the_best_step_are_marked(browser, folder):
     assert first["texts"][-3:-1] == ["validation", "training"]  # at the ends of their lines
 
 
+BEST_COVERS = """
+  // How many points of lines lie under the label of the best step, whether a name of a line does,
+  // and whether it is all there.
+  const svg = document.querySelector(".plot svg");
+  const label = svg.querySelector("text.best").getBoundingClientRect();
+  const covers = (x, y) => x > label.left && x < label.right && y > label.top && y < label.bottom;
+  const origin = svg.getBoundingClientRect();
+  const lines = [...svg.querySelectorAll(".raw, .smoothed")].map((path) => {
+    const places = Array.from({ length: 4000 }, (_, index) =>
+      path.getPointAtLength(path.getTotalLength() * index / 3999));
+    return places.filter(({ x, y }) => covers(origin.left + x, origin.top + y)).length;
+  });
+  const names = [...svg.querySelectorAll(".name")].map((name) => name.getBoundingClientRect());
+  return [lines, names.some((name) => name.left < label.right && name.top < label.bottom
+    && name.bottom > label.top), label.left >= origin.left];"""
+
+
+@pytest.mark.parametrize("best", [0, 0.3, 0.5, 0.97, 1])
+def test_the_label_of_the_best_step_covers_no_line_and_no_name(browser, folder, best):
+    columns = draw_figures(240, every=8)
+    rng = np.random.default_rng(2)
+    validation = [row for row, value in enumerate(columns["val_l1"]) if value is not None]
+    for row in validation:
+        columns["val_l1"][row] = 0.3 + 0.02 * rng.normal()
+    row = validation[round(best * (len(validation) - 1))]
+    columns["val_l1"][row] = value = 0.24
+    for width in (400, 1280):
+        show(browser, folder, make_run(columns=columns, best={
+            "metric": "L1", "step": columns["step"][row], "value": value, "checkpoint": None}),
+             size=(width, 900))
+        lines, covers_name, is_inside = browser.run(BEST_COVERS)
+        assert lines == [0, 0, 0] and not covers_name and is_inside
+
+
+def test_equal_steps_are_at_equal_places_in_all_charts(browser, folder):
+    columns = draw_figures(100)
+    columns["discrim_loss"] = [1e5 * value for value in columns["discrim_loss"]]
+    charts = [*CHARTS, {**CHARTS[0], "title": "PSNR", "lines": [CHARTS[0]["lines"][1]]}]
+    show(browser, folder, make_run(charts=charts, columns=columns))
+    for state in ("view.log", "!view.log"):
+        places = [dict(map(reversed, browser.run(GEOMETRY, chart)["xs"])) for chart in range(3)]
+        assert len(places[0]) >= 3 and places[0] == places[1] == places[2], state
+        browser.click("#log")
+
+
+def test_each_validation_line_says_its_own_best(browser, folder):
+    columns = draw_figures(50)
+    columns["val_psnr"] = [None if value is None else 20 + row / 10 if row < 30 else 10.0
+                           for row, value in enumerate(columns["val_l1"])]
+    psnr = {**CHARTS[0], "title": "PSNR", "better": "higher",
+            "lines": [{"name": "validation", "column": "val_psnr"}]}
+    show(browser, folder, make_run(charts=[*CHARTS, psnr], columns=columns))
+    assert legend(browser, 2)[1] == "validation 10.00best 22.90 at step 300"
+    assert "best" not in "".join(legend(browser, 1)) + legend(browser, 0)[1]
+
+
+def test_what_a_chart_shows_is_one_line_that_unfolds(browser, folder):
+    about = ("a value of pixels; " + "infinite where they are equal " * 9).strip()
+    show(browser, folder, make_run(charts=[{**CHARTS[0], "about": about}, CHARTS[1]]),
+         size=(400, 900))
+    text = browser.one("details.about")
+    assert text.size["height"] < 30 and text.text == "a value of pixels"
+    browser.click("details.about summary")
+    assert text.size["height"] > 60 and text.text.endswith("they are equal")
+    assert browser.texts("p.about") == ["Between."]
+
+
 def test_names_of_lines_do_not_cover_each_other(browser, folder):
     columns = {"step": [1, 2], "a": [0.0, 1.0], "b": [5.0, 0.0], "c": [2.0, 0.0]}
     charts = [{**CHARTS[0], "lines": [{"name": name, "column": name} for name in "abc"]}]
@@ -315,8 +382,8 @@ def test_the_cursor_shows_the_values_of_all_charts(browser, folder):
     at, training, validation = legend(browser, 0)
     assert at == "step 330"
     assert training.startswith(f"training {columns['l1'][row]:#.4g}")
-    near = columns["val_l1"][columns["step"].index(300)]
-    assert validation == f"validation {near:#.4g}at step 300"
+    near, best = (columns["val_l1"][columns["step"].index(step)] for step in (300, 500))
+    assert validation == f"validation {near:#.4g}at step 300best {best:#.4g} at step 500"
     assert legend(browser, 1)[0] == "step 330"
     assert legend(browser, 1)[1].startswith(f"training {columns['discrim_loss'][row]:#.4g}")
     lines = browser.run("return [...document.querySelectorAll('.plot svg')].map("

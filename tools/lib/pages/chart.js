@@ -4,18 +4,21 @@
 const TOP = 10; // free above the plot
 const BOTTOM = 34; // for the ticks of the x axis and its name
 const LETTER = 6.6; // width of a letter of the labels, about
+const BOLD_LETTER = 7.4; // of a bold one
 const LABEL_HEIGHT = 13;
 const NUM_COLOURS = 4;
 const DOT_ROOM = 9; // pixels for each point from which all of a line are marked
 const MAX_TABLE_ROWS = 500;
+const SHORT = 45; // letters that have room in a line
 
 let numCharts = 0; // made so far, for the ids of their parts
 
 // What all charts show alike. span: part of the steps that are averaged; from: the first step
 // shown; hover, chosen: steps that are marked, null if none; best: {metric, step, value} or null;
-// names: of all lines, which have the same colour in all charts.
+// names: of all lines, which have the same colour in all charts; margins: beside the plots.
 function createView() {
-  return { span: 0.02, log: false, from: 0, hover: null, chosen: null, best: null, names: [] };
+  return { span: 0.02, log: false, from: 0, hover: null, chosen: null, best: null, names: [],
+           margins: { left: 0, right: 0 } };
 }
 
 // One chart. height: of its plot in pixels, with the axis; actions: hover(step or null) and
@@ -43,41 +46,57 @@ class Chart {
       this.table);
     this.toggle = element("button", {
       type: "button", class: "plain", "aria-expanded": "false", "aria-controls": `${id}-figures`,
-      onclick: () => this.toggleFigures() }, "Figures");
+      onclick: () => this.toggleFigures() }, "Table");
     this.element = element("figure", { class: "card chart" },
       element("figcaption", {},
         element("div", { class: "chart-head" }, element("h2", {}, spec.title),
           element("span", { class: "muted small" }, directionOf(spec)), this.toggle),
-        element("p", { class: "muted small" }, spec.about)),
+        createAbout(spec.about)),
       this.legend, this.plot, this.summary, this.remarks, this.figures);
     this.plot.style.height = `${height}px`;
     new ResizeObserver(() => this.draw()).observe(this.plot);
   }
 
-  // Takes new figures.
+  // Takes new figures, to be drawn.
   update(run) {
     this.run = run;
-    this.draw();
     this.summary.textContent = this.describe();
     this.fillTable();
   }
 
-  // Draws everything again.
-  draw() {
-    if (!this.run || !this.plot.clientWidth) return;
+  // Finds what the present view shows; returns the room that it needs beside the plot.
+  prepare() {
     const steps = this.run.columns.step.filter((step) => step >= this.view.from);
-    const range = steps.length ? steps[steps.length - 1] - steps[0] : 0;
+    const [first, last] = [steps[0], steps[steps.length - 1]];
+    const range = steps.length ? last - first : 0;
+    this.domain = { last,
+      low: first < 0.1 * last || first === last ? Math.min(this.view.from, first) : first };
     this.lines = this.spec.lines.map(({ name, column }) => {
       const points = pointsOf(this.run.columns, column, this.view.from);
       // a line with fewer points than rows is measured seldom: each of its points counts
       const few = 2 * points.length < steps.length || this.view.span * points.length < 1;
       const span = few ? 0 : this.view.span * range;
       const colour = `line-${this.view.names.indexOf(name) % NUM_COLOURS + 1}`;
-      return { name, colour, points, smoothed: smooth(points, span), isSmoothed: span > 0,
-               marked: span === 0 && points.length * DOT_ROOM < this.plot.clientWidth };
+      return { name, column, colour, points, smoothed: smooth(points, span), isSmoothed: span > 0 };
     });
     this.steps = [...new Set(this.lines.flatMap(({ points }) => points.map(({ step }) => step)))]
       .sort((a, b) => a - b);
+    const values = this.lines.flatMap(({ points }) => points.map(({ value }) => value))
+      .filter((value) => this.isDrawable(value));
+    this.axis = createAxis(values, this.spec.healthy, this.view.log);
+    const longest = Math.max(...this.axis.labels.map((label) => label.length));
+    const names = this.lines.length > 1 ? this.lines.map(({ name }) => name.length) : [];
+    return { left: 10 + LETTER * longest,
+             right: Math.max(LETTER * formatCount(last || 0).length / 2,
+               ...names.map((length) => 12 + BOLD_LETTER * length)) };
+  }
+
+  // Draws everything again.
+  draw() {
+    if (!this.lines || !this.plot.clientWidth) return;
+    for (const line of this.lines) {
+      line.marked = !line.isSmoothed && line.points.length * DOT_ROOM < this.plot.clientWidth;
+    }
     this.scales = this.steps.length ? this.createScales() : null;
     this.svg = svgElement("svg", { width: this.plot.clientWidth, height: this.height,
                                    viewBox: `0 0 ${this.plot.clientWidth} ${this.height}`,
@@ -89,22 +108,16 @@ class Chart {
     this.showRemarks();
   }
 
-  // What the axes show, and where: {left, right, top, bottom, x, y, ...}.
+  // What the axes show, and where: {left, right, top, bottom, x, y, ...}. Steps are at the same
+  // place in all charts.
   createScales() {
-    const values = this.lines.flatMap(({ points }) => points.map(({ value }) => value))
-      .filter((value) => this.isDrawable(value));
-    const y = createAxis(values, this.spec.healthy, this.view.log);
-    const longest = Math.max(...y.labels.map((label) => label.length));
-    const [first, last] = [this.steps[0], this.steps[this.steps.length - 1]];
-    const names = this.lines.length > 1 ? this.lines.map(({ name }) => name.length) : [];
-    const left = 10 + LETTER * longest;
-    const right = this.plot.clientWidth - Math.max(LETTER * formatCount(last).length / 2,
-      ...names.map((length) => 12 + LETTER * length));
-    const low = first < 0.1 * last || first === last ? Math.min(this.view.from, first) : first;
+    const { low, last } = this.domain;
+    const { left } = this.view.margins;
+    const right = this.plot.clientWidth - this.view.margins.right;
     const bottom = this.height - BOTTOM;
     const x = (step) => left + (right - left) * (step - low) / (last - low || 1);
-    return { left, right, bottom, low, last, x, ticks: y,
-             y: (value) => bottom - (bottom - TOP) * y.place(value) };
+    return { left, right, bottom, low, last, x, ticks: this.axis,
+             y: (value) => bottom - (bottom - TOP) * this.axis.place(value) };
   }
 
   // Whether a value has a place in the chart.
@@ -221,7 +234,7 @@ class Chart {
   // The best checkpoint: a ring on the line of its metric, a star at the axis of the other charts.
   drawBest() {
     const { best } = this.view;
-    const { low, last, left, right, x, y, bottom } = this.scales;
+    const { low, last, x, y, bottom } = this.scales;
     if (!best || best.step < low || best.step > last) return;
     const at = x(best.step);
     const value = best.metric === this.spec.title && this.isDrawable(best.value)
@@ -232,13 +245,34 @@ class Chart {
       return;
     }
     const text = `★ best ${formatValue(best.value)}`;
-    const half = LETTER * text.length / 2;
-    const above = value - 12 > TOP + 10;
+    const place = this.placeBest(at, value, BOLD_LETTER * text.length);
     this.svg.append(
       svgElement("circle", { class: "best-ring", cx: at, cy: value, r: 5.5 }),
-      svgElement("text", { class: "best", "text-anchor": "middle",
-                           x: Math.max(left + half, Math.min(right - half, at)),
-                           y: above ? value - 11 : value + 21 }, text));
+      svgElement("text", { class: "best", "text-anchor": "middle", ...place }, text));
+  }
+
+  // Where a label of a width covers no line: as near to the ring at a point as there is such a
+  // place, or else above or below it.
+  placeBest(ringX, ringY, width) {
+    const { left, right, bottom, x, y } = this.scales;
+    const lines = this.lines.flatMap(({ points, smoothed }) => [points, smoothed])
+      .flatMap((points) => splitAtGaps(points, (value) => this.isDrawable(value)))
+      .map((points) => points.map(({ step, value }) => [x(step), y(value)]));
+    const places = [];
+    for (let up = TOP + 11; up <= bottom - 4; up += 4) {
+      for (const side of [0, -0.5, 0.5, -1, 1]) {
+        const middle = Math.max(left + width / 2, Math.min(right - width / 2,
+          ringX + side * width));
+        const far = Math.hypot(middle - ringX, 2 * (up - 4 - ringY)); // above and below are better
+        if (Math.abs(up - 4 - ringY) > 13 || Math.abs(middle - ringX) > width / 2 + 7) {
+          places.push({ x: middle, y: up, far });
+        }
+      }
+    }
+    places.sort((one, other) => one.far - other.far);
+    const free = places.find((place) => !lines.some((points) => isCrossed(points,
+      place.x - width / 2, place.x + width / 2, place.y - 12, place.y + 4)));
+    return (({ x: middle, y: up }) => ({ x: middle, y: up }))(free || places[0]);
   }
 
   // ---- the cursor and the legend
@@ -281,13 +315,23 @@ class Chart {
     return texts;
   }
 
+  // The best value of a line of validations, in words; "" for other lines.
+  bestText({ name, points }) {
+    const known = finite(points);
+    if (!this.spec.better || !isValidation({ name }) || !known.length) return "";
+    const { step, value } = known[bestIndex(known, this.spec.better)];
+    return `best ${formatValue(value)} at step ${formatCount(step)}`;
+  }
+
   // A line's entry in the legend.
-  createKey({ name, colour, marked }, [value, ...more]) {
+  createKey(line, [value, ...more]) {
+    const { name, colour, marked } = line;
     const swatch = svgElement("svg", { width: 22, height: 8, "aria-hidden": "true" },
       svgElement("path", { class: `smoothed ${colour}${marked ? " marked" : ""}`, d: "M0 4H22" }),
       ...(marked ? [svgElement("circle", { class: `dot ${colour}`, cx: 11, cy: 4, r: 3 })] : []));
     return element("span", { class: "key" }, swatch, `${name} `, element("b", {}, value),
-      element("span", { class: "muted small" }, more.join(" ")));
+      element("span", { class: "muted small" }, more.join(" ")),
+      element("span", { class: "muted small own-best" }, this.bestText(line)));
   }
 
   // Lines through the plot at the step of the cursor and at that of the images.
@@ -411,6 +455,26 @@ class Chart {
     element("a", { href: url, download: `${this.spec.title.replace(/\W+/g, "-")}.csv` }).click();
     setTimeout(() => URL.revokeObjectURL(url), 60000);
   }
+}
+
+// Whether a line of [x, y], from left to right, comes into a rectangle.
+function isCrossed(points, left, right, top, bottom) {
+  const yAt = ([x0, y0], [x1, y1], x) => x1 === x0 ? y0 : y0 + (y1 - y0) * (x - x0) / (x1 - x0);
+  return points.some((point, index) => {
+    const before = points[Math.max(0, index - 1)];
+    if (point[0] < left || before[0] > right) return false;
+    const ys = [Math.max(left, before[0]), Math.min(right, point[0])].map(
+      (x) => yAt(before, point, x));
+    return Math.max(...ys) >= top && Math.min(...ys) <= bottom;
+  });
+}
+
+// What a chart shows, in a line; what follows a colon or semicolon, or has no room, unfolds.
+function createAbout(text) {
+  const [, first, rest] = text.match(/^(.*?)[;:] (.*)$/s) || [null, text, ""];
+  if (text.length < SHORT) return element("p", { class: "muted small about" }, text);
+  return element("details", { class: "muted small about" },
+    element("summary", { title: text }, first), element("p", {}, rest));
 }
 
 // Which direction is better, in words.

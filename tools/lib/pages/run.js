@@ -123,6 +123,16 @@ function showCharts() {
     find("others").append(...others);
   }
   page.charts.forEach((chart) => chart.update(page.run));
+  drawCharts();
+}
+
+// Draws all charts, with the same margins, so that steps are in the same place.
+function drawCharts() {
+  const margins = page.charts.map((chart) => chart.prepare());
+  for (const side of ["left", "right"]) {
+    view.margins[side] = Math.max(...margins.map((margin) => margin[side]));
+  }
+  page.charts.forEach((chart) => chart.draw());
   showSpan();
 }
 
@@ -141,8 +151,7 @@ function choose(step) {
 // Draws the charts in another view.
 function changeView(changes) {
   Object.assign(view, changes);
-  page.charts.forEach((chart) => chart.draw());
-  showSpan();
+  drawCharts();
   saveState();
 }
 
