@@ -662,9 +662,14 @@ def test_steps_by_buttons_keys_and_number(browser, folder):
     browser.press(Keys.ARROW_RIGHT)
     assert step() == 400
     box = browser.one(".strip input[type=number]")
-    box.clear()
-    box.send_keys("730", Keys.ENTER)
+    box.send_keys(Keys.CONTROL + "a", Keys.NULL, "730", Keys.ENTER)
     assert step() == 800 and box.get_attribute("value") == "800"
+    said = browser.one(".strip-controls [role=status]")
+    assert said.text == "no images at step 730, step 800 is shown"
+    browser.click("[aria-label='Previous step']")
+    assert step() == 600 and said.text == ""
+    box.send_keys(Keys.CONTROL + "a", Keys.NULL, "800", Keys.ENTER)
+    assert step() == 800 and said.text == ""
     browser.click("[title='Images of the best step']")
     assert step() == 400
 
@@ -732,6 +737,45 @@ def test_an_image_is_enlarged_with_crisp_pixels(browser_of, folder):
     browser.press(Keys.ESCAPE)
     assert not browser.one(".viewer").is_displayed()
     assert browser.run("return strip.step()") == 600
+
+
+def test_the_large_view_goes_to_other_images_and_steps(browser, folder):
+    from selenium.webdriver import Keys
+    show(browser, folder, make_run())
+    browser.click(".samples .image", 1)
+    browser.press(Keys.ARROW_DOWN, Keys.ARROW_LEFT)
+    assert browser.texts(".viewer h2") == [f"{NAMES[1]}, step 600"]
+    browser.press(Keys.ARROW_DOWN)  # there are no more
+    browser.press("?")
+    assert "previous, next image" in browser.one("#keys").text
+    browser.press(Keys.ARROW_UP, Keys.ESCAPE)  # in the list they do nothing
+    browser.wait("!find('keys').open && strip.viewer.element.open")
+    assert browser.texts(".viewer h2") == [f"{NAMES[1]}, step 600"]
+    hint = browser.one(".viewer .hint")
+    assert hint.is_displayed() and hint.text == "← → step, ↑ ↓ image, ? all keys"
+    for image, caption in zip(browser.all(".viewer .image"), browser.all(".viewer figcaption"),
+                              strict=True):
+        box, text = image.rect, caption.rect
+        assert text["x"] + text["width"] / 2 == pytest.approx(box["x"] + box["width"] / 2, abs=1)
+        assert caption.value_of_css_property("text-align") == "center"
+    browser.press(Keys.ESCAPE)
+    browser.click("[data-value=film]")  # of the image that was seen last
+    assert browser.one(".strip select").get_attribute("value") == "1"
+    browser.run("document.activeElement.blur()")
+    browser.click("#help")
+    assert browser.one("#keys").is_displayed()
+
+
+def test_the_large_view_stays_at_its_step_while_new_ones_come(browser, folder):
+    from selenium.webdriver import Keys
+    run = show(browser, folder, make_run())
+    browser.click(".samples .image", 1)
+    for last, shown in ((1000, 800), (1200, 800), (1400, 1400)):
+        draw_samples(folder, steps=[*STEPS, last])
+        refresh(browser, folder, make_run(samples={**run["samples"], "steps": [*STEPS, last]}))
+        assert browser.run("return strip.step()") == shown
+        if last == 1200:
+            browser.press(Keys.ESCAPE)  # then they are followed again
 
 
 def test_images_that_are_missing_are_no_error_of_the_page(started_browser, tmp_path):

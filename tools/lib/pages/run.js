@@ -304,12 +304,17 @@ function becomeVisible() {
 
 // ---- start
 
-// Goes to the previous or next step of the images, wherever the arrow keys mean nothing else.
+// Goes to another step of the images, in the large view also to another image, wherever the arrow
+// keys mean nothing else; ? lists the keys.
 function pressKey(event) {
-  const count = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
-  const busy = event.target.closest("input, select, .plot, .figures");
-  if (!count || busy || event.ctrlKey || event.altKey || event.metaKey) return;
-  strip.move(count);
+  const busy = event.target.closest("input, select, .plot, .figures, #keys");
+  if (event.ctrlKey || event.altKey || event.metaKey) return;
+  const across = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
+  const along = strip.viewer.element.open && { ArrowUp: -1, ArrowDown: 1 }[event.key];
+  if (event.key === "?" && !find("keys").open) find("keys").showModal();
+  else if (across && !busy) strip.move(across);
+  else if (along && !busy) strip.viewer.move(along);
+  else return;
   event.preventDefault();
 }
 
@@ -324,6 +329,7 @@ function start() {
     find("log").setAttribute("aria-pressed", !view.log);
     changeView({ log: !view.log });
   });
+  find("help").addEventListener("click", () => find("keys").showModal());
   find("show-best").addEventListener("click", () => choose(page.bestStep));
   document.addEventListener("keydown", pressKey);
   document.addEventListener("visibilitychange", becomeVisible);

@@ -3,7 +3,7 @@
 // of them at all steps.
 
 const PLAY_PAUSE = 400; // milliseconds between two steps while playing
-const VIEWER_FRAME = 150; // pixels of the window's height that enlarged images leave free
+const VIEWER_FRAME = 180; // pixels of the window's height that enlarged images leave free
 const KINDS = ["input", "output", "target"];
 
 // The file of a sample's image. link: its name, percent-encoded.
@@ -63,6 +63,7 @@ class Strip {
                                      onclick: () => this.togglePlay() }, "Play");
     this.best = button("★ best", "Images of the best step",
       () => this.choose(this.view.best.step));
+    this.missing = element("span", { class: "muted", role: "status" });
     this.views = choiceOf("View", [["step", "One step"], ["film", "All steps"]],
       (value) => this.setFilm(value === "film"));
     this.select = element("select", { autocomplete: "off", "aria-label": "Image of the film",
@@ -71,13 +72,15 @@ class Strip {
       element("div", { class: "slider" },
         button("◀", "Previous step", () => this.move(-1)), this.slider,
         button("▶", "Next step", () => this.move(1))),
-      element("label", {}, "step ", this.number), this.play, this.best);
+      element("label", {}, "step ", this.number), this.play, this.best, this.missing);
   }
 
-  // Takes new samples; follows the newest step if it was shown.
+  // Takes new samples; follows the newest step if it was shown, but not while an image is enlarged.
   update(run) {
-    const samples = run.samples;
-    const wanted = this.samples && !this.following ? this.step() : this.wanted;
+    const { samples } = run;
+    const { following } = this;
+    const stays = !following || this.viewer.element.open;
+    const wanted = this.samples && stays ? this.step() : this.wanted;
     this.samples = samples;
     this.element.hidden = samples.names.length === 0 || samples.steps.length === 0;
     if (this.element.hidden) return;
@@ -91,6 +94,7 @@ class Strip {
     this.createShape();
     const last = samples.steps.length - 1;
     this.show(wanted === undefined ? last : nearestIndex(samples.steps, wanted));
+    if (this.viewer.element.open) this.following = following;
   }
 
   // Makes the boxes for the images, if others are needed than there are.
@@ -166,10 +170,13 @@ class Strip {
     }
   }
 
-  // Shows the saved step nearest to the one that was typed.
+  // Shows the saved step nearest to the one that was typed, and says so where it is another.
   chooseTyped() {
-    if (this.number.value !== "") this.choose(Number(this.number.value));
+    const typed = this.number.value === "" ? this.step() : Number(this.number.value);
+    this.choose(typed);
     this.number.value = this.step();
+    this.missing.textContent = typed === this.step() ? ""
+      : `no images at step ${formatCount(typed)}, step ${formatCount(this.step())} is shown`;
   }
 
   // Goes so many saved steps on or back.
@@ -183,6 +190,7 @@ class Strip {
     this.index = Math.max(0, Math.min(steps.length - 1, index));
     this.following = this.index === steps.length - 1;
     const step = this.step();
+    if (step !== this.view.chosen) this.missing.textContent = "";
     this.slider.value = this.index;
     this.slider.setAttribute("aria-valuetext", this.spokenStep());
     if (document.activeElement !== this.number) this.number.value = step; // it is being typed
@@ -265,23 +273,35 @@ class Viewer {
       element("figcaption", { class: "muted small" }, kind)));
     this.toggles = KINDS.map((kind, index) => element("button", {
       type: "button", "aria-pressed": "true", onclick: () => this.toggle(index) }, kind));
-    const move = (text, label, count) => element("button", {
-      type: "button", "aria-label": label, onclick: () => strip.move(count) }, text);
+    const key = (text) => element("kbd", {}, text);
+    const button = (text, label, act) => element("button", {
+      type: "button", "aria-label": label, title: label, onclick: act }, text);
     this.element = element("dialog", { class: "viewer", "aria-label": "Enlarged images" },
       element("div", { class: "toolbar" }, this.title,
         element("div", { class: "choice", role: "group", "aria-label": "Images shown" },
           ...this.toggles),
-        move("◀", "Previous step", -1), move("▶", "Next step", 1),
+        button("◀", "Previous step", () => strip.move(-1)),
+        button("▶", "Next step", () => strip.move(1)),
+        button("▲", "Previous image", () => this.move(-1)),
+        button("▼", "Next image", () => this.move(1)),
         element("button", { type: "button", onclick: () => this.element.close() }, "Close")),
-      element("div", { class: "large" }, ...this.figures));
+      element("div", { class: "large" }, ...this.figures),
+      element("p", { class: "muted small hint" }, key("←"), " ", key("→"), " step, ", key("↑"), " ",
+        key("↓"), " image, ", key("?"), " all keys"));
     new ResizeObserver(() => this.fit()).observe(this.element);
   }
 
-  // Opens on a sample.
+  // Opens on a sample. The film, too, will be of the one that was seen last.
   open(sample) {
-    this.sample = sample;
-    this.element.showModal();
+    this.strip.setFilm(this.strip.film, sample);
+    if (!this.element.open) this.element.showModal();
     this.update();
+  }
+
+  // Goes so many samples on or back.
+  move(count) {
+    const sample = this.strip.sample + count;
+    if (sample >= 0 && sample < this.strip.samples.names.length) this.open(sample);
   }
 
   // Shows or hides the input, output or target; the others then have more room. One stays.
@@ -298,22 +318,23 @@ class Viewer {
     if (!this.element.open) return;
     const { samples } = this.strip;
     const step = this.strip.step();
-    this.title.textContent = `${samples.names[this.sample]}, step ${formatCount(step)}`;
+    this.title.textContent = `${samples.names[this.strip.sample]}, step ${formatCount(step)}`;
     KINDS.forEach((kind, index) => {
-      const source = sampleSource(samples, samples.links[this.sample], kind, step);
+      const source = sampleSource(samples, samples.links[this.strip.sample], kind, step);
       showImage(this.boxes[index], source, kind).then(() => this.fit());
     });
   }
 
-  // Makes the images as large as they fit: a whole number of screen pixels for each of their own.
+  // Makes the images as large as they fit: from twice their size on, by a whole number of screen
+  // pixels for each of their own.
   fit() {
     if (!this.element.open) return;
     for (const image of this.element.querySelectorAll("img")) {
       const room = Math.min(image.parentNode.clientWidth / image.naturalWidth,
         (innerHeight - VIEWER_FRAME) / image.naturalHeight) * devicePixelRatio;
-      const factor = room >= 1 ? Math.floor(room) : room;
+      const factor = room >= 2 ? Math.floor(room) : room;
       image.style.width = `${factor * image.naturalWidth / devicePixelRatio}px`;
-      image.classList.toggle("enlarged", factor > 1);
+      image.classList.toggle("enlarged", factor >= 2);
     }
   }
 }
