@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers import (assert_equal_runs, before_step, die_at, draw_pairs, read_files, read_pixels,
-                     read_variables, resume, run, stop_at, train_small)
+                     read_shown, read_variables, resume, run, stop_at, train_small)
 from PIL import Image
 
 import pix2pix
@@ -137,6 +137,8 @@ def test_the_best_checkpoint_is_kept_and_used_by_which(bars, monkeypatch, capsys
     printed = capsys.readouterr().out
     assert "validation after step 4: l1 0.2, psnr 0.5, ssim 0.5 (the best so far)" in printed
     assert "validation after step 8: l1 0.25, psnr 0.5, ssim 0.5 (the best was step 4)" in printed
+    assert read_shown("run")["best"] == {"metric": "L1", "step": 4, "value": 0.2,
+                                        "checkpoint": "best-4"}
     folder = Path.cwd()
     monkeypatch.undo()
     monkeypatch.chdir(folder)
@@ -145,6 +147,8 @@ def test_the_best_checkpoint_is_kept_and_used_by_which(bars, monkeypatch, capsys
                    which, "--output_dir", f"{which}_test") == 0
         metrics = json.loads(Path(f"{which}_test/metrics.json").read_text())
         assert metrics["step"] == step
+        page = Path(f"{which}_test/index.html").read_text()
+        assert ("best-4, which --which best tests" in page) == (which == "newest")
         assert run("--mode", "export", "--checkpoint", "run", "--which", which, "--output_dir",
                    f"{which}_export", "--export_format", "pict") == 0
     assert Path("newest_export/model.pict").read_bytes() != Path(

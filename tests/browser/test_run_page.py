@@ -64,7 +64,8 @@ def make_run(rows=80, **changes):
         "facts": [["pairs", "400"]], "notes": [],
         "options": [["--lr", "0.0002", True], ["--ngf", "8", False]],
         "charts": CHARTS, "columns": columns,
-        "best": {"metric": "L1", "step": step, "value": value} if measured else None,
+        "best": {"metric": "L1", "step": step, "value": value,
+                 "checkpoint": f"best-{step}"} if measured else None,
         "samples": {"folder": "samples", "about": "validation", "names": NAMES, "steps": STEPS},
         "display": [], **changes}
 
@@ -622,6 +623,10 @@ def test_the_page_shows_the_verdict_and_the_best_images(browser, folder):
     browser.click("#show-best")
     assert browser.run("return strip.step()") == 400  # 600 is as near
     assert browser.texts(".samples div span")[1] == "output, step 400 ★"
+    assert browser.one("#kept").text == \
+        "Kept as best-500: test and export take it with --which best."
+    refresh(browser, folder, make_run(best={**run["best"], "checkpoint": None}))
+    assert not browser.one("#kept").is_displayed()
 
 
 # ---- the film strip

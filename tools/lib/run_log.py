@@ -275,8 +275,12 @@ class RunLog:
     def describe_best(self):
         """The best validation, for the page; None before the first."""
         best = self.run.validator.best
-        return best and {"metric": METRICS[self.options.val_metric].label, "step": best.step,
-                         "value": best.value}
+        if best is None:
+            return None
+        name = f"best-{best.step}"
+        is_kept = (self.output_dir / f"{name}.index").exists()
+        return {"metric": METRICS[self.options.val_metric].label, "step": best.step,
+                "value": best.value, "checkpoint": name if is_kept else None}
 
     def list_displayed(self):
         """The images of --display_freq, by the names of their files, the newest first."""

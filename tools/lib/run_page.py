@@ -145,7 +145,8 @@ def write_run_page(output_dir, run):
         "" for percent, healthy: (low, high) or None, lines: [{name, column}]}]; the line of the
         validation is named "validation"
     columns: {"step": [...], column: [value, or None where it was not measured]}, rows in order
-    best: {metric: the title of its chart, step, value} or None
+    best: {metric: the title of its chart, step, value, checkpoint: its name in the folder, or None
+        where it is not there} or None
     samples: {folder, about: "validation" or "training", names, steps: those on disk}: the files are
         FOLDER/NAME-inputs.png, FOLDER/NAME-targets.png and FOLDER/STEP-NAME-outputs.png, where STEP
         has 8 digits

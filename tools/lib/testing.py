@@ -8,7 +8,7 @@ import os
 import time
 from pathlib import Path
 
-from tools.lib import cli, dataset
+from tools.lib import checkpoints, cli, dataset
 from tools.lib.cli import printable, say
 from tools.lib.metrics import METRICS, describe_means, summarize_rows, write_metrics
 from tools.lib.page import KINDS, save_images
@@ -90,11 +90,21 @@ def run_test(run_next, options, found, pixels, source):
     return 0
 
 
+def describe_best(source):
+    """A (name, value) text where another checkpoint beside the tested one was the best in
+    validation, in a list. source: as in `run_test`."""
+    names = checkpoints.list_best(Path(source["checkpoint"]).parent)
+    if not names or checkpoints.checkpoint_step(names[0]) == source["step"]:
+        return []
+    return [("best in validation", f"{names[0]}, which --which best tests")]
+
+
 def describe_test(options, count, total, source):
     """The facts and notes on a page of count images of total."""
     shown = str(total) if count == total else f"{count} of {total}"
     facts = [("images", shown), ("model", source["checkpoint"]),
              *([] if source["step"] is None else [("trained steps", f"{source['step']:,}")]),
+             *describe_best(source),
              *((FOLDER_NAMES[flag], folder) for flag, folder in list_sources(options))]
     notes = [] if count == total else [
         f"This page shows {count} of {total} images: the others could not be read, or the test was "

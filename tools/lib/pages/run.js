@@ -100,6 +100,9 @@ function showVerdict() {
   setText(find("tone"), TONES[tone]);
   setText(find("verdict"), text);
   page.bestStep = step;
+  const kept = page.run.best?.checkpoint;
+  find("kept").hidden = !kept;
+  setText(find("kept"), kept ? `Kept as ${kept}: test and export take it with --which best.` : "");
   find("show-best").hidden = step === undefined || strip.element.hidden;
   if (find("show-best").hidden) return;
   const { steps } = page.run.samples;
