@@ -1404,7 +1404,7 @@ def train_from(options, found, val_found):
                 validator = validation.Validator(options, judge, val_found, samples, history)
                 run = Run(options, found, sess, fetches, validator, skip_step, start_step,
                           stop_step, epoch_steps)
-                facts = [*run_page.describe_images(options, found, val_found),
+                facts = [*run_page.describe_run(options, found, val_found),
                          ("parameters", f"{weights:,}"), ("computes on", devices),
                          ("precision", options.precision)]
                 defaults = vars(create_parser().parse_args(["--mode", "train"]))

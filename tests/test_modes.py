@@ -58,7 +58,8 @@ def test_training_folder_holds_what_the_docs_say(trained):
     assert shown["columns"]["step"] == [2, 4, 6]
     assert ["training", "5 pairs in bars/train"] in shown["facts"]
     given = {flag: value for flag, value, is_default in shown["options"] if not is_default}
-    assert given["--batch_size"] == "2" and "--lr" not in given
+    assert given["--batch_size"] == "2" and not {"--lr", "--seed", "--trained_ratio"} & {*given}
+    assert ["--batch_size", "2"] in shown["facts"] and ["--lr", "0.0002"] in shown["facts"]
     trace = json.loads((run_dir / "trace-5.json").read_text())
     assert any("conv2d" in str(event.get("args", "")) for event in trace["traceEvents"])
 

@@ -947,8 +947,7 @@ def test_what_looks_like_html_is_text(browser, tmp_path):
         Image.new("RGB", (4, 4)).save(tmp_path / "images" / f"{odd}-{kind}.png")
     show(browser, tmp_path, run)
     shown = odd[:-2] + r"\udcff\n"
-    for selector in (".note", "dt", "dd", ".options th", ".options td", ".chart h2",
-                     "figcaption[title]"):
+    for selector in (".note", "dt", "dd", ".chart h2", "figcaption[title]"):
         assert {*browser.texts(selector)} == {shown}, selector
     assert browser.texts(".strip h2")[0] == "Training images"
     browser.run("find('display').scrollIntoView()")
@@ -967,11 +966,20 @@ def test_facts_options_notes_and_other_images(browser, folder):
     assert browser.one(".note").text == "the discriminator always wins"
     assert browser.one("#notes").rect["y"] < browser.one("main").rect["y"]
     assert browser.texts("#facts summary") == ["Options: 1 of 2 are not at their defaults"]
-    assert browser.texts("#facts th") == ["--ngf", "--lr"]
-    assert browser.all("#facts tr")[0].get_attribute("class") == "changed"
+    assert browser.texts("#facts .options dt") == ["--ngf", "--lr"]
+    assert browser.all("#facts .options dl div")[0].get_attribute("class") == "changed"
     assert browser.texts("#display figcaption") == names
     assert browser.texts("#display summary") == ["2 older rows"]
     assert not browser.all("#display details figure")[0].is_displayed()
+
+
+def test_options_are_in_columns_where_there_is_room(browser, folder):
+    options = [[f"--flag_{number}", "x" * 40, True] for number in range(30)]
+    for width, columns in ((400, 1), (1280, 3), (2560, 4)):
+        show(browser, folder, make_run(options=options), size=(width, 900))
+        browser.click(".options summary")
+        places = {flag.location["x"] for flag in browser.all(".options dt")}
+        assert len(places) == columns
 
 
 @pytest.mark.parametrize("width, dark", [(400, True), (1280, False), (1280, True), (2560, False)])

@@ -9,7 +9,7 @@ import pytest
 
 import pix2pix
 from tools.lib import run_page
-from tools.lib.cli import printable
+from tools.lib.cli import printable, with_options
 
 
 def make_run(**changes):
@@ -150,3 +150,15 @@ def test_of_a_long_log_every_so_many_rows_and_all_validations_are_shown():
     shown = [row["step"] for row in run_page.choose_rows(rows)]
     assert shown == sorted({*range(0, 10001, 3), 7, 2507, 5007, 7507, 10000})
     assert run_page.choose_rows(rows[:4000]) == rows[:4000] and run_page.choose_rows([]) == []
+
+
+def test_what_nobody_has_chosen_is_as_good_as_a_default():
+    options = pix2pix.parse_args(["--mode", "train", "--input_dir", ".", "--output_dir", "none",
+                                  "--ngf", "8"])
+    defaults = vars(pix2pix.create_parser().parse_args(["--mode", "train"]))
+    options = with_options(options, trained_ratio=1.5)
+    flags = {flag: (text, is_default)
+             for flag, text, is_default in run_page.list_options(options, defaults)}
+    assert flags["--seed"] == (str(options.seed), True)  # it was drawn
+    assert flags["--trained_ratio"] == ("1.5", True)
+    assert flags["--ngf"] == ("8", False) and flags["--lr"] == ("0.0002", True)

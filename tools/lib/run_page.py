@@ -16,6 +16,7 @@ SOURCES = ("series", "verdict", "chart", "strip")  # of pages/, which run.js the
 MAX_ROWS = 4000  # of log.csv that the page shows
 HEALTHY = (0.3, 1.2)  # of discrim_loss, with cross entropy and without label smoothing
 TRAIN_L1 = "train_l1"  # a column that the log does not have
+FOUND = ("seed", "trained_ratio")  # options that nobody has to choose
 ABOUT = {  # column of the log -> title of its chart, and what it shows
     "discrim_loss": ("Discriminator loss", "near 0 it always wins, and teaches little"),
     "gen_loss_GAN": ("Generator's GAN loss", "how far the discriminator is from taking generated "
@@ -86,23 +87,25 @@ def read_columns(rows, charts):
 
 
 def list_options(options, defaults):
-    """(flag, value as text, whether it is the default) of each option. defaults: name -> value."""
+    """(flag, value as text, whether it is as nobody has chosen it) of each option. defaults: name
+    -> value. The seed may have been drawn, and the ratio is found in the images."""
     def text_of(value):
         """As it is on a command line."""
         return " ".join(map(str, value)) if isinstance(value, list) else str(value)
-    return [(f"--{name}", text_of(value), value == defaults.get(name))
+    return [(f"--{name}", text_of(value), value == defaults.get(name) or name in FOUND)
             for name, value in sorted(vars(options).items())]
 
 
-def describe_images(options, found, val_found):
+def describe_run(options, found, val_found):
     """(name, value) texts: what a run learns from and is validated on, each a dataset.ImageList or
-    None."""
+    None, and how."""
     folders = ", ".join(folder for _, folder in list_sources(options))
     facts = [("training", f"{len(found.examples):,} pairs in {folders}")]
     if val_found:
         facts.append(("validation", f"{len(val_found.examples):,} pairs in "
                       f"{', '.join(options.val_dir)}"))
-    return facts
+    return [*facts, ("--batch_size", str(options.batch_size)), ("--lr", str(options.lr)),
+            ("--crop_size", str(options.crop_size))]
 
 
 # --------------------------------------------------------------------------------------------------

@@ -203,9 +203,9 @@ function showFacts() {
     element("details", { class: "options" },
       element("summary", {}, `Options: ${changed.length} of ${options.length} are not at their ` +
         "defaults"),
-      element("table", {}, element("tbody", {}, ...rows.map(([flag, value, isDefault]) =>
-        element("tr", { class: isDefault ? null : "changed" },
-          element("th", { scope: "row" }, flag), element("td", {}, value))))))]);
+      element("dl", {}, ...rows.map(([flag, value, isDefault]) =>
+        element("div", { class: isDefault ? null : "changed" },
+          element("dt", {}, flag), element("dd", {}, value)))))]);
 }
 
 // The images of --display_freq, the newest first; all but a few behind a fold.
