@@ -802,11 +802,11 @@ def test_the_state_of_a_run(browser, folder):
     run = show(browser, folder, make_run())
     none = {**run["samples"], "names": [], "links": [], "steps": []}
     cases = [
-        ("running", 3, "running", ["Running", "last news 3 s ago", "9 min left", "epoch 3",
+        ("running", 3, "running", ["Running", "last update 3 s ago", "9 min left", "epoch 3",
                                    "step 800 of 1,600 (50%)", "6.12 images/s"]),
-        ("running", 149, "running", ["Running", "last news 2 min ago", "7 min left"]),
+        ("running", 149, "running", ["Running", "last update 2 min ago", "7 min left"]),
         ("running", 3600, "dead", ["The run has probably died", "--resume continues it",
-                                   "no news for 1 h, although it was due within 60 s"]),
+                                   "no update for 1 h, although one was due within 60 s"]),
         ("finished", 7260, "finished", ["Finished", "2 h 1 min ago"]),
         ("stopped", 30, "stopped", ["Stopped by hand", "30 s ago", "--resume continues it"]),
         ("failed", 30, "failed", ["Failed", "--resume continues from the last checkpoint"])]

@@ -235,7 +235,7 @@ def test_filter_by_name_says_how_many(browser, made):
     assert browser.one("#count").get_attribute("role") == "status"
     assert browser.one("#table").get_attribute("aria-rowcount") == "14"
     browser.press(*"x?")  # in the box a ? is only a letter
-    assert browser.one("#empty").text == "No image has this name and these values."
+    assert browser.one("#empty").text == "No image has this name."
     assert browser.one("#count").text == "0 of 40 shown" and not browser.all("#keys[open]")
 
 

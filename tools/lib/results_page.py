@@ -60,8 +60,8 @@ def write_interval(interval, digits):
     if interval is None:
         return ""
     low, high = (number_text(value, digits) for value in interval)
-    return (f'<div><dt title="of the mean: where it would lie with other images of this kind">95 % '
-            f"interval</dt><dd>{low} to {high}</dd></div>")
+    return ('<div><dt title="where the mean would lie with other images of this kind">95 % '
+            f"interval of the mean</dt><dd>{low} to {high}</dd></div>")
 
 
 def write_metric(name, metric, summary, rows):
@@ -70,7 +70,7 @@ def write_metric(name, metric, summary, rows):
     shown = [write_statistic("mean", summary.mean, metric.digits),
              write_interval(summary.interval, metric.digits),
              write_statistic("median", summary.median, metric.digits),
-             write_statistic("deviation", summary.standard_deviation, metric.digits),
+             write_statistic("std. dev.", summary.standard_deviation, metric.digits),
              write_end("worst", ends.worst, name, metric, rows),
              write_end("best", ends.best, name, metric, rows)]
     chart = "" if summary.mean is None else \

@@ -18,7 +18,8 @@ HEALTHY = (0.3, 1.2)  # of discrim_loss, with cross entropy and without label sm
 TRAIN_L1 = "train_l1"  # a column that the log does not have
 FOUND = ("seed", "trained_ratio")  # options that nobody has to choose
 ABOUT = {  # column of the log -> title of its chart, and what it shows
-    "discrim_loss": ("Discriminator loss", "near 0 it always wins, and teaches little"),
+    "discrim_loss": ("Discriminator loss", "near 0 the discriminator always wins, and teaches the "
+                     "generator little"),
     "gen_loss_GAN": ("Generator's GAN loss", "how far the discriminator is from taking generated "
                      "images for real"),
     "gen_loss_feature": ("Feature loss", "difference of the discriminator's features")}
@@ -50,8 +51,8 @@ def choose_charts(options, columns):
                      healthy=HEALTHY if plain and name == "discrim_loss" else None)
                for name in columns if name in ABOUT or name.startswith("gen_loss_")
                and name != "gen_loss_L1"]
-    charts.append(chart("Discriminator accuracy", "share of real pairs that it takes for real, and "
-                        "of generated ones for generated; at 0.5 it guesses",
+    charts.append(chart("Discriminator accuracy", "share of real pairs it calls real, and of "
+                        "generated pairs it calls generated; 0.5 is guessing",
                         ("real", "discrim_real_accuracy"), ("generated", "discrim_fake_accuracy")))
     if options.lr_decay != "none":
         charts.append(chart("Learning rate", f"falls by --lr_decay {options.lr_decay}",

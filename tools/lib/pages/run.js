@@ -44,9 +44,9 @@ function stateOf(run, now) {
 function describeState(run, now) {
   const age = formatDuration(Math.max(0, now - run.written));
   return {
-    running: ["Running", `last news ${age} ago`, ""],
+    running: ["Running", `last update ${age} ago`, ""],
     dead: ["The run has probably died",
-      `no news for ${age}, although it was due within ${formatDuration(run.next)}`,
+      `no update for ${age}, although one was due within ${formatDuration(run.next)}`,
       "--resume continues it"],
     finished: ["Finished", `${age} ago`, ""],
     stopped: ["Stopped by hand", `${age} ago`, "--resume continues it"],

@@ -173,7 +173,7 @@ function drawCharts() {
     const bins = BINS[metric.name];
     if (!bins) continue;
     const usual = name === metric.name ? `Only ${binText(bins, Number(bin))} below`
-      : "Choose a bar to see only its images";
+      : "Click a bar for its images";
     hint.textContent = usual;
     drawHistogram(card.querySelector(".chart"), bins, {
       label: `Histogram of ${metric.label}: a bar shows only its images`,
@@ -214,8 +214,8 @@ function showCount() {
   }
   find("table").hidden = !shown.length;
   find("empty").hidden = shown.length > 0;
-  find("empty").textContent = ROWS.length ? "No image has this name and these values."
-    : "There are no images yet.";
+  find("empty").textContent = !ROWS.length ? "There are no images yet."
+    : `No image has this name${name ? " and these values" : ""}.`;
 }
 
 // The size of the table's images: what was chosen, or what suits the window.
