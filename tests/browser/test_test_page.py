@@ -139,6 +139,16 @@ def test_a_bar_shows_only_its_images(browser, made):
     assert listed(browser) == expected[:8]
     browser.press(Keys.ENTER)  # the focus is still on the bar
     assert browser.one("#count").text == "40 of 40 shown"
+    browser.press(Keys.ENTER)
+    browser.click(f"{LISTED} img")
+    browser.press(Keys.ESCAPE)  # closes the image alone
+    browser.wait("!document.querySelector('dialog[open]')")
+    assert browser.one("#count").text == f"{len(expected)} of 40 shown"
+    browser.press(Keys.ESCAPE)
+    assert browser.one("#count").text == "40 of 40 shown"
+    bin_name = browser.all('[data-metric="psnr"] .bar')[3].get_attribute("data-bin")
+    browser.show(f"bin=psnr:{bin_name}&find=x")
+    assert browser.one("#empty").text == "No image has this name and these values."
 
 
 def test_statistics_of_each_metric(browser, made):
@@ -237,6 +247,25 @@ def test_filter_by_name_says_how_many(browser, made):
     browser.press(*"x?")  # in the box a ? is only a letter
     assert browser.one("#empty").text == "No image has this name."
     assert browser.one("#count").text == "0 of 40 shown" and not browser.all("#keys[open]")
+
+
+def test_what_is_found_is_reached_by_keys(browser, made):
+    from selenium.webdriver import Keys
+    path, rows = made
+    browser.open(path, "sort=name")
+    browser.press("/", *"3", Keys.ARROW_DOWN)
+    assert browser.run("return document.activeElement.textContent") == "3"
+    browser.press("/", *"7", Keys.ENTER)  # 37 is the only one
+    assert browser.one("#viewer-name").text == "37"
+    # one alone has those beside it in the list as its neighbours
+    assert browser.one("#viewer-place").text == "37 of 40"
+    browser.press(Keys.ARROW_RIGHT)
+    assert browser.one("#viewer-name").text == "38"
+    browser.press(Keys.ESCAPE)
+    browser.wait("document.activeElement.textContent === '38'")
+    assert browser.one("#count").text == "40 of 40 shown"
+    browser.press("/", *"9", Keys.ENTER)  # of several, these are the neighbours
+    assert browser.one("#viewer-place").text == "1 of 4"
 
 
 def test_names_are_found_in_any_case_and_with_accents_of_any_encoding(browser, tmp_path):

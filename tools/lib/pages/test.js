@@ -239,9 +239,15 @@ function showViewer() {
     showRows();
     drawCharts();
   }
-  const place = shown.indexOf(row);
-  viewer.show(row, { rank: place + 1, count: shown.length });
-  for (const by of [1, -1]) viewer.prepare(shown[place + by]);
+  const listed = listedRows();
+  const place = listed.indexOf(row);
+  viewer.show(row, { rank: place + 1, count: listed.length });
+  for (const by of [1, -1]) viewer.prepare(listed[place + by]);
+}
+
+// The rows that the large view goes through: those shown, or all where one alone has been found.
+function listedRows() {
+  return shown.length > 1 ? shown : sortRows();
 }
 
 // Opens a row's large view.
@@ -251,7 +257,8 @@ function openRow(row) {
 
 // Opens the row that comes so many places after the open one.
 function goBy(by) {
-  const row = shown[shown.findIndex(({ link }) => link === state.image) + by];
+  const rows = listedRows();
+  const row = rows[rows.findIndex(({ link }) => link === state.image) + by];
   if (row) openRow(row);
 }
 
@@ -275,7 +282,18 @@ function prepareForPaper() {
 function pressKey(event) {
   if (event.ctrlKey || event.metaKey || event.altKey || event.target.matches("input")) return;
   if (event.key === "?" && !find("keys").open) find("keys").showModal();
-  else if (event.key === "/" && !document.querySelector("dialog[open]")) find("find").focus();
+  else if (document.querySelector("dialog[open]")) return;
+  else if (event.key === "/") find("find").focus();
+  else if (event.key === "Escape" && state.bin) update({ bin: null });
+  else return;
+  event.preventDefault();
+}
+
+// In the box for a name: Enter opens the first row that has it, the arrow down goes to the rows.
+function pressInFind(event) {
+  if (event.isComposing || !shown.length) return;
+  if (event.key === "Enter") openRow(shown[0]);
+  else if (event.key === "ArrowDown") table.focus(0);
   else return;
   event.preventDefault();
 }
@@ -303,6 +321,7 @@ function drawControls() {
   find("sizing").append(choiceOf("Size of the images", Object.keys(SIZES).map(
     (size) => [size, size]), (size) => update({ size })));
   find("find").addEventListener("input", () => update({ find: find("find").value }));
+  find("find").addEventListener("keydown", pressInFind);
   find("unbin").addEventListener("click", () => update({ bin: null }));
   for (const id of ["help", "viewer-help"]) {
     find(id).addEventListener("click", () => find("keys").showModal());
