@@ -506,6 +506,36 @@ def test_flip_shows_kinds_in_place(browser, made):
     browser.wait("location.hash === '#image=7&view=flip&zoom=4'")
 
 
+@pytest.mark.parametrize("width, height, factor", [(1280, 800, None), (2560, 1440, 3)])
+def test_fit_fills_the_window(browser, tmp_path, width, height, factor):
+    """By a fraction below twice the size, from there on by whole multiples with sharp pixels."""
+    draw_images(tmp_path, "a", size=(256, 256))
+    browser.open(write_page(tmp_path, [("a", draw_values(1)[0])]), "image=a", size=(width, height))
+    browser.settle()
+    boxes = shown_images(browser)
+    across = sum(box[2] for box in boxes.values())
+    rendering = browser.run(
+        "return getComputedStyle(document.querySelector('#stage img')).imageRendering")
+    if factor:
+        assert {box[2] for box in boxes.values()} == {256 * factor} and rendering == "pixelated"
+    else:
+        assert width - 80 < across < width and rendering == "auto"
+    browser.click("#viewer-bar [aria-label=Zoom] button", 1)
+    browser.settle()
+    assert {box[2] for box in shown_images(browser).values()} == {256}
+
+
+def test_captions_stay_whole_above_zoomed_images(browser, tmp_path):
+    draw_images(tmp_path, "a", size=(256, 256))
+    browser.open(write_page(tmp_path, [("a", draw_values(1)[0])]), "image=a")
+    for view, zoom in itertools.product(("side", "swipe", "flip", "difference"), (1, 8)):
+        browser.show(f"image=a&view={view}&zoom={zoom}")
+        for caption, box in zip(browser.all("#stage .caption"), browser.all("#stage .box"),
+                                strict=True):
+            above, below = caption.rect, box.rect
+            assert above["height"] == 24 and above["y"] + 24 <= below["y"] + 0.5, (view, zoom)
+
+
 def test_question_mark_lists_the_keys(browser, made):
     from selenium.webdriver import Keys
     path, _ = made

@@ -1,5 +1,5 @@
-// The large view of a row: its images side by side, swiped, flipped or their difference. Pixels are
-// whole device pixels, so nothing is blurred.
+// The large view of a row: its images side by side, swiped, flipped or their difference. From twice
+// their size on, images are enlarged by whole device pixels, so nothing is blurred.
 
 const VIEWS = [["side", "Side by side"], ["swipe", "Swipe"], ["flip", "Flip"],
   ["difference", "Difference"]];
@@ -38,11 +38,11 @@ function fitPanes(sizes, { width, height, textHeight }) {
   return { isRow: across >= down, scale: Math.max(across, down, 1e-3) };
 }
 
-// Device pixels per image pixel: of "fit" the largest whole number that fits, or a fraction where
-// the image is larger than its place.
+// Device pixels per image pixel: of "fit" the largest whole number that fits, or where this is less
+// than 2 what fills the place.
 function pixelScale(zoom, fitScale) {
   if (zoom !== "fit") return Number(zoom);
-  return fitScale >= 1 ? Math.floor(fitScale) : fitScale;
+  return fitScale >= 2 ? Math.floor(fitScale) : fitScale;
 }
 
 // Where an image begins in its box, so that center lies in the middle and no gap opens that need
@@ -243,7 +243,7 @@ class Viewer {
       image.style.top = `${top}px`;
       image.style.width = `${image.naturalWidth * perPixel}px`;
       image.style.height = `${image.naturalHeight * perPixel}px`;
-      image.classList.toggle("enlarged", this.scale >= 1);
+      image.classList.toggle("enlarged", Number.isInteger(this.scale));
     }
   }
 
