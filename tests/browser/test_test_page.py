@@ -673,6 +673,38 @@ def test_a_page_without_images_says_so(browser, tmp_path):
 # ---- everybody
 
 
+@pytest.mark.parametrize("width, height, thumb", [(1280, 800, 160), (2560, 1440, 448)])
+def test_two_rows_are_whole_beside_the_summary(browser, tmp_path, width, height, thumb):
+    rows = [*zip("abc", draw_values(3), strict=True)]
+    for name, _ in rows:
+        draw_images(tmp_path, name, size=(256, 256))
+    browser.open(write_page(tmp_path, rows), size=(width, height))
+    browser.settle()
+    image = browser.all(f"{LISTED} img")[0].rect
+    assert (image["width"], image["height"]) == (thumb, thumb)
+    second = browser.all(LISTED)[1].rect
+    assert second["y"] + second["height"] <= height
+    assert browser.one("#metrics").rect["y"] > 0 and browser.run("return scrollY") == 0
+
+
+@pytest.mark.parametrize("width", [400, 1280, 2560])
+def test_statistics_stay_in_their_cards(browser, tmp_path, width):
+    rows = [(name, {"l1": 0.25 + number, "psnr": -12.34 + number, "ssim": -0.0291 - number})
+            for number, name in enumerate(("short", "a_long_name_" * 9, "-" * 99))]
+    for name, _ in rows:
+        draw_images(tmp_path, name)
+    browser.open(write_page(tmp_path, rows), size=(width, 900))
+    assert browser.run("""
+      return [...document.querySelectorAll("#metrics .card")].every((card) => {
+        const inside = card.getBoundingClientRect();
+        return [...card.querySelectorAll("dt, dd, svg, .hint")].every((node) => {
+          const box = node.getBoundingClientRect();
+          return box.left >= inside.left && box.right <= inside.right - 8
+            && box.bottom <= inside.bottom;
+        });
+      });""")
+
+
 @pytest.mark.parametrize("width", [400, 1280, 2560])
 @pytest.mark.parametrize("dark", [False, True])
 def test_nothing_is_wider_than_the_window_and_all_text_is_readable(browser, made, width, dark):

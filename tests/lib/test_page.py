@@ -11,8 +11,8 @@ from tools.lib import page
 
 @pytest.mark.parametrize("siblings", [False, True])
 def test_the_policy_allows_this_style_and_script_alone(siblings):
-    text = page.render("test", "a", {"facts": "", "notes": "", "metrics": ""}, {}, siblings,
-                       ("table",)).decode()
+    parts = dict.fromkeys(("facts", "notes", "metrics", "about"), "")
+    text = page.render("test", "a", parts, {}, siblings, ("table",)).decode()
     policy = re.search('http-equiv="Content-Security-Policy" content="(.*?)"', text)[1]
     rules = dict(rule.split(" ", 1) for rule in policy.split("; "))
     for tag, rule in (("style", "style-src"), ("script", "script-src")):

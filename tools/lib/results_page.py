@@ -73,11 +73,11 @@ def write_metric(name, metric, summary, rows):
              write_statistic("std. dev.", summary.standard_deviation, metric.digits),
              write_end("worst", ends.worst, name, metric, rows),
              write_end("best", ends.best, name, metric, rows)]
-    chart = "" if summary.mean is None else \
-        '<div class="chart"></div>\n<p class="hint muted small"></p>\n'
+    hint, chart = ("", "") if summary.mean is None else (
+        ' <span class="hint muted small"></span>', '<div class="chart"></div>\n')
     return (f'<section class="card" data-metric="{escape(name)}">\n'
             f'<h2>{escape(metric.label)} <span class="muted small">{metric.better} is better</span>'
-            f"</h2>\n{chart}"
+            f"{hint}</h2>\n{chart}"
             f'<dl class="statistics number">{"".join(shown)}</dl>\n'
             f"{write_excluded(ends, len(rows))}</section>")
 
@@ -107,5 +107,5 @@ def write_results_page(output_dir, title, facts, notes, kinds, metrics, rows, su
                      for image, values in rows]}
     cards = [write_metric(name, metric, summaries[name], rows) for name, metric in metrics.items()]
     parts = {"facts": write_facts(facts), "notes": write_notes(notes),
-             "metrics": "\n".join([*cards, write_about(metrics)])}
+             "metrics": "\n".join(cards), "about": write_about(metrics)}
     write_atomic(output_dir / "index.html", render("test", title, parts, data, sources=SOURCES))

@@ -1,6 +1,6 @@
 // Histograms: bins of round width, a chart of them, a bar at a time by keyboard.
 
-const CHART_HEIGHT = 130; // pixels, with axes and labels
+const CHART_HEIGHT = 104; // pixels, with axes and labels
 const CHART_MARGIN = { top: 30, right: 10, bottom: 22, left: 34 };
 const LABEL_WIDTH = 48; // pixels of a mark's name
 
@@ -54,7 +54,7 @@ function drawAxes(bins, scales) {
   const low = bins.first * bins.step;
   const left = x(low);
   const across = niceTicks(low, low + bins.counts.length * bins.step, (right - left) / 64);
-  const up = niceTicks(0, most, Math.min(4, most));
+  const up = niceTicks(0, most, Math.min(3, most));
   const nodes = up.values.flatMap((count) => [
     svgElement("line", { class: "grid", x1: left, x2: right, y1: y(count), y2: y(count) }),
     svgElement("text", { x: left - 6, y: y(count) + 4, "text-anchor": "end" },

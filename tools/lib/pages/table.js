@@ -3,6 +3,7 @@
 
 const OVERSCAN = 6; // rows above and below those in sight
 const NAME_WIDTH = 9; // rem, at least; the next are those of test.css
+const MOST_NAME_WIDTH = 16;
 const METRIC_WIDTH = 6;
 const IMAGE_GAP = 0.75;
 const MAX_ASPECT = 4; // width / height of an image's place
@@ -88,7 +89,10 @@ class Table {
       + METRIC_WIDTH * (this.columns.length - 1) + IMAGE_GAP * this.kinds.length);
     const aspects = this.kinds.map((kind) => this.aspects.get(kind) || 1);
     const sum = aspects.reduce((one, other) => one + other);
-    this.table.style.setProperty("--thumb", `${Math.min(this.size, Math.floor(room / sum))}px`);
+    const thumb = Math.min(this.size, Math.floor(room / sum));
+    this.table.style.setProperty("--thumb", `${thumb}px`);
+    const free = room - thumb * sum - rem * (MOST_NAME_WIDTH - NAME_WIDTH);
+    this.table.style.setProperty("--free", `${Math.max(0, Math.floor(free))}px`);
     this.head.querySelectorAll(".image").forEach(
       (head, index) => head.style.setProperty("--aspect", aspects[index]));
   }
@@ -245,14 +249,14 @@ function sourceOf(row, kind) {
   return `images/${row.link}-${kind}.png`;
 }
 
-// A small image of a row, for which loaded(image) is called once it is there. Where it is enlarged
-// its pixels stay sharp.
+// A small image of a row, for which loaded(image) is called once it is there. Where it is at least
+// twice as large its pixels stay sharp.
 function thumbnailOf(row, kind, loaded) {
   const image = element("img", { alt: "", decoding: "async", src: sourceOf(row, kind),
     onload: () => {
       const { naturalWidth, naturalHeight, clientWidth, clientHeight } = image;
       image.classList.toggle(
-        "enlarged", naturalWidth < clientWidth && naturalHeight < clientHeight);
+        "enlarged", 2 * naturalWidth <= clientWidth && 2 * naturalHeight <= clientHeight);
       loaded(image);
     } });
   return image;

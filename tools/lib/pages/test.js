@@ -6,7 +6,8 @@ const DIRECTIONS = {
   name: [["up", "A to Z"], ["down", "Z to A"]],
   metric: [["worst", "worst first"], ["best", "best first"]],
 };
-const SIZES = { small: 96, medium: 160, large: 256 }; // of the table's images, in pixels
+const SIZES = { small: 96, medium: 160, large: 256, huge: 448 }; // of the table's images, in pixels
+const WIDE = { huge: 2000, large: 1400, medium: 0 }; // windows that these suit, in pixels
 const PRINTED = 20; // rows on paper
 const WRITE_PAUSE = 200; // milliseconds between states in the address
 
@@ -221,7 +222,7 @@ function showCount() {
 // The size of the table's images: what was chosen, or what suits the window.
 function showSize() {
   const width = document.documentElement.clientWidth;
-  const size = state.size || (width >= 1400 ? "large" : "medium");
+  const size = state.size || Object.keys(WIDE).find((name) => width >= WIDE[name]);
   pressChoice(find("sizing").querySelector(".choice"), size);
   table.setSize(SIZES[size]);
 }
