@@ -13,7 +13,8 @@ from tools.lib.tf1 import tf
 
 def options_for(**changes):
     return Options(**{"lab_colorization": False, "which_direction": "AtoB", "num_inputs": 1,
-                      "aspect_ratio": 1.0, "crop_size": 256, **changes})
+                      "a_channels": 3, "b_channels": 3, "aspect_ratio": 1.0, "crop_size": 256,
+                      **changes})
 
 
 def run_images(examples, outputs, options):

@@ -42,6 +42,7 @@ from tools.lib.files import describe_missing, natural_key, unique_names, write_a
 from tools.lib.image_files import (
     EXTENSIONS, FORMATS, GRAPH_FORMATS, FolderContents, describe_no_images, format_of, is_hidden,
     list_tree, other_kind, report_others)
+from tools.lib.image_types import CHANNELS
 from tools.lib.images import (
     ImageError, create_shape_reader, decode_image, encode_image, is_deep_png, read_decoded,
     report_deep, to_bytes)
@@ -277,21 +278,21 @@ class Translated(NamedTuple):
 
     path: Path
     shape: tuple  # its (height, width); of one of several that lie side by side
-    channels: int  # of the file: 1 (grey, also with alpha), 3, or 4 (with alpha)
+    channels: int  # of the file: 1 or 3, and one more with alpha
     network_shape: tuple | None  # in the network; None: unknown
     deep_range: Any  # as in Decoded
 
 
 def create_converter():
-    """A function from the bytes of a PNG or JPEG file and "png" or "jpeg" to those of such a file.
-    """
+    """A function from the bytes of a result, its channels, and "png" or "jpeg" to the bytes of such
+    a file."""
     with tf.Graph().as_default() as graph:
         contents = tf.placeholder(tf.string, [])
-        image = decode_image(contents)
         sess = tf.Session(graph=graph, config=session_config())
-        run = {filetype: sess.make_callable(encode_image(image, filetype), [contents])
-               for filetype in GRAPH_FORMATS}
-    return lambda file_bytes, filetype: run[filetype](file_bytes)
+        run = {(channels, filetype): sess.make_callable(
+            encode_image(decode_image(contents, channels), filetype), [contents])
+            for channels in CHANNELS for filetype in GRAPH_FORMATS}
+    return lambda file_bytes, channels, filetype: run[channels, filetype](file_bytes)
 
 
 def read_for_model(path, channels):
@@ -351,7 +352,7 @@ class Translator:
         result, shape, channels = self.generate(job.path, contents)
         self.refuse_single(job.path, shape)
         if job.filetype not in (None, format_of(result)):
-            result = self.convert(result, job.filetype)
+            result = self.convert(result, self.read_shape(result)[2], job.filetype)
         path = job.result if job.filetype else job.result.with_name(
             job.result.name + FORMATS[format_of(result)].extensions[0])
         record = provenance.encode_record(self.recorded, [job.path])
@@ -399,12 +400,12 @@ def report_shapes(translated, model):
 
 def report_channels(translated, model):
     """Says what of the images the model does not see. translated: of all images."""
-    coloured = sum(image.channels > 1 for image in translated)
-    transparent = sum(image.channels == 4 for image in translated)
+    coloured = sum(image.channels > 2 for image in translated)
+    transparent = sum(image.channels in (2, 4) for image in translated)
     if model.channels == 1 and coloured:
         cli.say(f"{coloured} of {len(translated)} images have colours, and the model takes grey: "
                 "it sees their luminance")
-    elif model.channels == 3 and transparent:
+    if model.channels < 4 and transparent:
         cli.say(f"{transparent} of {len(translated)} images have an alpha channel: what is "
                 "transparent lies on white")
 

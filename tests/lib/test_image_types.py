@@ -87,12 +87,12 @@ def test_a_lab_file_is_split_as_both_ends_say():
                   "a_channels": 3, "b_channels": 3})
       for channels, direction in (((1, 2), "AtoB"), ((2, 1), "BtoA"))],
     *[((count * inputs, targets), {
-        "lab_colorization": False, "num_inputs": count, "which_direction": "AtoB",
-        "a_channels": inputs, "b_channels": targets})
+        "lab_colorization": False, "num_inputs": count, "a_channels": inputs,
+        "b_channels": targets, **({"which_direction": "AtoB"} if count > 1 else {})})
       for count, inputs, targets in [(3, 3, 3), (2, 3, 1), (1, 3, 1), (1, 1, 1), (1, 4, 3)]],
     ((3, 6), {}), ((0, 3), {}), ((5, 3), {})])
 def test_a_pair_is_inferred_from_the_networks_ends(channels, expected):
-    """Three channels on both sides tell no direction."""
+    """One input of plain images tells no direction."""
     assert infer_pair(*channels) == expected
 
 

@@ -33,7 +33,7 @@ from tools.lib.tf1 import tf
 MAX_BYTES = 2**30  # of a file
 MAX_BAD_SHARE = 0.1  # of the images, with --on_bad_image skip
 CHECK_SECONDS = 10  # spent on checking before the first step
-CHECKS_VERSION = 3  # of what is remembered: what an older version found is not used
+CHECKS_VERSION = 4  # of what is remembered: what an older version found is not used
 SAME_SHAPE = 0.02  # relative difference of width / height up to which images are of one shape
 OTHER_SHAPE = 0.05  # from which one image among many of one shape is of another
 MOST = 0.9  # of the images are of one shape where that is called theirs
@@ -127,7 +127,7 @@ class ImageCheck(NamedTuple):
     height: int = 0
     reason: str = ""  # why it cannot be used, "" where it can
     deep_range: list | None = None  # lowest and highest value of 16 bits; None for 8 or less
-    channels: int = 3  # 1: grey, also with alpha; 4: colours with alpha
+    channels: int = 3  # 1 or 3, and one more with alpha
 
     @property
     def ratio(self):
@@ -412,29 +412,33 @@ def count_channels(paths, checks):
 
 
 def find_channels(examples, checks, options):
-    """How many channels the images of A and of B have: 1 where all that were checked are grey, else
-    3. checks: path -> ImageCheck."""
-    counts = [count_channels(paths, checks) for paths in split_by_side(examples, options)]
-    return tuple(1 if {*count} == {1} else 3 for count in counts)
+    """How many channels the images of A and of B have: 1 where all are grey, else 3, also where not
+    all have been checked. checks: path -> ImageCheck."""
+    found = []
+    for paths in split_by_side(examples, options):
+        counts = count_channels(paths, checks)
+        is_grey = {*counts} <= {1, 2} and sum(counts.values()) == len(paths)
+        found.append(1 if is_grey else 3)
+    return tuple(found)
 
 
 def report_channels(examples, checks, options):
-    """Says what of the images the network does not see, by the channels that it takes."""
-    lines = []
+    """Says what of the images the network does not see or make, by the channels that it has."""
+    inputs = "b" if options.which_direction == "BtoA" else "a"
     for side, paths in zip("ab", split_by_side(examples, options), strict=True):
+        if options.lab_colorization or options.no_targets and side != inputs:
+            continue
         counts, channels = count_channels(paths, checks), getattr(options, f"{side}_channels")
-        images = f"of {sum(counts.values())} images"
-        if run_folder.from_folders(options):
-            images += f" of {side.upper()}"
-        if channels == 1 and counts[3] + counts[4]:
-            lines.append(f"{counts[3] + counts[4]} {images} have colours, and the network takes "
-                         "grey: it sees their luminance")
-        if channels == 3 and counts[4]:
-            lines.append(f"{counts[4]} {images} have an alpha channel: what is transparent lies on "
-                         "white; training with 4 --a_channels or --b_channels keeps it")
-    if not options.lab_colorization:
-        for line in dict.fromkeys(lines):
-            say(line)
+        images = f"of {sum(counts.values())} images of {side.upper()}"
+        coloured, with_alpha = counts[3] + counts[4], counts[2] + counts[4]
+        if channels == 1 and coloured:
+            say(f"{coloured} {images} have colours: with 1 channel their luminance counts")
+        if channels < 4 and with_alpha:
+            say(f"{with_alpha} {images} have an alpha channel: what is transparent lies on white, "
+                f"--{side}_channels 4 keeps it in training")
+        if channels == 3 and coloured == 0 and 0 < sum(counts.values()) < len(paths):
+            say(f"all images of {side.upper()} that were checked are grey, {len(paths)} in all: "
+                f"--{side}_channels 1 takes them as grey")
 
 
 def with_channels(options, channels):
@@ -527,7 +531,7 @@ def list_images(options, look=check_folder, refuse=raise_error, remedy=TEST_REME
     bad = {path: check.reason for path, check in checks.items() if check.reason}
     for path, reason in bad.items():
         warn(f"{printable(path)} cannot be used: {reason}")
-    num_checked = sum(any(checks[path] is not UNCHECKED for path in paths) for paths in examples)
+    num_checked = sum(all(checks[path] is not UNCHECKED for path in paths) for paths in examples)
     usable = [paths for paths in examples if not bad.keys() & {*paths}]
     refuse_unusable(len(examples) - len(usable), num_checked, options)
     if num_checked < len(examples):

@@ -22,7 +22,7 @@ from tools.lib.cli import (
 from tools.lib.files import remove, write_atomic
 from tools.lib.geometry import squeeze_of
 from tools.lib.image_files import format_of
-from tools.lib.image_types import pair_of, stack_images
+from tools.lib.image_types import pair_of, stack_images, turn_sides
 from tools.lib.images import convert_channels, to_bytes
 from tools.lib.models import EXPORT_FILES, import_onnx, load_file, open_onnx
 from tools.lib.options import MODEL_OPTIONS
@@ -110,8 +110,11 @@ def warn_of_demo(shapes):
     wanted = demo_shapes(found["ngf"])
     if shapes == wanted:
         return
+    wanted, names = infer_options(wanted), ("a_channels", "b_channels")
+    if any(found.get(name) != wanted[name] for name in names):  # which is whose they do not tell
+        found = {name: value for name, value in found.items() if name not in names}
     flags = [f"{'' if value else 'no '}--{name}" if isinstance(value, bool) else f"--{name} {value}"
-             for name, value in infer_options(wanted).items() if found.get(name) != value]
+             for name, value in wanted.items() if found.get(name) != value]
     warn("affinelayer's browser demo, ml5 and Unity's Pix2Pix cannot draw this model.pict (they "
          f"fail, or draw another image): for them train with {', '.join(flags)}")
 
@@ -234,9 +237,8 @@ def check(options, _explicit):
 def check_pict(stored, options):
     """Raises UserError where a .pict file, which is variables alone, cannot describe the model."""
     inferred = {"padding": "zero", **infer_options(stored.shapes)}
-    if "a_channels" in inferred and options.which_direction == "BtoA":  # the inputs' are B's
-        inferred["a_channels"], inferred["b_channels"] = (
-            inferred["b_channels"], inferred["a_channels"])
+    if "which_direction" not in inferred:
+        inferred = turn_sides(inferred, options.which_direction)
     for name in ("crop_size", *MODEL_OPTIONS):
         if name not in ("which_direction", "ndf", "patch_size", "unconditional") \
                 and inferred.get(name) != getattr(options, name):
@@ -252,8 +254,10 @@ def check_pict(stored, options):
 def draw_example(height, width, channels):
     """An image of waves and edges in all colours, [height, width, channels] uint8."""
     y, x = np.mgrid[:height, :width] / [[[height]], [[width]]]
-    waves = [np.sin(20 * x * (1 + y)), np.cos(31 * y), np.sign(np.sin(25 * (x + y)))]
-    return convert_channels(np.uint8(127.5 + 127 * np.stack(waves, axis=2)), channels)
+    waves = [np.sin(20 * x * (1 + y)), np.cos(31 * y), np.sign(np.sin(25 * (x + y))),
+             np.cos(17 * (x - y))]
+    image = np.uint8(127.5 + 127 * np.stack(waves, axis=2))
+    return image if channels == 4 else convert_channels(image[..., :3], channels)
 
 
 def read_pixels(contents):

@@ -133,18 +133,24 @@ def pair_of(options):
 
 def infer_pair(input_channels, target_channels):
     """The options of the pair that has so many channels at the network's ends, as far as they tell;
-    {} where there is none."""
+    {} where there is none. The direction is told by Lab and by several inputs alone: without it
+    A's channels are the inputs' (`turn_sides`)."""
     if (input_channels, target_channels) in ((1, 2), (2, 1)):
         return {"lab_colorization": True, "num_inputs": 1, "a_channels": 3, "b_channels": 3,
                 "which_direction": "AtoB" if input_channels == 1 else "BtoA"}
     if target_channels not in CHANNELS or input_channels < 1:
         return {}
     found = {"lab_colorization": False, "num_inputs": 1}
-    if input_channels == target_channels == 3:  # that tells no direction
-        return {**found, "a_channels": 3, "b_channels": 3}
     if input_channels not in CHANNELS:
         if input_channels % 3:
             return {}
-        found["num_inputs"], input_channels = input_channels // 3, 3
-    return {**found, "which_direction": "AtoB", "a_channels": input_channels,
-            "b_channels": target_channels}
+        found.update(num_inputs=input_channels // 3, which_direction="AtoB")
+        input_channels = 3
+    return {**found, "a_channels": input_channels, "b_channels": target_channels}
+
+
+def turn_sides(values, which_direction):
+    """Options by `infer_pair`, once the direction is known."""
+    if which_direction == "AtoB" or "a_channels" not in values:
+        return values
+    return {**values, "a_channels": values["b_channels"], "b_channels": values["a_channels"]}

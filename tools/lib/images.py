@@ -22,7 +22,7 @@ from tools.lib.image_files import GRAPH_FORMATS, format_of
 from tools.lib.stored import ImageError, blend_on_white, check_size, decode_with, read_with
 from tools.lib.tf1 import session_config, tf
 
-PNG_CHANNELS = [1, 0, 3, 3, 1, 0, 4]  # by the colour type: 4 is grey with alpha
+PNG_CHANNELS = [1, 0, 3, 3, 2, 0, 4]  # by the colour type: a palette has 3
 PNG_HEADER_SIZE = 26  # bytes, up to the colour type
 LUMINANCE = (19595, 38470, 7471)  # of red, green and blue, in parts of 65536
 PNG_LEVEL = 1  # of zlib: a quarter of 6's time for files a tenth larger (docs/benchmarks.md)
@@ -159,9 +159,8 @@ def scale_back(images, size):
 
 def create_shape_reader():
     """A function from the bytes of a PNG or JPEG file to height, width and channels, as its header
-    has them: 1 (grey, also with alpha), 3, or 4 (with alpha). It raises ValueError with the reason
-    where that fails, or where there are too many pixels: a small file can hold an image larger than
-    memory."""
+    has them: 1 or 3, and one more with alpha. It raises ValueError with the reason where that
+    fails, or where there are too many pixels: a small file can hold an image larger than memory."""
     with tf.Graph().as_default() as graph:
         contents = tf.placeholder(tf.string, [])
         sess = tf.Session(graph=graph, config=session_config())
@@ -178,7 +177,11 @@ def create_shape_reader():
         except tf.errors.OpError as error:
             raise ValueError(f"cannot be decoded: {describe_error(error)}") from None
         check_size(width, height)
-        return height, width, min(channels, 3) if name == "jpeg" else channels
+        if name == "jpeg":
+            return height, width, min(channels, 3)  # CMYK
+        has_key = channels in (1, 3) and any(kind == b"tRNS" for kind, _ in
+                                             exif.png_chunks(file_bytes))
+        return height, width, channels + has_key
     return run
 
 
@@ -228,7 +231,7 @@ class Decoded(NamedTuple):
 
     pixels: Any  # uint8 [height, width, channels], upright
     deep_range: Any = None  # lowest and highest value of a file of 16 bits; None for other files
-    channels: int = 3  # of the file: 1 (grey, also with alpha), 3, or 4 (with alpha)
+    channels: int = 3  # of the file: 1 or 3, and one more with alpha
 
 
 def is_deep_png(contents):
@@ -267,8 +270,8 @@ def flatten(stored, wanted=3):
         pixels = pixels[..., :3]
     elif channels == 2:  # grey
         pixels = pixels[..., [0, 0, 0, 1]]
-    return Decoded(convert_channels(pixels, wanted), deep_range, 1 if channels < 3 else
-                   4 if stored.has_alpha else 3)
+    stored_channels = channels if stored.has_alpha else min(channels, 3)
+    return Decoded(convert_channels(pixels, wanted), deep_range, stored_channels)
 
 
 def decode_bytes(contents, channels=3):

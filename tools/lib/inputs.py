@@ -14,7 +14,7 @@ import numpy as np
 from tools.lib.files import write_json
 from tools.lib.image_files import image_format
 from tools.lib.image_types import pair_of
-from tools.lib.images import ImageError, read_image, write_image
+from tools.lib.images import ImageError, read_decoded, write_image
 from tools.lib.tf1 import session_config, tf
 
 NAME = "inputs.json"
@@ -51,10 +51,11 @@ def sample_inputs(examples, options):
     """Yields the inputs of those examples that can be read: a list of uint8
     [height, width, 1 or 3]."""
     pair_type = pair_of(options)
+    channels = min(pair_type.inputs.file_channels, 3)  # people see alpha on white
     view = create_viewer(pair_type) if options.lab_colorization else None
     for paths in examples:
         try:
-            files = [read_image(path) for path in input_paths(paths, options)]
+            files = [read_decoded(path, channels).pixels for path in input_paths(paths, options)]
         except ImageError:  # it was not checked; training will report it
             continue
         if view:

@@ -12,6 +12,7 @@ from pathlib import Path
 from tools.lib.checkpoints import describe_variables, infer_options, open_checkpoint
 from tools.lib.cli import UserError, all_of, size_of, warn
 from tools.lib.geometry import MIN_CROP
+from tools.lib.image_types import turn_sides
 from tools.lib.run_folder import SOURCES, read_stored
 
 MODEL_OPTIONS = {  # what the network is -> the value of a missing key, affinelayer's
@@ -118,9 +119,11 @@ def read_options(checkpoint, parser):
     tells which options and values there are. Raises UserError."""
     path, is_pict = options_path(checkpoint), str(checkpoint).endswith(".pict")
     if is_pict and export_options(checkpoint):
-        stored = read_stored_options(path, parser)
-        return {**options_of_variables(checkpoint),
-                **{name: stored[name] for name in USE_OPTIONS if name in stored}}
+        stored, found = read_stored_options(path, parser), options_of_variables(checkpoint)
+        if "which_direction" not in found:
+            found = {**turn_sides(found, stored["which_direction"]),
+                     "which_direction": stored["which_direction"]}
+        return {**found, **{name: stored[name] for name in USE_OPTIONS if name in stored}}
     return options_of_variables(checkpoint) if is_pict or not path.exists() \
         else read_stored_options(path, parser)
 

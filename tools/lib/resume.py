@@ -38,6 +38,7 @@ import os
 
 from tools.lib.checkpoints import list_checkpoints, open_checkpoint
 from tools.lib.cli import Options, UserError, warn, with_options
+from tools.lib.image_types import turn_sides
 from tools.lib.options import (DISCRIMINATOR_OPTIONS, MODEL_OPTIONS, TRAINING_OPTIONS,
                                options_path, read_options, usual_depth)
 from tools.lib.run_folder import SOURCES, read_mode
@@ -114,6 +115,8 @@ def resume_options(values, explicit, parser, same_variables):
     """
     folder = values["output_dir"]
     stored = {"precision": "float32", **read_options(folder, parser)}
+    if "which_direction" not in stored:
+        stored = turn_sides(stored, values["which_direction"])
     check_start(values, stored)
     fixed = {*MODEL_OPTIONS, "seed", "checkpoint"} - without_discriminator(stored)
     if not options_path(folder).exists():  # then the variables alone show what the network is
@@ -134,6 +137,8 @@ def checkpoint_options(values, explicit, parser, same_variables):
     same_variables: as in `resume_options`."""
     path, training = values["checkpoint"], values["mode"] == "train"
     stored = read_options(path, parser)
+    if "which_direction" not in stored:
+        stored = turn_sides(stored, values["which_direction"])
     if not training and values["seed"] is None:
         values = {**values, "seed": stored.get("seed") or 0}
     replaceable = {*TRAINING_OPTIONS} | without_discriminator(stored)

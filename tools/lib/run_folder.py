@@ -49,6 +49,20 @@ def check(options, _explicit):
     check_combinations([
         ((options.resume or options.overwrite) and options.mode != "train",
          f"--{'resume' if options.resume else 'overwrite'} is for --mode train: remove it")])
+    refuse_same(options)
+
+
+def refuse_same(options):
+    """Raises UserError where a folder is given twice; A and B may be one if their channels differ:
+    grey and colour of the same images."""
+    sources = list_sources(options)
+    differ = (options.a_channels or 3) != (options.b_channels or 3)
+    places = [(differ and flag, os.path.realpath(folder)) for flag, folder in sources]
+    twice = next((number for number, place in enumerate(places) if place in places[:number]), None)
+    if twice is not None:
+        flag, folder = sources[twice]
+        raise UserError(f"{flag} {folder} is {sources[places.index(places[twice])][0]} too: give "
+                        "another folder")
 
 
 # --------------------------------------------------------------------------------------------------
@@ -359,18 +373,8 @@ def check_sources(options, explicit):
         flag = "--a_dir" if options.a_dir else "--b_dir"
         raise UserError(f"--input_dir holds pairs side by side and {flag} one image of each: give "
                         "one of them")
-    sources = list_sources(options)
-    for flag, folder in sources:
+    for flag, folder in list_sources(options):
         check_source(flag, folder, options, explicit)
-    places = [os.path.realpath(folder) for _, folder in sources]
-    new_model = options.mode == "train" and options.checkpoint is None and not options.resume
-    if options.a_channels != options.b_channels or not new_model:  # grey and colour of one image
-        places = [(flag, place) for (flag, _), place in zip(sources, places, strict=True)]
-    twice = next((number for number, place in enumerate(places) if place in places[:number]), None)
-    if twice is not None:
-        flag, folder = sources[twice]
-        raise UserError(f"{flag} {folder} is {sources[places.index(places[twice])][0]} too: give "
-                        "another folder")
 
 
 def explain_missing_default(options):
