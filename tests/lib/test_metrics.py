@@ -130,10 +130,10 @@ def test_an_infinite_psnr_is_left_out_of_the_mean_and_counted(tmp_path):
 def test_the_interval_of_a_mean_is_scipys_and_nearly_the_normal_distributions():
     values = np.random.default_rng(2).gamma(2, size=150)
     low, high = summarize(values).interval
-    assert [low, high] == summarize(values).interval  # it does not change
+    assert [low, high] == summarize(values[::-1]).interval  # it does not change
     expected = scipy.stats.bootstrap((values,), np.mean, n_resamples=20000, method="percentile",
                                      random_state=1).confidence_interval
     error = values.std(ddof=1) / len(values)**0.5
-    assert [low, high] == pytest.approx([expected.low, expected.high], abs=0.1 * error)
+    assert [low, high] == pytest.approx([expected.low, expected.high], abs=0.25 * error)
     assert [low, high] == pytest.approx(values.mean() + np.array([-1.96, 1.96]) * error,
-                                        abs=0.2 * error)
+                                        abs=0.3 * error)

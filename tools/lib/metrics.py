@@ -131,8 +131,9 @@ class Summary(NamedTuple):
 
 
 def bootstrap_interval(values):
-    """The INTERVAL of the mean of values [count], as [low, high]: the same for the same values."""
-    rng, count = np.random.default_rng(0), len(values)
+    """The INTERVAL of the mean of values [count], as [low, high]: the same for the same values, in
+    whatever order."""
+    values, rng, count = np.sort(values), np.random.default_rng(0), len(values)
     means = [values[rng.integers(0, count, count)].mean() for _ in range(RESAMPLES)]
     rest = (100 - INTERVAL) / 2
     return [float(value) for value in np.percentile(means, [rest, 100 - rest])]
