@@ -134,19 +134,20 @@ def test_alpha_lies_on_white_unless_it_is_a_channel(capsys):
 
 
 def test_several_grey_inputs_are_stacked():
-    draw_folder("a1", 1)
-    draw_folder("a2", 1, seed=1)
+    """Three, which could be one in RGB."""
+    for number in (1, 2, 3):
+        draw_folder(f"a{number}", 1, seed=number)
     draw_folder("b", 3)
-    folders = ["--a_dir", "a1", "--a_dir", "a2", "--b_dir", "b"]
+    folders = ["--a_dir", "a1", "--a_dir", "a2", "--a_dir", "a3", "--b_dir", "b"]
     assert train("run", "--max_steps", 1, *folders) == 0
-    assert channels_of("run") == (1, 3, 2, 3)
+    assert channels_of("run") == (1, 3, 3, 3)
     run_test_mode("out", "--checkpoint", "run", *folders)
     with Image.open("out/images/0-inputs.png") as shown:
-        assert (shown.mode, shown.size) == ("L", (64, 32))
+        assert (shown.mode, shown.size) == ("L", (96, 32))
     assert run("--mode", "export", "--checkpoint", "run", "--output_dir", "export",
                "--export_format", "saved_model", "tflite") == 0
-    pair = np.concatenate([read_decoded(f"a{side}/0.png", 1).pixels for side in (1, 2)], axis=1)
-    results = [pix2pix.load_model(Path("export", file)).generate(to_bytes(pair))
+    row = np.concatenate([read_decoded(f"a{side}/0.png", 1).pixels for side in (1, 2, 3)], axis=1)
+    results = [pix2pix.load_model(Path("export", file)).generate(to_bytes(row))
                for file in ("saved_model.pb", "model.tflite")]
     images = [read_decoded_bytes(contents) for contents in results]
     assert np.abs(images[0].astype(int) - images[1]).max() <= 2

@@ -414,16 +414,16 @@ def test_the_smallest_images_go_through_residual_blocks(options):
     changed = with_options(options, generator="resnet", padding="reflect", crop_size=64)
     for shape in ((1, 1), (3, 70), (4, 4)):
         image = draw(1, 1, *shape, 3, low=0)
-        result = run_graph(lambda image=image: pix2pix.generate_rgb(tf.constant(image), changed))
+        result = run_graph(lambda image=image: pix2pix.generate_unit(tf.constant(image), changed))
         assert result.shape == (1, *shape, 3)
 
 
 def test_a_batch_with_dropout_draws_the_same_for_each_image(options):
     changed = with_options(options, test_dropout=True, crop_size=64)
     images = draw(8, 3, 64, 64, 3, low=0)
-    together, alone = (run_graph(lambda batch=batch: pix2pix.generate_rgb(
+    together, alone = (run_graph(lambda batch=batch: pix2pix.generate_unit(
         tf.constant(batch), changed), fill=True) for batch in (images, images[1:2]))
-    without = run_graph(lambda: pix2pix.generate_rgb(
+    without = run_graph(lambda: pix2pix.generate_unit(
         tf.constant(images), with_options(changed, test_dropout=False)), fill=True)
     np.testing.assert_allclose(together[1:2], alone, atol=1e-4)
     assert np.abs(together - without).mean() > 1e-2

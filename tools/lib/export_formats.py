@@ -18,8 +18,8 @@ import numpy as np
 
 from tools.lib.checkpoints import encode_pict, infer_options, load_variables
 from tools.lib.cli import (
-    RunError, UserError, check_combinations, quiet_stderr, say, size_of, warn, with_options)
-from tools.lib.files import remove, write_atomic
+    RunError, UserError, check_combinations, quiet_stderr, say, size_of, warn)
+from tools.lib.files import remove, write_atomic, write_json
 from tools.lib.geometry import squeeze_of
 from tools.lib.image_files import format_of
 from tools.lib.image_types import pair_of, stack_images, turn_sides
@@ -240,8 +240,11 @@ def check_pict(stored, options):
     if "which_direction" not in inferred:
         inferred = turn_sides(inferred, options.which_direction)
     for name in ("crop_size", *MODEL_OPTIONS):
+        value = getattr(options, name)
+        if name in ("a_channels", "b_channels"):
+            value = value or 3
         if name not in ("which_direction", "ndf", "patch_size", "unconditional") \
-                and inferred.get(name) != getattr(options, name):
+                and inferred.get(name) != value:
             raise UserError(f"--export_format pict cannot hold --{name} {getattr(options, name)}: "
                             "choose another format")
 
@@ -332,7 +335,8 @@ def write_verified_export(name, folder, stored, options, network, examples):
     write_export(name, folder, stored, options, network.builders[row.graph])
     # those that take files of any size squeeze them as training did, the others take the network's
     image, results = examples[1 if row.graph == "any_size" else 0]
-    write_options(with_options(options, output_dir=str(folder)))  # the loader asks them
+    write_json(folder / "options.json", {  # what the loader asks of it; the squeeze is not compared
+        "mode": "export", "export_format": [name], "num_inputs": options.num_inputs})
     export = load_file(folder / EXPORT_FILES[name], network.loading, row.graph == "floats")
     verify_export(name, export.generate(to_bytes(image)), results)
     if name == "saved_model":

@@ -45,7 +45,7 @@ FOREIGN_NAMES = {
 REMARKS = {  # what to do instead of a flag that has no counterpart -> its names
     "remove it, TensorFlow uses the GPUs of CUDA_VISIBLE_DEVICES": "gpu_ids gpu gpus device cuda "
                                                                    "cudnn",
-    "give --a_channels and --b_channels": "input_nc output_nc label_nc channels",
+    "remove it, or give --a_channels and --b_channels": "input_nc output_nc label_nc channels",
     "remove it, TensorFlow chooses how many threads read images": "num_threads nthreads n_cpu "
                                                                   "num_workers",
     "remove it, this program trains pix2pix alone, from pairs": "model dataset_mode pool_size "

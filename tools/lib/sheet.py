@@ -6,7 +6,6 @@ import io
 
 from tools.lib.cli import number_type
 from tools.lib.files import write_atomic
-from tools.lib.images import read_image
 
 MAX_SIDE = 2000  # pixels of the sheet
 GAP = 2  # pixels between the images of an example
@@ -60,7 +59,10 @@ def largest_sizes(paths):
 def read_scaled(path, size):
     """An image of a file in RGB, scaled down by area until it is no larger than size."""
     from PIL import Image
-    image = Image.fromarray(read_image(path))
+    with Image.open(path) as image:
+        if image.mode == "RGBA":
+            image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+        image = image.convert("RGB")
     scale = min(1, *(limit / side for limit, side in zip(size, image.size, strict=True)))
     if scale == 1:
         return image
