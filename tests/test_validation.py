@@ -310,7 +310,7 @@ def test_an_image_that_vanishes_leaves_a_validation_out(bars, monkeypatch, capsy
         row["step"] for row in read_rows("run") if row["val_l1"]]
     assert first == "2" and more in ([], ["4"])  # some images have been read ahead
     assert ("no validation after step 8: bars/val/2.png cannot be used: not a JPEG, PNG, BMP, GIF, "
-            "TIFF or WebP file\n") in error
+            "TIFF, WebP, PPM or npy file\n") in error
     assert error.count("cannot write samples") == 1 and read_variables("run")["global_step"] == 8
 
 

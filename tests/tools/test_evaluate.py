@@ -203,7 +203,7 @@ def test_folders_that_do_not_fit_are_refused(capsys, tested):
             (["other", "--targets", "targets"], "no image in other has the name of one in targets, "
              "such as 0.png: give both the same names"),
             (["empty", "--targets", "targets"], "the run empty contains no JPEG, PNG, BMP, GIF, "
-             "TIFF or WebP images: check the path"),
+             "TIFF, WebP, PPM or npy images: check the path"),
             (["a", "--targets", "missing"], "--targets missing is not a folder: check the path"),
             (["a", "./a", "--targets", "targets"], "./a is given twice: give each run once"),
             (["a", "--targets", "targets", "--output_dir", "b"], "--output_dir b is neither empty "
