@@ -333,7 +333,7 @@ def test_pict_refuses_what_it_cannot_hold(model, tmp_path, capsys):
     (dict(generator="resnet", crop_size=64), "--crop_size 64"),
     (dict(which_direction="BtoA"), None)])
 def test_which_options_a_pict_file_can_hold(options, changes, text):
-    options = with_options(options, **{"crop_size": 64, **changes})
+    options = with_options(options, **{"crop_size": 64, "a_channels": 3, "b_channels": 3, **changes})
     with tf.Graph().as_default():
         size = options.crop_size
         pix2pix.create_outputs(tf.zeros([1, size, size, 3]), options)

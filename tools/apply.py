@@ -37,15 +37,14 @@ from tools.lib import provenance, tiling
 from tools.lib.checkpoints import add_choice, choose_checkpoint, list_checkpoints
 from tools.lib.cli import Options, UserError, describe_error, printable, say
 from tools.lib.dataset import MOST, OTHER_SHAPE, PAIR_RATIO, is_alike
-from tools.lib.models import ONE_SIZE, find_export
 from tools.lib.files import describe_missing, natural_key, unique_names, write_atomic
 from tools.lib.image_files import (
     EXTENSIONS, FORMATS, GRAPH_FORMATS, FolderContents, describe_no_images, format_of, is_hidden,
     list_tree, other_kind, report_others)
-from tools.lib.image_types import CHANNELS
 from tools.lib.images import (
     ImageError, create_shape_reader, decode_image, encode_image, is_deep_png, read_decoded,
     report_deep, to_bytes)
+from tools.lib.models import ONE_SIZE, find_export
 from tools.lib.run_folder import find_model
 from tools.lib.tf1 import session_config, tf
 
@@ -283,16 +282,15 @@ class Translated(NamedTuple):
     deep_range: Any  # as in Decoded
 
 
-def create_converter():
-    """A function from the bytes of a result, its channels, and "png" or "jpeg" to the bytes of such
-    a file."""
+@functools.cache
+def create_converter(channels, filetype):
+    """A function from the bytes of a result of so many channels to those of a "png" or "jpeg" file.
+    """
     with tf.Graph().as_default() as graph:
         contents = tf.placeholder(tf.string, [])
-        sess = tf.Session(graph=graph, config=session_config())
-        run = {(channels, filetype): sess.make_callable(
-            encode_image(decode_image(contents, channels), filetype), [contents])
-            for channels in CHANNELS for filetype in GRAPH_FORMATS}
-    return lambda file_bytes, channels, filetype: run[channels, filetype](file_bytes)
+        converted = encode_image(decode_image(contents, channels), filetype)
+        return tf.Session(graph=graph, config=session_config()).make_callable(
+            converted, [contents])
 
 
 def read_for_model(path, channels):
@@ -317,7 +315,7 @@ class Translator:
         """Loads the model. recorded: as in `recorded_options`."""
         self.model = load_model(options.model, options.native_size, options.tile)
         self.native_size, self.recorded = options.native_size and not options.tile, recorded
-        self.read_shape, self.convert = create_shape_reader(), create_converter()
+        self.read_shape = create_shape_reader()
         self.has_warned = False
 
     def warn_of_memory(self, path, shape):
@@ -352,7 +350,7 @@ class Translator:
         result, shape, channels = self.generate(job.path, contents)
         self.refuse_single(job.path, shape)
         if job.filetype not in (None, format_of(result)):
-            result = self.convert(result, self.read_shape(result)[2], job.filetype)
+            result = create_converter(self.read_shape(result)[2], job.filetype)(result)
         path = job.result if job.filetype else job.result.with_name(
             job.result.name + FORMATS[format_of(result)].extensions[0])
         record = provenance.encode_record(self.recorded, [job.path])

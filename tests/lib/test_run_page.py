@@ -156,9 +156,9 @@ def test_what_nobody_has_chosen_is_as_good_as_a_default():
     options = pix2pix.parse_args(["--mode", "train", "--input_dir", ".", "--output_dir", "none",
                                   "--ngf", "8"])
     defaults = vars(pix2pix.create_parser().parse_args(["--mode", "train"]))
-    options = with_options(options, trained_ratio=1.5)
+    options = with_options(options, trained_ratio=1.5, a_channels=1)
     flags = {flag: (text, is_default)
              for flag, text, is_default in run_page.list_options(options, defaults)}
     assert flags["--seed"] == (str(options.seed), True)  # it was drawn
-    assert flags["--trained_ratio"] == ("1.5", True)
+    assert flags["--trained_ratio"] == ("1.5", True) and flags["--a_channels"] == ("1", True)
     assert flags["--ngf"] == ("8", False) and flags["--lr"] == ("0.0002", True)

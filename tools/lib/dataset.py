@@ -377,7 +377,7 @@ class ImageList(NamedTuple):
     names: list  # of their results
     ratio: float | None = None  # width / height of the usual image, of one half in files of pairs
     largest: int = 0  # pixels of the largest file that was checked
-    channels: tuple = (3, 3)  # of A's and B's images: 1 where all that were checked are grey
+    channels: tuple = (3, 3)  # of A's and B's images: 1 where all are grey
 
     @property
     def paths(self):

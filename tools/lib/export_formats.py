@@ -236,15 +236,11 @@ def check(options, _explicit):
 
 def check_pict(stored, options):
     """Raises UserError where a .pict file, which is variables alone, cannot describe the model."""
-    inferred = {"padding": "zero", **infer_options(stored.shapes)}
-    if "which_direction" not in inferred:
-        inferred = turn_sides(inferred, options.which_direction)
+    inferred = {"padding": "zero", **turn_sides(infer_options(stored.shapes),
+                                                options.which_direction)}
     for name in ("crop_size", *MODEL_OPTIONS):
-        value = getattr(options, name)
-        if name in ("a_channels", "b_channels"):
-            value = value or 3
         if name not in ("which_direction", "ndf", "patch_size", "unconditional") \
-                and inferred.get(name) != value:
+                and inferred.get(name) != getattr(options, name):
             raise UserError(f"--export_format pict cannot hold --{name} {getattr(options, name)}: "
                             "choose another format")
 

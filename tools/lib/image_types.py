@@ -150,7 +150,7 @@ def infer_pair(input_channels, target_channels):
 
 
 def turn_sides(values, which_direction):
-    """Options by `infer_pair`, once the direction is known."""
-    if which_direction == "AtoB" or "a_channels" not in values:
+    """Options by `infer_pair`, once the direction that they do not tell is known; others stay."""
+    if which_direction == "AtoB" or "which_direction" in values or "a_channels" not in values:
         return values
     return {**values, "a_channels": values["b_channels"], "b_channels": values["a_channels"]}

@@ -19,10 +19,10 @@ from tools.lib import exif
 from tools.lib.cli import describe_error, warn
 from tools.lib.files import write_atomic
 from tools.lib.image_files import GRAPH_FORMATS, format_of
-from tools.lib.stored import ImageError, blend_on_white, check_size, decode_with, read_with
+from tools.lib.stored import (
+    PALETTE, PNG_CHANNELS, ImageError, blend_on_white, check_size, decode_with, read_with)
 from tools.lib.tf1 import session_config, tf
 
-PNG_CHANNELS = [1, 0, 3, 3, 2, 0, 4]  # by the colour type: a palette has 3
 PNG_HEADER_SIZE = 26  # bytes, up to the colour type
 LUMINANCE = (19595, 38470, 7471)  # of red, green and blue, in parts of 65536
 PNG_LEVEL = 1  # of zlib: a quarter of 6's time for files a tenth larger (docs/benchmarks.md)
@@ -33,16 +33,16 @@ PNG_LEVEL = 1  # of zlib: a quarter of 6's time for files a tenth larger (docs/b
 
 
 def png_shape(contents):
-    """Height, width and channels [3] of a PNG file by its header (PNG 3rd edition, 11.2.1); a
-    palette has 3."""
-    size = tf.io.decode_raw(tf.strings.substr(contents, 16, 8), tf.int32, little_endian=False)
-    kind = tf.io.decode_raw(tf.strings.substr(contents, 25, 1), tf.uint8)
-    return tf.concat([size[::-1], tf.gather(PNG_CHANNELS, tf.cast(kind, tf.int32))], axis=0)
+    """Height and width [2] of a PNG file by its header (PNG 3rd edition, 11.2.1)."""
+    return tf.io.decode_raw(tf.strings.substr(contents, 16, 8), tf.int32, little_endian=False)[::-1]
 
 
-def jpeg_shape(contents):
-    """Height, width and channels [3] of a JPEG file by its header."""
-    return tf.image.extract_jpeg_shape(contents)
+def png_channels(file_bytes):
+    """1 or 3 channels of a PNG file, of which a palette has 3, and one more with alpha."""
+    colour_type = file_bytes[25]
+    channels = 3 if colour_type == PALETTE else PNG_CHANNELS.get(colour_type, 3)
+    has_key = any(name == b"tRNS" for name, _ in exif.png_chunks(file_bytes))
+    return channels + (has_key and channels in (1, 3))
 
 
 def over_white(rgba):
@@ -164,7 +164,7 @@ def create_shape_reader():
     with tf.Graph().as_default() as graph:
         contents = tf.placeholder(tf.string, [])
         sess = tf.Session(graph=graph, config=session_config())
-        read = {"jpeg": sess.make_callable(jpeg_shape(contents), [contents]),
+        read = {"jpeg": sess.make_callable(tf.image.extract_jpeg_shape(contents), [contents]),
                 "png": sess.make_callable(png_shape(contents), [contents])}
 
     def run(file_bytes):
@@ -173,15 +173,12 @@ def create_shape_reader():
         if name == "png" and len(file_bytes) < PNG_HEADER_SIZE:
             raise ValueError("truncated in its header")
         try:
-            height, width, channels = map(int, read[name](file_bytes))
+            height, width, *channels = map(int, read[name](file_bytes))
         except tf.errors.OpError as error:
             raise ValueError(f"cannot be decoded: {describe_error(error)}") from None
         check_size(width, height)
-        if name == "jpeg":
-            return height, width, min(channels, 3)  # CMYK
-        has_key = channels in (1, 3) and any(kind == b"tRNS" for kind, _ in
-                                             exif.png_chunks(file_bytes))
-        return height, width, channels + has_key
+        # CMYK has 4
+        return height, width, min(*channels, 3) if name == "jpeg" else png_channels(file_bytes)
     return run
 
 

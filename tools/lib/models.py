@@ -172,9 +172,9 @@ def load_affinelayer(path, _native_size):
                   for variable in tf.global_variables("generator/")}
     known = {**infer_options(shapes), **export_options(path)}
     num_inputs = known.get("num_inputs", 1)
-    pair_type = choose_pair(*(known.get(name) for name in (
-        "lab_colorization", "which_direction")), num_inputs, *(known.get(name) for name in (
-            "a_channels", "b_channels")))
+    pair_type = choose_pair(
+        known.get("lab_colorization"), known.get("which_direction", "AtoB"), num_inputs,
+        known.get("a_channels"), known.get("b_channels"))
     fit = create_fitter(pair_type, num_inputs)
 
     def generate(contents):
@@ -232,10 +232,10 @@ def load_graph(path, native_size):
             if path.name == "saved_model.pb" else "input:0"
         channels = int(graph.get_tensor_by_name(images).shape[-1])
         run = sess.make_callable(ends[1], [ends[0]])
-    count, channels = split_channels(path, channels)
-    return apply_to_files(path, run, lambda shape: shape, count * channels) if native_size \
-        else LoadedModel(path, lambda contents: run([contents])[0],
-                         num_inputs=count, channels=channels)
+    if native_size:
+        return apply_to_files(path, run, lambda shape: shape, channels)
+    count, each = split_channels(path, channels)
+    return LoadedModel(path, lambda contents: run([contents])[0], num_inputs=count, channels=each)
 
 
 def apply_to_files(path, generate, choose_shape, channels):

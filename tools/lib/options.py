@@ -119,11 +119,11 @@ def read_options(checkpoint, parser):
     tells which options and values there are. Raises UserError."""
     path, is_pict = options_path(checkpoint), str(checkpoint).endswith(".pict")
     if is_pict and export_options(checkpoint):
-        stored, found = read_stored_options(path, parser), options_of_variables(checkpoint)
-        if "which_direction" not in found:
-            found = {**turn_sides(found, stored["which_direction"]),
-                     "which_direction": stored["which_direction"]}
-        return {**found, **{name: stored[name] for name in USE_OPTIONS if name in stored}}
+        stored = read_stored_options(path, parser)
+        direction = stored["which_direction"]
+        return {"which_direction": direction,
+                **turn_sides(options_of_variables(checkpoint), direction),
+                **{name: stored[name] for name in USE_OPTIONS if name in stored}}
     return options_of_variables(checkpoint) if is_pict or not path.exists() \
         else read_stored_options(path, parser)
 

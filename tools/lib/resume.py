@@ -114,9 +114,8 @@ def resume_options(values, explicit, parser, same_variables):
     same_variables: whether the variables of models with two Options have the same names and shapes.
     """
     folder = values["output_dir"]
-    stored = {"precision": "float32", **read_options(folder, parser)}
-    if "which_direction" not in stored:
-        stored = turn_sides(stored, values["which_direction"])
+    stored = turn_sides(read_options(folder, parser), values["which_direction"])
+    stored = {"precision": "float32", **stored}
     check_start(values, stored)
     fixed = {*MODEL_OPTIONS, "seed", "checkpoint"} - without_discriminator(stored)
     if not options_path(folder).exists():  # then the variables alone show what the network is
@@ -136,9 +135,7 @@ def checkpoint_options(values, explicit, parser, same_variables):
     """The options of a command line with --checkpoint, merged with the model's. Raises UserError.
     same_variables: as in `resume_options`."""
     path, training = values["checkpoint"], values["mode"] == "train"
-    stored = read_options(path, parser)
-    if "which_direction" not in stored:
-        stored = turn_sides(stored, values["which_direction"])
+    stored = turn_sides(read_options(path, parser), values["which_direction"])
     if not training and values["seed"] is None:
         values = {**values, "seed": stored.get("seed") or 0}
     replaceable = {*TRAINING_OPTIONS} | without_discriminator(stored)

@@ -16,7 +16,7 @@ SOURCES = ("series", "verdict", "chart", "strip")  # of pages/, which run.js the
 MAX_ROWS = 4000  # of log.csv that the page shows
 HEALTHY = (0.3, 1.2)  # of discrim_loss, with cross entropy and without label smoothing
 TRAIN_L1 = "train_l1"  # a column that the log does not have
-FOUND = ("seed", "trained_ratio")  # options that nobody has to choose
+FOUND = ("seed", "trained_ratio", "a_channels", "b_channels")  # that nobody has to choose
 ABOUT = {  # column of the log -> title of its chart, and what it shows
     "discrim_loss": ("Discriminator loss", "near 0 the discriminator always wins, and teaches the "
                      "generator little"),

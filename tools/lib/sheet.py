@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import io
 
+import numpy as np
+
 from tools.lib.cli import number_type
 from tools.lib.files import write_atomic
+from tools.lib.stored import blend_on_white
 
 MAX_SIDE = 2000  # pixels of the sheet
 GAP = 2  # pixels between the images of an example
@@ -61,7 +64,7 @@ def read_scaled(path, size):
     from PIL import Image
     with Image.open(path) as image:
         if image.mode == "RGBA":
-            image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+            image = Image.fromarray(blend_on_white(np.asarray(image)))
         image = image.convert("RGB")
     scale = min(1, *(limit / side for limit, side in zip(size, image.size, strict=True)))
     if scale == 1:

@@ -30,8 +30,9 @@ PLAIN_MODES = {  # of Pillow: channels in the file, where it keeps every value o
     "1": 1, "L": 1, "P": 1, "LA": 2, "PA": 2, "RGB": 3, "YCbCr": 3, "LAB": 3, "RGBA": 4, "RGBa": 4,
     "RGBX": 4, "CMYK": 4}
 WITH_ALPHA = {"LA": "LA", "La": "LA", "PA": "RGBA", "RGBA": "RGBA", "RGBa": "RGBA"}  # mode -> read
-PNG_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # by colour type (PNG 3rd edition, 11.2.1)
-PNG_TYPES = {channels: number for number, channels in PNG_CHANNELS.items() if number != 3}
+PALETTE = 3  # colour type of PNG (3rd edition, 11.2.1)
+PNG_CHANNELS = {0: 1, 2: 3, PALETTE: 1, 4: 2, 6: 4}  # by colour type
+PNG_TYPES = {channels: number for number, channels in PNG_CHANNELS.items() if number != PALETTE}
 GAP = rb"(?:\s|#[^\r\n]*[\r\n])+"  # between the numbers of a PGM or PPM header
 PNM_HEADER = re.compile(rb"P([2356])" + GAP + rb"(\d+)" + GAP + rb"(\d+)" + GAP + rb"(\d+)\s")
 SAMPLE_FORMATS = ("standard", "swapped", "rotated")  # of 16 bits: how files may store them
