@@ -15,6 +15,7 @@ import numpy as np
 from tools.lib.files import write_atomic, write_json
 from tools.lib.geometry import mirror_pad
 from tools.lib.tf1 import tf
+from tools.lib.values import abs_rel, masked_absolute_error, rmse, within_125
 
 SSIM_SIZE = 11  # pixels; with its sigma the window of Wang et al. 2004
 SSIM_SIGMA = 1.5
@@ -101,6 +102,17 @@ METRICS = {  # by the column of metrics.csv
     "ssim": Metric("SSIM", "higher", 4, "structural similarity of pixels 0..1 (Wang et al. 2004): "
                    "mean over channels, Gaussian window of 11x11 pixels, sigma 1.5, only places "
                    "where it fits", structural_similarity),
+}
+VALUE_METRICS = {  # of values in their files' units; measure takes the measured pixels as well
+    "l1": Metric("L1", "lower", 4, "mean absolute difference of the measured pixels, in the files' "
+                 "units", masked_absolute_error),
+    "rmse": Metric("RMSE", "lower", 4, "root of the mean squared difference of the measured "
+                   "pixels, in the files' units", rmse),
+    "abs_rel": Metric("AbsRel", "lower", 4, "mean absolute difference as a share of the target, of "
+                      "the measured pixels above 0 (Eigen et al. 2014)", abs_rel),
+    "within_125": Metric("within 1.25", "higher", 4, "share of the measured pixels above 0 that "
+                         "differ from their target by a factor of less than 1.25 (Eigen et al. "
+                         "2014)", within_125),
 }
 IMAGES = "output and target as written, at the size that is written, 8 bits per channel"
 RESAMPLES = 2000  # of the bootstrap
