@@ -17,7 +17,7 @@ ORDER = [  # modules import from earlier groups, or earlier in their own
      "geometry", "foreign_files", "fast_conv", "tiling", "diffaugment", "schedule", "run_folder",
      "page", "sheet"],
     ["partners", "metrics", "run_page", "results_page", "checkpoints", "dataset", "survey",
-     "inputs", "comparison", "labels", "read_back", "outside_metrics", "evaluation_page"],
+     "inputs", "comparison", "label_metrics", "read_back", "outside_metrics", "evaluation_page"],
     ["options", "resume", "run_log", "testing", "validation", "monitor"],
     ["models", "export_formats"]]
 USE_A_MODEL = {  # and so may import pix2pix

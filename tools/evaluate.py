@@ -32,7 +32,7 @@ if __name__ == "__main__":
 import numpy as np
 
 from pix2pix import load_model
-from tools.lib import labels, outside_metrics
+from tools.lib import label_metrics, outside_metrics
 from tools.lib.cli import Options, UserError, printable, say, warn
 from tools.lib.comparison import ABOUT, compare_runs
 from tools.lib.evaluation_page import Shown, write_evaluation_page
@@ -265,7 +265,7 @@ def choose_colours(options, inputs):
     inputs: paths."""
     if options.label_colours:
         return np.array(options.label_colours, np.uint8)
-    colours = labels.find_colours(map(read_image, inputs))
+    colours = label_metrics.find_colours(map(read_image, inputs))
     if colours is None:
         say("the inputs are not made of a few exact colours: read back by L1, PSNR and SSIM alone; "
             "for label images that were scaled or JPEG files give --label_colours")

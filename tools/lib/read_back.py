@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tools.lib import labels
+from tools.lib import label_metrics
 from tools.lib.cli import create_progress_bar
 from tools.lib.comparison import compare_runs
 from tools.lib.images import decode_bytes, read_image, to_bytes
@@ -44,9 +44,10 @@ def read_output(generate, score, path, real_path, colours):
     scores = score(read, real)
     if colours is None:
         return scores, None
-    confusion = labels.count_confusion(labels.nearest_classes(real, colours),
-                                       labels.nearest_classes(read, colours), len(colours))
-    return {ACCURACY: labels.agreement_of(confusion).pixel_accuracy, **scores}, confusion
+    confusion = label_metrics.count_confusion(label_metrics.nearest_classes(real, colours),
+                                              label_metrics.nearest_classes(read, colours),
+                                              len(colours))
+    return {ACCURACY: label_metrics.agreement_of(confusion).pixel_accuracy, **scores}, confusion
 
 
 def read_back(generate, score, outputs, targets, real, colours):
@@ -67,11 +68,11 @@ def read_back(generate, score, outputs, targets, real, colours):
             summaries[run] = summarize_rows([*scores[run].values()])
             if colours is not None:
                 confusions[run] = np.sum(matrices, axis=0)
-                summaries[run] |= labels.summarize_labels(matrices)
+                summaries[run] |= label_metrics.summarize_labels(matrices)
     metrics, single = METRICS, METRICS
     if colours is not None:
-        metrics = {**labels.METRICS, **METRICS}
-        single = {ACCURACY: labels.METRICS[ACCURACY], **METRICS}
+        metrics = {**label_metrics.METRICS, **METRICS}
+        single = {ACCURACY: label_metrics.METRICS[ACCURACY], **METRICS}
     comparisons = compare_runs({run: scores[run] for run in outputs}, single)
     return ReadBack(colours, metrics, summaries, scores, confusions, comparisons)
 
@@ -83,7 +84,7 @@ def colour_text(colour):
 
 def describe_classes(confusion, colours):
     """What metrics.json says of each class that occurs."""
-    found, real = labels.agreement_of(confusion), confusion.sum(axis=1)
+    found, real = label_metrics.agreement_of(confusion), confusion.sum(axis=1)
     return [{"colour": colour_text(colour), "share": float(count / real.sum()),
              "accuracy": float(accuracy), "iou": float(iou)}
             for colour, count, accuracy, iou in zip(

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tools.lib import labels
+from tools.lib import label_metrics
 
 COLOURS = np.array([[0, 0, 222], [0, 48, 255], [255, 159, 0]], np.uint8)
 
@@ -20,7 +20,7 @@ def draw_labels(seed, size=(12, 20), block=4):
 def test_figures_are_those_of_arithmetic():
     """Class 0: 6 pixels, 4 read right; class 1: 3, of which 2; class 2: none, one read as it."""
     confusion = np.array([[4, 1, 1], [1, 2, 0], [0, 0, 0]])
-    found = labels.agreement_of(confusion)
+    found = label_metrics.agreement_of(confusion)
     assert found.pixel_accuracy == pytest.approx(6 / 9)
     assert found.class_accuracy == pytest.approx((4 / 6 + 2 / 3) / 2)
     assert found.mean_iou == pytest.approx((4 / (6 + 5 - 4) + 2 / (3 + 3 - 2)) / 2)
@@ -29,35 +29,35 @@ def test_figures_are_those_of_arithmetic():
 
 def test_a_confusion_matrix_counts_pixels():
     real, read = np.array([[0, 0, 1], [2, 2, 2]]), np.array([[0, 1, 1], [2, 0, 2]])
-    np.testing.assert_array_equal(labels.count_confusion(real, read, 3),
+    np.testing.assert_array_equal(label_metrics.count_confusion(real, read, 3),
                                   [[1, 1, 0], [0, 1, 0], [1, 0, 2]])
 
 
 def test_colours_are_found_where_they_are_few_and_in_areas():
     images = [draw_labels(seed)[1] for seed in range(4)]
-    found = labels.find_colours(images)
+    found = label_metrics.find_colours(images)
     assert {*map(tuple, found.tolist())} == {*map(tuple, COLOURS.tolist())}
     noise = np.random.default_rng(1).integers(0, 256, (12, 20, 3), np.uint8)
-    assert labels.find_colours([*images, noise]) is None
-    assert labels.find_colours([draw_labels(1, block=1)[1]]) is None  # few, but no areas
+    assert label_metrics.find_colours([*images, noise]) is None
+    assert label_metrics.find_colours([draw_labels(1, block=1)[1]]) is None  # few, but no areas
 
 
 def test_the_nearest_colour_is_the_class():
     classes, image = draw_labels(3)
     noise = np.random.default_rng(2).integers(-20, 21, image.shape)
     noisy = np.clip(image.astype(int) + noise, 0, 255).astype(np.uint8)
-    np.testing.assert_array_equal(labels.nearest_classes(noisy, COLOURS), classes)
+    np.testing.assert_array_equal(label_metrics.nearest_classes(noisy, COLOURS), classes)
     distances = [np.linalg.norm(noisy.astype(float) - colour, axis=2) for colour in COLOURS]
-    np.testing.assert_array_equal(labels.nearest_classes(noisy, COLOURS),
+    np.testing.assert_array_equal(label_metrics.nearest_classes(noisy, COLOURS),
                                   np.argmin(distances, axis=0))
 
 
 def test_figures_of_several_images_are_of_all_their_pixels():
     confusions = [np.diag([5, 1]), np.array([[0, 4], [0, 2]]), np.array([[3, 0], [1, 1]])]
-    found = labels.summarize_labels(confusions)
-    total = labels.agreement_of(np.sum(confusions, axis=0))
+    found = label_metrics.summarize_labels(confusions)
+    total = label_metrics.agreement_of(np.sum(confusions, axis=0))
     for name, summary in found.items():
         low, high = summary.interval
         assert low < summary.mean == getattr(total, name) < high <= 1
-    assert found == labels.summarize_labels(confusions)
-    assert labels.summarize_labels(confusions[:1])["mean_iou"].interval is None
+    assert found == label_metrics.summarize_labels(confusions)
+    assert label_metrics.summarize_labels(confusions[:1])["mean_iou"].interval is None
