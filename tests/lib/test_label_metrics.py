@@ -2,8 +2,10 @@
 
 import numpy as np
 import pytest
+from helpers import run_graph
 
 from tools.lib import label_metrics
+from tools.lib.tf1 import tf
 
 COLOURS = np.array([[0, 0, 222], [0, 48, 255], [255, 159, 0]], np.uint8)
 
@@ -61,3 +63,15 @@ def test_figures_of_several_images_are_of_all_their_pixels():
         assert low < summary.mean == getattr(total, name) < high <= 1
     assert found == label_metrics.summarize_labels(confusions)
     assert label_metrics.summarize_labels(confusions[:1])["mean_iou"].interval is None
+
+
+def test_the_graph_counts_each_image_of_a_batch_without_unknown_pixels():
+    rng = np.random.default_rng(3)
+    real, read = rng.integers(-1, 5, (3, 7, 9)), rng.integers(0, 5, (3, 7, 9))
+    real[2] = -1
+    got = run_graph(lambda: label_metrics.create_confusions(
+        tf.constant(real, tf.int32), tf.constant(read, tf.int32), 5))
+    expected = [label_metrics.count_confusion(a[a >= 0], b[a >= 0], 5)
+                for a, b in zip(real, read, strict=True)]
+    np.testing.assert_array_equal(got, expected)
+    assert 30 < got[0].sum() < 63 and got[2].sum() == 0

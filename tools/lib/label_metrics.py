@@ -18,6 +18,7 @@ import numpy as np
 
 from tools.lib.inputs import Statistics
 from tools.lib.metrics import INTERVAL, RESAMPLES, Metric, Summary
+from tools.lib.tf1 import tf
 
 METRICS = {
     "pixel_accuracy": Metric("pixel accuracy", "higher", 4, "share of all pixels whose class is "
@@ -67,6 +68,18 @@ def nearest_classes(image, colours):
 def count_confusion(real, read, count):
     """Pixels of class i that are read as class j: [count, count]. real, read: indices."""
     return np.bincount((real * count + read).ravel(), minlength=count**2).reshape(count, count)
+
+
+def create_confusions(real, read, count):
+    """`count_confusion` of each image of a batch, in the graph: int32 [batch, height, width] ->
+    int32 [batch, count, count]. Pixels of class -1 in real are left out, for both; read has none.
+    """
+    batch = tf.shape(real)[0]
+    images = tf.range(batch)[:, tf.newaxis, tf.newaxis]
+    pairs = tf.boolean_mask((images * count + real) * count + read, real >= 0)
+    size = batch * count * count
+    counts = tf.math.bincount(pairs, minlength=size, maxlength=size)
+    return tf.reshape(counts, [batch, count, count])
 
 
 def agreement_of(confusion):
