@@ -61,11 +61,13 @@ from tools.lib.cli import (Options, RunError, UserError, number_type, printable,
                            warn, with_options)
 from tools.lib.fast_conv import conv2d, conv2d_transpose, doubled_shape
 from tools.lib.files import lock_folder
-from tools.lib.image_types import pair_of, stack_images
-from tools.lib.images import decode_image, encode_image, encode_pngs, scale_back
-from tools.lib.metrics import create_metrics
+from tools.lib.display import (
+    create_images, create_summaries, draw_images, encode_images, show_images)
+from tools.lib.image_types import ImageType, pair_of, split_columns
+from tools.lib.images import encode_image
+from tools.lib.metrics import create_metrics, metrics_of
 from tools.lib.options import depth_of, naming_origins, report_unused
-from tools.lib.tf1 import tf
+from tools.lib.tf1 import is_absent, tf
 
 # --------------------------------------------------------------------------------------------------
 # Options. They use what is defined below, such as LOSSES and DISCRIMINATOR_WIDTHS
@@ -173,7 +175,7 @@ def create_parser():
             add_options(group.add_argument)
     # no flags: training finds the first in the images and the last in --a_dir; depth is that of the
     # --crop_size unless the network began with another
-    parser.set_defaults(trained_ratio=None, depth=None, num_inputs=1)
+    parser.set_defaults(trained_ratio=None, depth=None, num_inputs=1, a_type=None, b_type=None)
     return parser
 
 
@@ -308,12 +310,9 @@ class Examples(NamedTuple):
     indices: Any  # [batch] int64: into the sorted list of files
     inputs: Any  # [batch, height, width, in_channels] -1..1, of --crop_size in training
     targets: Any = []  # [batch, height, width, out_channels] -1..1; [] with --no_targets
+    measured: Any = []  # [batch, height, width, 1]: 0 where a target has no measurement; [] without
+    inputs_measured: Any = []  # [batch, height, width, images]: likewise of inputs, in test mode
     frame: Any = []  # [batch, 4]: top, left, height, width of the images in these; []: all of it
-
-
-def is_absent(field):
-    """Whether a field of a NamedTuple has no tensor: it is [] then, as session.run refuses None."""
-    return isinstance(field, list)
 
 
 def epoch_order(count, seed, epoch):
@@ -357,16 +356,15 @@ def flip_where(condition, image, axis):
     return tf.cond(condition, lambda: tf.reverse(image, [axis]), lambda: image)
 
 
-def transform(image, augmentation, resize="stretch"):
-    """An image as decoded or -1..1 [height, width, channels] -> -1..1 [*window.size, channels]:
-    scaled, cropped, flipped, turned."""
-    dtype = image.dtype
-    image = geometry.take_window(image, augmentation.window, resize)  # float32, the range stays
+def transform(image, augmentation, resize="stretch", side=ImageType()):
+    """What an ImageType takes of an image [height, width, channels] -> what it gives the network,
+    [*window.size, channels]: scaled, cropped, flipped, turned."""
+    image = geometry.take_window(image, augmentation.window, resize, side.scale)
     image = flip_where(augmentation.flip, image, axis=1)
     image = flip_where(augmentation.vflip, image, axis=0)
     if augmentation.turns is not None:
         image = tf.image.rot90(image, augmentation.turns)
-    return image / (dtype.max / 2) - 1 if dtype.is_integer else image
+    return image
 
 
 def jitter_input(inputs, augmentation):
@@ -395,7 +393,11 @@ def create_examples(found, options, first_step=0, endless=False):
     sizing = choose_sizing(options, size_multiple(options))
     has_frame = not training and sizing.resize in geometry.MIRRORING
     kinds = ("flip",) * options.flip + tuple(options.augment) if training else ()
-    sides = [pair_type.inputs] if options.no_targets else [pair_type.inputs, pair_type.targets]
+    sides = [pair_type.inputs] * options.num_inputs + [pair_type.targets] * (not options.no_targets)
+    has_mask = not options.no_targets and pair_type.targets.has_mask
+    fields = ["inputs", *["targets"] * (not options.no_targets), *["measured"] * has_mask,
+              *["inputs_measured"] * (pair_type.inputs.has_mask and not training),
+              *["frame"] * has_frame]
     first_epoch, steps_done = divmod(first_step, schedule.steps_per_epoch(count, step_size))
     load = dataset.create_loader(found.examples, options)
 
@@ -406,21 +408,27 @@ def create_examples(found, options, first_step=0, endless=False):
         return tf.data.Dataset.from_tensor_slices((order, pair_numbers)).batch(step_size)
 
     def load_pair(arguments):
-        """One pair, augmented: input and target, or the input alone; its frame if it has one."""
+        """One pair, augmented: the fields of its Examples."""
         index, pair_number = arguments
         images = load(index)
         shape = tf.shape(images[0])[:2]
         draws = draw_augmentation(options.seed, pair_number, shape, sizing, kinds) if training \
             else Augmentation(geometry.choose_window(shape, sizing))
-        images = [transform(image, draws, sizing.resize) for image in images]
-        inputs = tf.concat(images[:options.num_inputs], axis=2)
-        frame = (geometry.frame_of(draws.window),) * has_frame
-        return (jitter_input(inputs, draws), *images[options.num_inputs:], *frame)
+        *inputs, targets = [transform(image, draws, sizing.resize, side)
+                            for image, side in zip(images, sides, strict=True)] \
+            + [None] * options.no_targets
+        found = {"inputs": pair_type.inputs.join(inputs, lambda x: jitter_input(x, draws)),
+                 "inputs_measured": tf.concat([image[..., -1:] for image in inputs], axis=-1),
+                 "frame": geometry.frame_of(draws.window)}
+        if not options.no_targets:
+            found["targets"] = targets[..., :-1] if has_mask else targets
+            found["measured"] = targets[..., -1:]
+        return tuple(found[name] for name in fields)
 
     @tf.autograph.experimental.do_not_convert  # it has no Python to convert; that takes 0.3 s
     def load_step(indices, pair_numbers):
         """The pairs of a step: indices, and what `load_pair` returns of each."""
-        types = (tf.float32,) * len(sides) + (tf.int32,) * has_frame
+        types = tuple(tf.int32 if name == "frame" else tf.float32 for name in fields)
         return (indices, *tf.map_fn(load_pair, (indices, pair_numbers), fn_output_signature=types))
 
     epochs = tf.data.Dataset.range(first_epoch, 2**31 if training or endless else 1)
@@ -433,9 +441,11 @@ def create_examples(found, options, first_step=0, endless=False):
         batches = batches.map(load_step, num_parallel_calls=tf.data.AUTOTUNE,
                               deterministic=True).prefetch(tf.data.AUTOTUNE)
     indices, *images = tf.data.make_one_shot_iterator(batches).get_next()
-    for batch, side in zip(images, sides, strict=False):
-        batch.set_shape([None, *(sizing.crop or (None, None)), side.channels])
-    fields = ("inputs", "targets")[:len(sides)] + ("frame",) * has_frame
+    channels = {"inputs": pair_type.inputs.channels, "targets": pair_type.targets.channels,
+                "measured": 1, "inputs_measured": options.num_inputs}
+    for batch, name in zip(images, fields, strict=True):
+        if name != "frame":
+            batch.set_shape([None, *(sizing.crop or (None, None)), channels[name]])
     return Examples(indices, **dict(zip(fields, images, strict=True)))
 
 
@@ -845,6 +855,7 @@ class Forward(NamedTuple):
 
     targets: Any  # [batch, height, width, channels] -1..1
     outputs: Any  # the same, generated
+    measured: Any  # as in Examples
     real: Any = None  # DiscriminatorOutput of the targets; None without or before a discriminator
     fake: Any = None  # DiscriminatorOutput of the outputs
 
@@ -911,9 +922,14 @@ def generator_gan_loss(fake_logits, gan_loss="vanilla"):
     return tf.reduce_mean(logits_loss(fake_logits, 1.0, gan_loss))
 
 
-def l1_loss(targets, outputs):
-    """Mean absolute difference."""
-    return tf.reduce_mean(tf.abs(tf.cast(targets - outputs, tf.float32)))
+def l1_loss(targets, outputs, measured=[]):
+    """Mean absolute difference; of what is measured in each image, then over the images, of which
+    one without a measurement has 0. measured: as in Examples."""
+    errors = tf.abs(tf.cast(targets - outputs, tf.float32))
+    if is_absent(measured):
+        return tf.reduce_mean(errors)
+    count = tf.reduce_sum(measured, axis=[1, 2, 3]) * errors.shape[3]
+    return tf.reduce_mean(tf.reduce_sum(errors * measured, axis=[1, 2, 3]) / tf.maximum(count, 1))
 
 
 def feature_loss(real_features, fake_features):
@@ -935,7 +951,8 @@ LOSSES = {  # name in log.csv and TensorBoard -> what it is, in the order of the
         weight="gan_weight", default=1.0, help="weight of the GAN loss; 0: no discriminator",
         average="generator_loss/Mean/ExponentialMovingAverage"),
     "gen_loss_L1": Loss(
-        "generator", lambda forward, _: l1_loss(forward.targets, forward.outputs),
+        "generator", lambda forward, _: l1_loss(
+            forward.targets, forward.outputs, forward.measured),
         weight="l1_weight", default=100.0, help="weight of the L1 loss",
         average="generator_loss/Mean_1/ExponentialMovingAverage",
         needs_discriminator=False, if_weight_0=True),
@@ -1044,6 +1061,8 @@ def generate(inputs, options, dropout_key=None, layers=None):
 
 def discriminate(examples, targets, options, key):
     """The DiscriminatorOutput of pairs of examples' inputs and some targets."""
+    if not is_absent(examples.measured):  # it sees nothing where there is no measurement
+        targets *= tf.cast(examples.measured, targets.dtype)
     pair = [targets] if options.unconditional else [examples.inputs, targets]
     if options.diffaugment:
         pair = diffaugment.augment_pair(
@@ -1057,7 +1076,8 @@ def discriminate(examples, targets, options, key):
 def create_tower(examples, options, key):
     """A batch's forward pass through both networks and its gradients, as a Tower."""
     outputs = generate(examples.inputs, options, None if options.no_dropout else key)
-    forward, predictions = Forward(examples.targets, outputs), ([], [])
+    forward = Forward(examples.targets, outputs, examples.measured)
+    predictions = [], []
     # before the discriminator: the seeds of its initial weights count the operations before them
     terms = compute_losses(forward, options, needs_discriminator=False)
     if has_discriminator(options):
@@ -1151,14 +1171,6 @@ def create_model(examples, options, decay_steps=None):
 # --------------------------------------------------------------------------------------------------
 
 
-class DisplayImages(NamedTuple):
-    """What people look at, for each image of a batch: pixels or PNG files. The fields are KINDS."""
-
-    inputs: Any
-    outputs: Any
-    targets: Any = []  # [] where there are none
-
-
 def create_outputs(inputs, options, layers=None, key=None):
     """`generate` as test and export use it. key: DrawKey of --test_dropout."""
     return generate(inputs, options, key if options.test_dropout else None, layers)
@@ -1178,33 +1190,6 @@ def pixels_in_network(found, options):
     return math.prod(size) if size else max(found.largest, 1)
 
 
-def create_images(examples, outputs, options):
-    """-1..1 in the model's channels -> DisplayImages of uint8 [batch, height, width, 1, 3 or 4]."""
-    pair_type = pair_of(options)
-    inputs, targets = examples.inputs, examples.targets
-    if not is_absent(examples.frame):  # a batch of one
-        inputs, outputs, targets = (
-            batch if is_absent(batch) else geometry.take_frame(batch, examples.frame[0])
-            for batch in (inputs, outputs, targets))
-    # without targets there is no lightness to show a colour input with: the middle of the range
-    partners = tf.zeros_like(inputs[..., :1]) if is_absent(targets) else targets
-    shown = [pair_type.inputs.to_unit(inputs, partners), pair_type.targets.to_unit(outputs, inputs)]
-    if not is_absent(targets):
-        shown.append(pair_type.targets.to_unit(targets, inputs))
-    if is_absent(examples.frame) and options.aspect_ratio != 1.0:
-        height, width = inputs.shape[1:3]
-        counts = (options.num_inputs, 1, 1)  # of images side by side
-        shown = [scale_back(batch, [height, round(count * width * options.aspect_ratio)])
-                 for batch, count in zip(shown, counts, strict=False)]
-    return DisplayImages(*(tf.image.convert_image_dtype(batch, tf.uint8, saturate=True)
-                           for batch in shown))
-
-
-def encode_images(images):
-    """DisplayImages of uint8 -> DisplayImages of PNG files, each [batch] bytes."""
-    return DisplayImages(*(encode_pngs(batch) for batch in images if not is_absent(batch)))
-
-
 def discriminator_accuracy(model, gan_loss):
     """Name -> share of a step's logits by which the discriminator is right; {} without one."""
     if is_absent(model.predict_real):
@@ -1222,25 +1207,6 @@ def create_health_stats(examples, model):
     thumbnails = (tf.image.resize(batch, [8, 8], method="area") for batch in pairs)
     return monitor.HealthStats(model.averages.get("discrim_loss", []),
                                model.gradient_norms["generator"], *contrasts, *thumbnails)
-
-
-def create_summaries(model, accuracy, images, histograms):
-    """TensorBoard's summary of a step, [] bytes; histograms of all weights only on request."""
-    for name, batch in images._asdict().items():
-        tf.summary.image(name, batch)
-    for name in ("predict_real", "predict_fake"):
-        prediction = getattr(model, name)
-        if not is_absent(prediction):
-            tf.summary.image(name, tf.image.convert_image_dtype(prediction, tf.uint8))
-    for name, value in {**model.averages, **accuracy, "learning_rate": model.lr}.items():
-        tf.summary.scalar(name, value)
-    if histograms:
-        for gradient, variable in model.gradients:
-            tf.summary.histogram(f"{variable.op.name}/values", variable)
-            # TensorFlow would stop the step at a histogram of a non-finite value
-            finite = tf.where(tf.math.is_finite(gradient), gradient, tf.zeros_like(gradient))
-            tf.summary.histogram(f"{variable.op.name}/gradients", finite)
-    return tf.summary.merge_all()
 
 
 # --------------------------------------------------------------------------------------------------
@@ -1279,7 +1245,7 @@ class Run(NamedTuple):
 
 def create_fetches(examples, model, options):
     """All Fetches of a step."""
-    images = create_images(examples, model.outputs, options)
+    images = show_images(create_images(examples, model.outputs, options), options)
     accuracy = discriminator_accuracy(model, options.gan_loss)
     summary = create_summaries(model, accuracy, images, options.summary_histograms)
     return Fetches(model.train, model.losses, model.gradient_norms, examples.indices,
@@ -1304,11 +1270,12 @@ def create_judge(found, samples, options):
     measure, draw, pixels = None, None, 1
     if found:
         indices, images = create_look(found, options)
-        measure = indices, create_metrics(images.outputs, images.targets)
+        measure = indices, create_metrics(images.outputs, images.targets,
+                                          pair_of(options).targets)
         pixels = pixels_in_network(found, options)
     if samples.examples:
         indices, images = create_look(samples, options)
-        draw = indices, encode_images(images)
+        draw = indices, encode_images(show_images(images, options))
     return validation.Judge(measure, draw, pixels)
 
 
@@ -1336,8 +1303,8 @@ def train(options):
     After too many non-finite steps in a row it goes back to the last checkpoint, once.
     """
     found = dataset.list_images(options)
-    options = with_options(dataset.with_channels(options, found.channels),
-                           trained_ratio=found.ratio)
+    options = validation.with_metric(with_options(
+        dataset.with_sides(options, found.sides), trained_ratio=found.ratio))
     val_found = validation.list_images(options)
     try:
         return train_from(options, found, val_found)
@@ -1407,7 +1374,8 @@ def train_from(options, found, val_found):
                 facts = [*run_page.describe_run(options, found, val_found),
                          ("parameters", f"{weights:,}"), ("computes on", devices),
                          ("precision", options.precision)]
-                defaults = vars(create_parser().parse_args(["--mode", "train"]))
+                defaults = {**vars(create_parser().parse_args(["--mode", "train"])),
+                            "val_metric": next(iter(metrics_of(options)))}
                 log = run_log.RunLog(run, earlier, facts, defaults)
                 with contextlib.closing(log):
                     return run_training(run, manager, log)
@@ -1533,8 +1501,9 @@ def test(options):
             outputs = create_outputs(examples.inputs, options, key=key) if strips is None \
                 else strips.outputs
         images = create_images(examples, outputs, options)
-        metrics = {} if options.no_targets else create_metrics(images.outputs, images.targets)
-        fetches = (examples.indices, encode_images(images), metrics)
+        metrics = {} if options.no_targets else create_metrics(
+            images.outputs, images.targets, pair_of(options).targets)
+        fetches = (examples.indices, encode_images(images), draw_images(images, options), metrics)
         config = (tiling if options.tile else tf1).session_config()
         with tf.Session(graph=graph, config=config) as sess:
             checkpoints.restore(sess, stored, tf.global_variables(), options)
@@ -1553,17 +1522,15 @@ def test(options):
 # Mode export
 # --------------------------------------------------------------------------------------------------
 
-def generate_unit(images, options, size=None, lrelu=lrelu_by_where, create=None):
-    """The model as others use it: 0..1 [batch, height, width, file_channels of the inputs] -> those
-    of the targets, of any size. The channels of several inputs follow each other.
+def run_network(images, options, size=None, lrelu=lrelu_by_where, create=None):
+    """What the network sees of images and what it makes of them, both -1..1
+    [batch, height, width, channels] of any size.
 
-    size: height and width to scale to first, in the network's colour space as in test mode.
-    create: what stands for `create_outputs`.
+    images: of each input what `ImageType.take` gives, in a batch. size: height and width to scale
+    them to first, as test mode does. create: what stands for `create_outputs`.
     """
-    pair_type = pair_of(options)
-    inputs = pair_type.inputs.from_unit(images)
-    inputs = inputs if size is None else tf.image.resize(inputs, size, method="area")
-    multiple = size_multiple(options)
+    side, multiple = pair_of(options).inputs, size_multiple(options)
+    inputs = side.join([side.scale(image, size) for image in images])
     _, height, width, _ = inputs.shape.as_list()
     fits = None not in (height, width) and height % multiple == width % multiple == 0 \
         and min(height, width) >= geometry.MIN_SIDE
@@ -1573,15 +1540,18 @@ def generate_unit(images, options, size=None, lrelu=lrelu_by_where, create=None)
     outputs = (create or create_outputs)(
         padded, options, choose_layers(options, image_moments, lrelu),
         key=DrawKey(options.seed, 0, None))
-    shown = to_file_channels(pair_type.targets.to_unit(outputs, padded), pair_type.targets)
     height, width = tf.unstack(shape)
-    return shown if fits else shown[:, top:top + height, left:left + width]
+    return inputs, outputs if fits else outputs[:, top:top + height, left:left + width]
 
 
-def to_file_channels(images, image_type):
-    """[..., 1, 3 or 4] -> [..., file_channels]: lightness is written as RGB."""
-    return images if images.shape[-1] == image_type.file_channels \
-        else tf.image.grayscale_to_rgb(images)
+def generate_floats(images, options, lrelu=lrelu_by_where):
+    """The model as others use it: floats of the inputs' files [batch, height, width, channels] ->
+    those of the targets', of any size; of images 0..1, of measurements in the files' units. The
+    channels of several inputs follow each other."""
+    pair_type, count = pair_of(options), options.num_inputs
+    parts = tf.split(images, count, axis=-1) if count > 1 else [images]
+    inputs, outputs = run_network([*map(pair_type.inputs.from_floats, parts)], options, lrelu=lrelu)
+    return pair_type.targets.to_floats(outputs, inputs)
 
 
 def network_shape(shape, options):
@@ -1590,40 +1560,47 @@ def network_shape(shape, options):
     return geometry.network_shape(shape, sizing, geometry.squeeze_of(options))
 
 
-def decode_inputs(contents, options):
-    """Bytes of an image file [] -> 0..1 [height, width, channels], as `generate_unit` takes it:
-    several inputs lie side by side in the file."""
-    image = decode_image(contents, pair_of(options).inputs.file_channels)
-    return stack_images(image, options.num_inputs)
-
-
 def place_images(options, shape=(None, None, None)):
-    """The placeholder "input" of images as `generate_unit` takes them. shape: [batch, height,
+    """The placeholder "input" of images as `generate_floats` takes them. shape: [batch, height,
     width]."""
     channels = options.num_inputs * pair_of(options).inputs.file_channels
     return tf.placeholder(tf.float32, [*shape, channels], "input")
 
 
-def generate_encoded(contents, options, create=None):
-    """`generate_unit` from the bytes of an image file [] to those of another, of the same size.
+def generate_encoded(contents, options, create=None, portable=True):
+    """The model from the bytes of an image file [] to those of another, of the same size. Several
+    inputs lie side by side in the file.
 
     The image is scaled to the size at which the model was trained, and the result back. create: as
-    in `generate_unit`.
+    in `run_network`. portable: without Python, as graphs that leave it need; it takes JPEG and PNG
+    files alone then.
     """
-    image = decode_inputs(contents, options)
-    shape, own_size = tf.shape(image)[:2], geometry.is_own_size(options)
-    scaled = None if own_size else network_shape(shape, options)
-    result = generate_unit(image[tf.newaxis], options, scaled, create=create)[0]
-    return encode_image(result if own_size else scale_back(result, shape), options.output_filetype)
+    pair_type, own_size = pair_of(options), geometry.is_own_size(options)
+    side = pair_type.inputs
+    pixels = (side.decode_portable if portable else side.decode)(contents)
+    images = [side.take(image) for image in split_columns(pixels, options.num_inputs)]
+    shape = tf.shape(images[0])[:2]
+    inputs, outputs = run_network([image[tf.newaxis] for image in images], options,
+                                  None if own_size else network_shape(shape, options),
+                                  create=create)
+    results = pair_type.targets.to_pixels(outputs, inputs, size=None if own_size else shape)
+    return encode_image(results[0], options.output_filetype)
 
 
 def build_any_size(options):
-    """The Endpoints of SavedModel and frozen graph."""
+    """The Endpoints of SavedModel and frozen graph: those for files, if a graph can read and write
+    them without Python."""
     images = place_images(options)
-    results = tf.identity(generate_unit(images, options), "output")
+    results = tf.identity(generate_floats(images, options), "output")
+    if not export_formats.has_portable_files(options):
+        return export_formats.Endpoints(images, results)
     encoded = tf.placeholder(tf.string, [None], "input_bytes")
-    encoded_results = tf.map_fn(lambda contents: generate_encoded(contents, options), encoded,
-                                fn_output_signature=tf.string)
+
+    @tf.autograph.experimental.do_not_convert
+    def generate_one(contents):
+        """One file."""
+        return generate_encoded(contents, options)
+    encoded_results = tf.map_fn(generate_one, encoded, fn_output_signature=tf.string)
     return export_formats.Endpoints(images, results, encoded,
                                     tf.identity(encoded_results, "output_bytes"))
 
@@ -1631,7 +1608,7 @@ def build_any_size(options):
 def build_floats(options, shape=(None, None, None)):
     """The Endpoints of ONNX: images of any size without files. shape: [batch, height, width]."""
     images = place_images(options, shape)
-    results = generate_unit(images, options, lrelu=lrelu)  # one operation in these formats too
+    results = generate_floats(images, options, lrelu=lrelu)  # one operation in these formats too
     return export_formats.Endpoints(images, tf.identity(results, "output"))
 
 
@@ -1646,11 +1623,15 @@ def build_affinelayer(options):
     encoded = tf.placeholder(tf.string, [1], "Placeholder")
     key = tf.placeholder(tf.string, [1], "Placeholder_1")
     same_key = tf.identity(key, "Identity")
+    pair_type = pair_of(options)
     with tf.name_scope("decode"):  # these names stay free
-        image = decode_inputs(tf.decode_base64(encoded[0]), options)
-    result = generate_unit(image[tf.newaxis], options, [*size_of(options.crop_size)])
+        pixels = pair_type.inputs.decode_portable(tf.decode_base64(encoded[0]))
+        images = [pair_type.inputs.take(image)[tf.newaxis]
+                  for image in split_columns(pixels, options.num_inputs)]
+    inputs, outputs = run_network(images, options, [*size_of(options.crop_size)])
     with tf.name_scope("encode"):
-        contents = encode_image(result[0], options.output_filetype)
+        contents = encode_image(pair_type.targets.to_pixels(outputs, inputs)[0],
+                                options.output_filetype)
     result = tf.stack([tf.encode_base64(contents)], name="packed")
     tf.add_to_collection("inputs", json.dumps({"key": key.name, "input": encoded.name}))
     tf.add_to_collection("outputs", json.dumps({"key": same_key.name, "output": result.name}))
@@ -1667,19 +1648,21 @@ def load_model(path, native_size=False, tile=0):
 
 
 def checkpoint_results(stored, options, images):
-    """What test mode's network makes of images, each uint8 [height, width, file_channels for each
-    input]: per image, file type -> a file's bytes, of the image's size."""
-    pair_type = pair_of(options)
+    """What test mode's network makes of images, each [height, width, file_channels] with several
+    inputs side by side: per image, file type -> a file's bytes, of the image's size."""
+    pair_type, count = pair_of(options), options.num_inputs
+    size, side = size_of(options.crop_size), pair_type.inputs
     with tf.Graph().as_default() as graph:
         files = []
         for image in images:
-            inputs = pair_type.inputs.from_unit(tf.constant(image[np.newaxis] / 255, tf.float32))
-            inputs = tf.image.resize(inputs, size_of(options.crop_size), method="area")
+            parts = [side.take(part)[tf.newaxis]
+                     for part in split_columns(tf.constant(image), count)]
+            inputs = side.join([side.scale(part, size) for part in parts])
             outputs = create_outputs(inputs, options, key=DrawKey(options.seed, 0, None))
-            shown = scale_back(pair_type.targets.to_unit(outputs, inputs)[0], image.shape[:2])
-            shown = to_file_channels(shown, pair_type.targets)
-            files.append({filetype: encode_image(shown, filetype)
-                          for filetype in ("png", "jpeg")})
+            shape = image.shape[0], image.shape[1] // count
+            pixels = pair_type.targets.to_pixels(outputs, inputs, size=shape)[0]
+            files.append({filetype: encode_image(pixels, filetype)
+                          for filetype in pair_type.targets.filetypes})
         with tf.Session(graph=graph, config=tf1.session_config()) as sess:
             checkpoints.restore(sess, stored, tf.global_variables(), options)
             return sess.run(files)
@@ -1699,6 +1682,7 @@ def export(options):
     run on an image and compared with the checkpoint's own result. Returns the exit code."""
     options = with_options(options, export_format=[*dict.fromkeys(options.export_format)])
     stored = checkpoints.open_checkpoint(options.checkpoint)
+    export_formats.check_sides(options)
     if "pict" in options.export_format:
         export_formats.check_pict(stored, options)
     if "onnx" in options.export_format:

@@ -93,7 +93,7 @@ values    0 to 255                             all    1
     assert [line.split()[:2] for line in printed.out.splitlines()[:2]] == [
         ["A", "set/labels"], ["B", "set/depth"]]
     assert "4 pairs; B is the input, A the target" in printed.out
-    assert "3 of 8 images have 16 bits and are read as 8; their values 1 to 6303" in printed.err
+    assert "3 of 4 images have 16 bits and are read as 8; their values 1 to 6303" in printed.err
 
 
 def test_many_sizes_take_a_few_rows(capsys):

@@ -16,8 +16,8 @@ import pix2pix
 from tools.lib.checkpoints import (
     EMA_SUFFIX, encode_pict, explain_mismatch, infer_options, open_checkpoint, read_pict)
 from tools.lib.cli import with_options
-from tools.lib.dataset import with_channels
-from tools.lib.image_types import choose_pair
+from tools.lib.dataset import FoundSide, with_sides
+from tools.lib.image_types import SIDE_OPTIONS, choose_pair
 from tools.lib.options import MODEL_OPTIONS
 from tools.lib.tf1 import tf
 
@@ -185,7 +185,7 @@ def test_options_are_inferred_from_variables(tmp_path, flags):
     options = pix2pix.parse_args([
         "--mode", "train", "--input_dir", str(tmp_path), "--ngf", "2", "--ndf", "4",
         "--output_dir", str(tmp_path / "run"), "--precision", "float32", *flags.split()])
-    options = with_channels(options, (3, 3))
+    options = with_sides(options, [FoundSide()] * 2)
     size, pair = options.crop_size, choose_pair(options.lab_colorization, options.which_direction)
     with tf.Graph().as_default():
         inputs, targets = (tf.zeros([1, size, size, side.channels]) for side in pair[:2])
@@ -195,7 +195,9 @@ def test_options_are_inferred_from_variables(tmp_path, flags):
                   for variable in tf.trainable_variables()}
     inferred = infer_options(shapes)
     assert inferred == {name: getattr(options, name) for name in inferred}
-    assert set(MODEL_OPTIONS) - set(inferred) <= {"which_direction", "padding"}
+    of_files = {f"{side}_{name}" for side in "ab" for name in SIDE_OPTIONS[1:]}
+    assert set(MODEL_OPTIONS) - set(inferred) <= {
+        "which_direction", "padding", "mask_channel", *of_files}
 
 
 def test_an_averaged_generator_serves_in_test_and_can_be_left(model, tmp_path):

@@ -21,7 +21,9 @@ from tools.lib.checkpoints import StoredVariables
 from tools.lib.cli import RunError, UserError, with_options
 from tools.lib.export_formats import MAX_CONSTANT, check_difference, check_pict
 from tools.lib.image_files import format_of
+from tools.lib.image_types import SIDE_OPTIONS
 from tools.lib.images import to_bytes
+from tools.lib.options import MODEL_OPTIONS
 from tools.lib.tf1 import tf
 
 
@@ -327,13 +329,17 @@ def test_pict_refuses_what_it_cannot_hold(model, tmp_path, capsys):
     assert not (tmp_path / "export").exists()
 
 
+MODEL_SIDES = {f"{side}_{name}": MODEL_OPTIONS[f"{side}_{name}"] for side in "ab"
+               for name in SIDE_OPTIONS}
+
+
 @pytest.mark.parametrize("changes, text", [
     (dict(), None), (dict(padding="reflect"), "--padding reflect"),
     (dict(generator="resnet", crop_size=128, padding="reflect"), "--padding reflect"),
     (dict(generator="resnet", crop_size=64), "--crop_size 64"),
     (dict(which_direction="BtoA"), None)])
 def test_which_options_a_pict_file_can_hold(options, changes, text):
-    options = with_options(options, **{"crop_size": 64, "a_channels": 3, "b_channels": 3, **changes})
+    options = with_options(options, **{**MODEL_SIDES, "crop_size": 64, **changes})
     with tf.Graph().as_default():
         size = options.crop_size
         pix2pix.create_outputs(tf.zeros([1, size, size, 3]), options)
@@ -414,16 +420,16 @@ def test_the_smallest_images_go_through_residual_blocks(options):
     changed = with_options(options, generator="resnet", padding="reflect", crop_size=64)
     for shape in ((1, 1), (3, 70), (4, 4)):
         image = draw(1, 1, *shape, 3, low=0)
-        result = run_graph(lambda image=image: pix2pix.generate_unit(tf.constant(image), changed))
+        result = run_graph(lambda image=image: pix2pix.generate_floats(tf.constant(image), changed))
         assert result.shape == (1, *shape, 3)
 
 
 def test_a_batch_with_dropout_draws_the_same_for_each_image(options):
     changed = with_options(options, test_dropout=True, crop_size=64)
     images = draw(8, 3, 64, 64, 3, low=0)
-    together, alone = (run_graph(lambda batch=batch: pix2pix.generate_unit(
+    together, alone = (run_graph(lambda batch=batch: pix2pix.generate_floats(
         tf.constant(batch), changed), fill=True) for batch in (images, images[1:2]))
-    without = run_graph(lambda: pix2pix.generate_unit(
+    without = run_graph(lambda: pix2pix.generate_floats(
         tf.constant(images), with_options(changed, test_dropout=False)), fill=True)
     np.testing.assert_allclose(together[1:2], alone, atol=1e-4)
     assert np.abs(together - without).mean() > 1e-2

@@ -25,6 +25,7 @@ ROWS = [  # flags; together every value of every option of the family
     "--generator resnet --padding reflect --norm instance --resize pad --a_channels 4",
     "--generator resnet --separable_conv --no_dropout --resize crop --b_channels 1",
     "--a_channels 3 --b_channels 3 --which_direction AtoB",
+    "--a_range 0 240 --a_ignore 255 --b_range -20 300 --b_ignore 0 1 --mask_channel",
     "--lab_colorization --which_direction AtoB --generator encoder_decoder --upsample resize "
     "--crop_size 96 --aspect_ratio 2 --layout single",  # the sample's 192x96 pairs as single images
 ]

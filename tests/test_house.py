@@ -14,8 +14,8 @@ COMMANDS = {path.stem: path for path in (ROOT / "tools").glob("*.py") if path.st
 ORDER = [  # modules import from earlier groups, or earlier in their own
     ["cli", "files", "provenance", "foreign_flags", "tf1", "workers"],
     ["colour", "values", "colour_map", "label_maps", "exif", "image_files", "stored", "images",
-     "image_types", "geometry", "foreign_files", "fast_conv", "tiling", "diffaugment", "schedule",
-     "run_folder", "page", "sheet"],
+     "geometry", "image_types", "display", "foreign_files", "fast_conv", "tiling", "diffaugment",
+     "schedule", "run_folder", "page", "sheet"],
     ["partners", "metrics", "run_page", "results_page", "checkpoints", "dataset", "survey",
      "inputs", "comparison", "label_metrics", "read_back", "outside_metrics", "evaluation_page"],
     ["options", "resume", "run_log", "testing", "validation", "monitor"],

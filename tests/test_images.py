@@ -8,13 +8,14 @@ from PIL import Image
 
 import pix2pix
 from tools.lib.cli import Options
+from tools.lib.display import DisplayImages
+from tools.lib.options import MODEL_OPTIONS
 from tools.lib.tf1 import tf
 
 
 def options_for(**changes):
-    return Options(**{"lab_colorization": False, "which_direction": "AtoB", "num_inputs": 1,
-                      "a_channels": 3, "b_channels": 3, "aspect_ratio": 1.0, "crop_size": 256,
-                      **changes})
+    return Options(**{**MODEL_OPTIONS, "lab_colorization": False, "which_direction": "AtoB", "num_inputs": 1,
+                      "aspect_ratio": 1.0, "crop_size": 256, **changes})
 
 
 def run_images(examples, outputs, options):
@@ -55,7 +56,7 @@ def test_lab_images_in_both_directions():
 def test_png_files_hold_the_pixels_packed_fast(channels):
     pixels = np.random.default_rng(8).integers(0, 256, (2, 7, 9, channels), np.uint8)
     with tf.Graph().as_default(), tf.Session() as sess:
-        got = sess.run(pix2pix.encode_images(pix2pix.DisplayImages(pixels, pixels[::-1])))
+        got = sess.run(pix2pix.encode_images(DisplayImages(pixels, pixels[::-1])))
     assert isinstance(got.targets, list) and not got.targets
     for index in (0, 1):
         for contents, expected in ((got.inputs[index], pixels[index]),

@@ -129,7 +129,7 @@ def test_images_done_out_of_order_are_listed_in_order(trained, tmp_path, monkeyp
     lock, second, first_two = threading.Lock(), threading.Event(), threading.Barrier(2)
     begun, at_once, most, real = [], 0, 0, save_images
 
-    def save(output_dir, names, images):
+    def save(output_dir, names, images, drawn):
         """Holds the first two that come until both are there, and image 1 until 2 is done."""
         nonlocal at_once, most
         with lock:
@@ -139,7 +139,7 @@ def test_images_done_out_of_order_are_listed_in_order(trained, tmp_path, monkeyp
         if count <= 2:
             first_two.wait(60)
         assert names != ["1"] or second.wait(60), "no other image is worked on meanwhile"
-        real(output_dir, names, images)
+        real(output_dir, names, images, drawn)
         with lock:
             at_once -= 1
         if names == ["2"]:
@@ -169,7 +169,7 @@ def test_no_more_images_at_once_than_cores_and_memory_allow(monkeypatch, crop_si
         all_there.wait(60)
         with lock:
             at_once -= 1
-        return [0], (), {}
+        return [0], (), (), {}
     results = testing.generate_images(generate, ["name"] * 40, "out", {}, crop_size**2)
     assert [*results] == [None] * 40
     assert most == expected
@@ -182,7 +182,7 @@ def no_space():
 
 def test_a_test_that_cannot_go_on_ends_with_all_its_threads(trained, capsys, monkeypatch):
     monkeypatch.setattr(testing, "save_images",
-                        lambda _, names, __: names == ["1"] and no_space())
+                        lambda _, names, *__: names == ["1"] and no_space())
     assert run("--mode", "test", "--input_dir", trained / "bars/val", "--checkpoint",
                trained / "bars_train", "--output_dir", "out") == 1
     assert "No space left" in capsys.readouterr().err
@@ -195,11 +195,11 @@ def stop_test_at(monkeypatch, name, number):
     monkeypatch.setattr(os, "cpu_count", lambda: 2)
     real_save, real_terminate, arrived = save_images, ThreadPool.terminate, threading.Event()
 
-    def save(output_dir, names, images):
+    def save(output_dir, names, images, drawn):
         if names == [name]:
             signal.pthread_kill(threading.main_thread().ident, number)
             assert arrived.wait(60)
-        real_save(output_dir, names, images)
+        real_save(output_dir, names, images, drawn)
 
     def terminate(pool):
         arrived.set()

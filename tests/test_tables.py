@@ -12,6 +12,7 @@ from PIL import Image
 import pix2pix
 from tools.lib import dataset, image_files, images, metrics
 from tools.lib.checkpoints import infer_options
+from tools.lib.display import DisplayImages
 from tools.lib.image_files import ImageFormat, find_images
 from tools.lib.images import read_image
 from tools.lib.tf1 import tf
@@ -97,7 +98,7 @@ def test_summaries_have_it(tv_row, options):
                 ["--mode", "train", "--input_dir", "bars/train", "--tv_weight", "2"]),
                 ngf=1, ndf=1, precision="float32"))
         assert "gen_loss_TV" in model.losses and "gen_loss_TV" in model.averages
-        images = pix2pix.DisplayImages(*[tf.zeros([1, 8, 8, 3], tf.uint8)] * 3)
+        images = DisplayImages(*[tf.zeros([1, 8, 8, 3], tf.uint8)] * 3)
         tags = [tensor.op.inputs[0] for tensor in tf.get_collection(tf.GraphKeys.SUMMARIES)]
         assert not tags
         pix2pix.create_summaries(model, {}, images, False)

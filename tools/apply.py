@@ -42,15 +42,16 @@ from tools.lib.image_files import (
     EXTENSIONS, FORMATS, GRAPH_FORMATS, FolderContents, describe_no_images, format_of, is_hidden,
     list_tree, other_kind, report_others)
 from tools.lib.images import (
-    ImageError, create_shape_reader, decode_image, encode_image, is_deep_png, read_decoded,
+    ImageError, create_shape_reader, decode_pixels, encode_image, is_deep_png, read_decoded,
     report_deep, to_bytes)
 from tools.lib.models import ONE_SIZE, find_export
 from tools.lib.run_folder import find_model
+from tools.lib.stored import encode_stored, read_stored
 from tools.lib.tf1 import session_config, tf
 
 REPORT_FREQ = 100  # images between two lines
 LARGE_MEMORY = 4e9  # bytes, from which on a line warns
-FILE_TYPES = {".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg"}  # of --output as a file
+FILE_TYPES = {".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg", ".npy": "npy"}  # of --output
 NUMBER = re.compile(r"%(?:0(\d+))?d")  # in the names of frames, as ffmpeg writes them
 EXAMPLES = """\
   python tools/apply.py --model facades_train --input label.png --output photo.png
@@ -284,19 +285,33 @@ class Translated(NamedTuple):
 
 @functools.cache
 def create_converter(channels, filetype):
-    """A function from the bytes of a result of so many channels to those of a "png" or "jpeg" file.
-    """
+    """A function from the bytes of a result of 8 bits in so many channels to those of a "png" or
+    "jpeg" file."""
     with tf.Graph().as_default() as graph:
         contents = tf.placeholder(tf.string, [])
-        converted = encode_image(decode_image(contents, channels), filetype)
+        converted = encode_image(decode_pixels(contents, channels), filetype)
         return tf.Session(graph=graph, config=session_config()).make_callable(
             converted, [contents])
 
 
-def read_for_model(path, channels):
-    """The bytes of an image file as a model of so many channels reads them, JPEG or PNG, and what
-    these do not tell any more: its `Decoded.deep_range` and channels, None where they do. Raises
+def read_values(path, side):
+    """The bytes of an image file as a model of such values, not of colours, reads them, PNG or
+    .npy. side: its ImageType. Raises ImageError."""
+    pixels = read_stored(path).pixels
+    taken, found = (side.file_channels, side.dtype), (pixels.shape[2], pixels.dtype.name)
+    if found != taken:
+        raise ImageError(f"{path} has {found[0]} channels of {found[1]}, the model takes "
+                         f"{taken[0]} of {taken[1]}: convert it")
+    return encode_stored(pixels, compress_level=1)
+
+
+def read_for_model(path, side):
+    """The bytes of an image file as a model reads them, and what these do not tell any more: its
+    `Decoded.deep_range` and channels, None where they do. side: ImageType of its inputs. Raises
     ImageError."""
+    channels = side.file_channels
+    if "jpeg" not in side.filetypes:
+        return read_values(path, side), None, channels
     try:
         contents = path.read_bytes() if path.is_file() else b""
     except OSError as error:
@@ -346,10 +361,14 @@ class Translator:
     def translate(self, job):
         """Writes a Job's result, with a record of how it was made; returns Translated. Raises
         ImageError naming the image."""
-        contents, deep_range, stored = read_for_model(job.path, self.model.channels)
+        contents, deep_range, stored = read_for_model(job.path, self.model.pair.inputs)
         result, shape, channels = self.generate(job.path, contents)
         self.refuse_single(job.path, shape)
         if job.filetype not in (None, format_of(result)):
+            if "npy" in (job.filetype, format_of(result)) \
+                    or "jpeg" not in self.model.pair.targets.filetypes:
+                raise ImageError(f"{job.result}: the model's results are of type "
+                                 f"{format_of(result)}: change the ending")
             result = create_converter(self.read_shape(result)[2], job.filetype)(result)
         path = job.result if job.filetype else job.result.with_name(
             job.result.name + FORMATS[format_of(result)].extensions[0])
@@ -398,6 +417,8 @@ def report_shapes(translated, model):
 
 def report_channels(translated, model):
     """Says what of the images the model does not see. translated: of all images."""
+    if "jpeg" not in model.pair.inputs.filetypes:
+        return
     coloured = sum(image.channels > 2 for image in translated)
     transparent = sum(image.channels in (2, 4) for image in translated)
     if model.channels == 1 and coloured:
@@ -491,7 +512,7 @@ def create_parser():
     add("--input", required=True, nargs="+", help="images, folders with all below them, patterns "
         "such as photos/*.jpg, numbered frames such as frame_%%04d.png")
     add("--output", required=True, help="folder for the results; of one image also a file, .png, "
-        ".jpg or .jpeg")
+        ".jpg, .jpeg, or .npy of floats")
     add("--native_size", action="store_true",
         help="use the model at each image's own size, not at the size it was trained at")
     tiling.add_options(add)

@@ -39,7 +39,7 @@ from tools.lib.evaluation_page import Shown, write_evaluation_page
 from tools.lib.files import (
     describe_missing, lock_folder, match_names, unique_names, write_atomic, write_json)
 from tools.lib.image_files import describe_no_images, list_folder
-from tools.lib.images import read_image
+from tools.lib.images import ImageError, read_decoded
 from tools.lib.metrics import (
     METRICS, Summary, create_metrics, describe_protocol, summarize, summary_data)
 from tools.lib.read_back import read_back, read_back_data
@@ -206,6 +206,15 @@ def check_sizes(path, image, target_path, target):
                         f"{target_height} pixels: {remedy}")
 
 
+def read_pixels(path):
+    """An image file -> uint8 [height, width, 3]. Raises ImageError."""
+    decoded = read_decoded(path)
+    if decoded.deep_range:
+        raise ImageError(f"{path} has 16 bits, and images are compared in 8: the metrics.json of "
+                         "test mode has the figures")
+    return decoded.pixels
+
+
 def score_runs(runs, targets, measures):
     """Scores of every run, label -> name -> metric -> value, and name -> size [height, width].
     targets: name -> path; measures: more metrics, key -> function of output and target. Raises
@@ -215,9 +224,9 @@ def score_runs(runs, targets, measures):
     with cli.create_progress_bar(total, 0, "image") as bar:
         for name, target_path in targets.items():
             having = [run for run in runs if name in run.outputs]
-            target = read_image(target_path) if having else None
+            target = read_pixels(target_path) if having else None
             for run in having:
-                output = read_image(run.outputs[name])
+                output = read_pixels(run.outputs[name])
                 check_sizes(run.outputs[name], output, target_path, target)
                 scores[run.label][name] = {
                     **score(output, target),
@@ -247,7 +256,7 @@ def find_inputs(options, plain_targets, targets):
     inputs = {name: found[partners[plain]]
               for name, plain in zip(targets, plain_targets, strict=True) if plain in partners}
     for name, path in inputs.items():
-        check_sizes(path, read_image(path), targets[name], read_image(targets[name]))
+        check_sizes(path, read_pixels(path), targets[name], read_pixels(targets[name]))
     return inputs
 
 
@@ -265,7 +274,7 @@ def choose_colours(options, inputs):
     inputs: paths."""
     if options.label_colours:
         return np.array(options.label_colours, np.uint8)
-    colours = label_metrics.find_colours(map(read_image, inputs))
+    colours = label_metrics.find_colours(map(read_pixels, inputs))
     if colours is None:
         say("the inputs are not made of a few exact colours: read back by L1, PSNR and SSIM alone; "
             "for label images that were scaled or JPEG files give --label_colours")

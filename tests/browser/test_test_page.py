@@ -43,8 +43,9 @@ def draw_values(count, seed=3):
 def write_page(folder, rows, kinds=page.KINDS, notes=()):
     """Writes a test's page; returns its path."""
     metrics = METRICS if "targets" in kinds else {}
-    write_results_page(folder, "a test", [("images", str(len(rows)))], notes, kinds, metrics, rows,
-                       summarize_rows([numbers for _, numbers in rows]) if metrics else {})
+    endings = {kind: [f"-{kind}.png"] for kind in kinds}
+    write_results_page(folder, "a test", [("images", str(len(rows)))], notes, endings, metrics,
+                       rows, summarize_rows([numbers for _, numbers in rows]) if metrics else {})
     return folder / "index.html"
 
 

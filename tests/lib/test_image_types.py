@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from helpers import draw, run_graph
 
-from tools.lib.image_types import LAB, choose_pair, infer_pair, stack_images
+from tools.lib.image_types import LAB, ImageType, choose_pair, infer_pair, stack_images
 from tools.lib.images import convert_channels
 from tools.lib.tf1 import tf
 
@@ -52,8 +52,8 @@ def test_both_ends_of_a_type_are_inverse(key):
 
         def build(side=side, other=other, image=image):
             """The values at the network's end, and the image they stand for."""
-            values = side.from_unit(tf.constant(image))
-            return values, side.to_unit(values, other.from_unit(tf.constant(image)))
+            values = side.from_floats(tf.constant(image))
+            return values, side.to_unit(values, other.from_floats(tf.constant(image)))
         values, shown = run_graph(build)
         assert values.shape == (2, 5, 7, side.channels) and np.abs(values).max() <= 1
         if side.channels == 3:
@@ -74,8 +74,8 @@ def test_a_lab_file_is_split_as_both_ends_say():
     def build():
         """Lightness and colour, from the split and from both ends."""
         rgb = tf.constant(pixels / 255, tf.float32)
-        return LAB.split(tf.constant(pixels)), (LAB.inputs.from_unit(rgb),
-                                                LAB.targets.from_unit(rgb))
+        return LAB.split(tf.constant(pixels)), (LAB.inputs.from_floats(rgb),
+                                                LAB.targets.from_floats(rgb))
     split, ends = run_graph(build)
     for got, expected in zip(split, ends, strict=True):
         np.testing.assert_allclose(got, expected, atol=1e-5)
@@ -98,24 +98,25 @@ def test_a_pair_is_inferred_from_the_networks_ends(channels, expected):
 
 @pytest.mark.parametrize("count, a_channels, b_channels", [(1, 1, 4), (1, 4, 1), (2, 1, 3)])
 def test_the_channels_of_both_sides(count, a_channels, b_channels):
-    pair = choose_pair(False, "AtoB", count, a_channels, b_channels)
+    sides = ImageType(a_channels), ImageType(b_channels)
+    pair = choose_pair(False, "AtoB", count, *sides)
     assert (pair.inputs.channels, pair.targets.channels) == (count * a_channels, b_channels)
     assert pair.file_channels == max(a_channels, b_channels)
     unit = draw(5, 1, 4, 6, count * a_channels, low=0, high=1)
     values, shown = run_graph(lambda: (
-        pair.inputs.from_unit(tf.constant(unit)),
-        pair.inputs.to_unit(pair.inputs.from_unit(tf.constant(unit)), None)))
+        pair.inputs.from_floats(tf.constant(unit)),
+        pair.inputs.to_unit(pair.inputs.from_floats(tf.constant(unit)), None)))
     np.testing.assert_allclose(values, 2 * unit - 1, atol=1e-6)
     assert shown.shape == (1, 4, 6 * count, a_channels)
     np.testing.assert_allclose(stack_images(shown[0], count), unit[0], atol=1e-6)
     if count == 1:
-        back = choose_pair(False, "BtoA", 1, a_channels, b_channels)
+        back = choose_pair(False, "BtoA", 1, *sides)
         assert (back.inputs.channels, back.targets.channels) == (b_channels, a_channels)
 
 
 def test_each_half_of_a_file_has_the_channels_of_its_side():
     pixels = noise(7, 4, 8, 4)
-    pair = choose_pair(False, "BtoA", 1, 1, 4)
-    inputs, targets = run_graph(lambda: pair.from_pixels(tf.constant(pixels)))
+    pair = choose_pair(False, "BtoA", 1, ImageType(1), ImageType(4))
+    inputs, targets = run_graph(lambda: pair.take(tf.constant(pixels)))
     np.testing.assert_array_equal(inputs, pixels[:, 4:])
     np.testing.assert_array_equal(targets, convert_channels(pixels[:, :4], 1))

@@ -13,7 +13,7 @@ from PIL import Image
 
 from tools.lib import image_files, images
 from tools.lib.cli import RunError
-from tools.lib.image_types import CHANNELS
+from tools.lib.image_types import CHANNELS, ImageType
 from tools.lib.images import ImageError, read_image
 from tools.lib.tf1 import tf
 
@@ -47,12 +47,13 @@ def test_the_decoder_gives_sizes_and_reasons():
     for name in image_files.FORMATS:
         whole = array.getvalue() if name == "npy" else \
             images.to_bytes(noise(6, 13, 17, 3), name.upper())
-        assert decode(whole) == (13, 17, 3, None)
+        assert decode(whole) == images.Described(13, 17, 3)
         with pytest.raises(ValueError, match="."):
             decode(whole[:len(whole) // 2])
-    assert decode(images.to_bytes(noise(7, 3, 5))) == (3, 5, 1, None)
-    assert decode(images.to_bytes(noise(7, 3, 5, 4))) == (3, 5, 4, None)
-    assert decode(images.to_bytes(np.uint16([[700, 12000]]))) == (1, 2, 1, [700, 12000])
+    assert decode(images.to_bytes(noise(7, 3, 5))) == images.Described(3, 5, 1)
+    assert decode(images.to_bytes(noise(7, 3, 5, 4))) == images.Described(3, 5, 4)
+    assert decode(images.to_bytes(np.uint16([[700, 12000]]))) == images.Described(
+        1, 2, 1, "uint16", deep_range=[700, 12000])
     with pytest.raises(ValueError, match="^truncated in its header$"):
         decode(images.to_bytes(noise(6, 13, 17, 3))[:23])
     with pytest.raises(ValueError, match="20000x20000 pixels are more than 89478485"):
@@ -61,12 +62,12 @@ def test_the_decoder_gives_sizes_and_reasons():
 
 def test_encoding_saturates():
     """0..1 becomes floor(255.5 * value), as TensorFlow converts it."""
-    image = np.float32([[[-0.1, 0.5, 2.0]]])
-    contents = run_graph(lambda: images.encode_image(tf.constant(image), "png"))
+    image, side = np.float32([[[-0.1, 0.5, 2.0]]]), ImageType()
+    contents = run_graph(lambda: images.encode_image(side.pixels_of(tf.constant(image)), "png"))
     with Image.open(io.BytesIO(contents)) as file:
         assert (file.format, file.mode) == ("PNG", "RGB")
         assert np.asarray(file).tolist() == [[[0, 127, 255]]]
-    contents = run_graph(lambda: images.encode_image(tf.constant(image), "jpeg"))
+    contents = run_graph(lambda: images.encode_image(side.pixels_of(tf.constant(image)), "jpeg"))
     assert images.format_of(contents) == "jpeg"
 
 

@@ -53,7 +53,8 @@ def values(*numbers):
 def write(folder, rows, facts=(), notes=(), kinds=page.KINDS, metrics=METRICS):
     """Writes a test's page; returns its text."""
     summaries = summarize_rows([numbers for _, numbers in rows])
-    results_page.write_results_page(folder, folder.name, [*facts], notes, kinds, metrics, rows,
+    endings = {kind: [f"-{kind}.png"] for kind in kinds}
+    results_page.write_results_page(folder, folder.name, [*facts], notes, endings, metrics, rows,
                                     summaries)
     return (folder / "index.html").read_bytes().decode("utf-8")  # strictly
 

@@ -9,7 +9,7 @@ import pix2pix
 from tools.lib import resume
 from tools.lib.cli import Options, UserError, size_of, with_options
 from tools.lib.image_types import pair_of
-from tools.lib.options import MODEL_OPTIONS, TRAINING_OPTIONS
+from tools.lib.options import COUNTS, MODEL_OPTIONS, TRAINING_OPTIONS, TYPES
 from tools.lib.tf1 import tf
 
 
@@ -59,7 +59,7 @@ def write_run(folder, **changes):
     """A training folder with the stored options of a plain run."""
     folder.mkdir()
     stored = vars(pix2pix.create_parser().parse_args(["--mode", "train"]))
-    stored.update(a_channels=3, b_channels=3)
+    stored.update(a_channels=3, b_channels=3, a_type="uint8", b_type="uint8")
     stored.update(seed=5, input_dir=None if "b_dir" in changes else "stored", output_dir="stored",
                   precision="bfloat16", **changes)
     (folder / "options.json").write_text(json.dumps(stored))
@@ -116,12 +116,14 @@ OTHER_VALUES = {  # another value for each of MODEL_OPTIONS than the default
     "which_direction": "BtoA", "lab_colorization": True, "generator": "resnet",
     "separable_conv": True, "upsample": "resize", "norm": "instance", "bottleneck_norm": True,
     "padding": "reflect", "ngf": 8, "ndf": 8, "patch_size": 16, "unconditional": True,
-    "a_channels": 1, "b_channels": 4}
+    "a_channels": 1, "b_channels": 4, "a_range": [0, 99], "b_range": [-1, 2.5],
+    "a_ignore": [0], "b_ignore": [0, 255], "mask_channel": True}  # the last with a_ignore
 
 
 def flag_of(name, value):
     """The words of a command line for an option."""
-    return [f"--{name}"] if value is True else [f"--{name}", value]
+    return [f"--{name}", *([] if value is True else value if isinstance(value, list)
+                          else [value])]
 
 
 @pytest.mark.parametrize("name", OTHER_VALUES)
@@ -133,7 +135,7 @@ def test_resume_refuses_another_network(tmp_path, name):
 
 
 def test_each_option_of_a_model_has_another_value():
-    assert {*OTHER_VALUES} == {*MODEL_OPTIONS} - {"num_inputs"}  # which no flag gives
+    assert {*OTHER_VALUES} == {*MODEL_OPTIONS} - {*COUNTS, *TYPES}  # which no flag gives
 
 
 @pytest.mark.parametrize("together", resume.EITHER_OF[:2], ids=sorted)
@@ -228,13 +230,14 @@ def variables_of(options):
 
 @pytest.mark.parametrize("stored, tried, expected", [
     ({}, [*OTHER_VALUES.items(), ("crop_size", 128), ("crop_size", 192), ("crop_size", "64x192")],
-     {("which_direction", "BtoA"), ("padding", "reflect"), ("crop_size", 192), ("crop_size", 128),
-      ("crop_size", "64x192")}),
+     [("which_direction", "BtoA"), ("padding", "reflect"), ("a_range", [0, 99]),
+      ("b_range", [-1, 2.5]), ("a_ignore", [0]), ("b_ignore", [0, 255]), ("crop_size", 128),
+      ("crop_size", 192), ("crop_size", "64x192")]),
     ({"lab_colorization": True, "separable_conv": True},
-     [("which_direction", "BtoA"), ("upsample", "resize")], {("upsample", "resize")}),
+     [("which_direction", "BtoA"), ("upsample", "resize")], [("upsample", "resize")]),
     ({"generator": "resnet", "crop_size": 160},
      [("crop_size", 192), ("crop_size", 128), ("padding", "reflect")],
-     {("crop_size", 192), ("crop_size", 128), ("padding", "reflect")})], ids=["unet", "lab", "resnet"])
+     [("crop_size", 192), ("crop_size", 128), ("padding", "reflect")])], ids=["unet", "lab", "resnet"])
 def test_a_new_run_takes_what_leaves_the_variables_as_they_are(tmp_path, stored, tried, expected):
     """The oracle: the models are built, and their variables compared. Another size keeps the
     network's depth."""
@@ -243,7 +246,7 @@ def test_a_new_run_takes_what_leaves_the_variables_as_they_are(tmp_path, stored,
                       "precision": "float32", "a_channels": 3, "b_channels": 3, **stored})
     write_run(tmp_path / "run", crop_size=base.crop_size,
               **{name: getattr(base, name) for name in MODEL_OPTIONS})
-    variables, taken = variables_of(base), set()
+    variables, taken = variables_of(base), []
     for name, value in tried:
         changes = {name: value}
         try:
@@ -254,7 +257,7 @@ def test_a_new_run_takes_what_leaves_the_variables_as_they_are(tmp_path, stored,
             changes["depth"] = merged["depth"]
             assert variables_of(with_options(base, **changes)) == variables, (name, value)
             assert merged[name] == value
-            taken.add((name, value))
+            taken.append((name, value))
     assert taken == expected
 
 

@@ -7,6 +7,7 @@ from PIL import Image
 from tools.lib import sheet
 
 KINDS = ("inputs", "outputs", "targets")
+ENDINGS = [f"-{kind}.png" for kind in KINDS]
 
 
 def draw(folder, names, size=(6, 4), kinds=KINDS):
@@ -31,7 +32,7 @@ def read(folder):
 def test_all_examples_in_rows_of_input_output_and_target(tmp_path):
     names = [f"n{number}" for number in range(5)]
     drawn = draw(tmp_path, names)
-    sheet.write_sheet(tmp_path, names, KINDS, 2)
+    sheet.write_sheet(tmp_path, names, ENDINGS, 2)
     got = read(tmp_path)
     width, height = 3 * 6 + 2 * sheet.GAP, 4
     expected = np.full([10 + 3 * (height + 10), 10 + 2 * (width + 10), 3], 255, np.uint8)
@@ -45,7 +46,7 @@ def test_all_examples_in_rows_of_input_output_and_target(tmp_path):
 
 def test_large_images_are_scaled_down_by_area(tmp_path):
     drawn = draw(tmp_path, ["a"], size=(1980, 1200), kinds=("outputs",))
-    sheet.write_sheet(tmp_path, ["a"], ("outputs",), 3)  # 3 of 660 would be too wide by the margins
+    sheet.write_sheet(tmp_path, ["a"], ["-outputs.png"], 3)  # 3 of 660 would be too wide by the margins
     got = read(tmp_path)[10:-10, 10:-10]
     scale = got.shape[1] / 1980
     assert got.shape[0] == pytest.approx(1200 * scale, abs=1) and 3 * got.shape[1] <= 2000
@@ -72,7 +73,7 @@ def test_a_sheet_is_at_most_2000_pixels_wide_and_high(size, columns, count, expe
 def test_smaller_images_keep_their_size_and_larger_ones_fit(tmp_path):
     draw(tmp_path, ["a"], size={"inputs": (12, 4), "outputs": (6, 4), "targets": (6, 4)})
     small = draw(tmp_path, ["b"], size=(2, 2))
-    sheet.write_sheet(tmp_path, ["a", "b"], KINDS, 1)
+    sheet.write_sheet(tmp_path, ["a", "b"], ENDINGS, 1)
     got = read(tmp_path)
     assert got.shape == (10 + 2 * 14, 10 + 12 + 6 + 6 + 4 + 10, 3)
     np.testing.assert_array_equal(got[24:26, 10:12], small["b", "inputs"])
@@ -91,6 +92,6 @@ def test_examples_are_spread_evenly_from_the_first_to_the_last():
 
 def test_without_images_or_columns_there_is_none(tmp_path):
     draw(tmp_path, ["a"])
-    sheet.write_sheet(tmp_path, [], KINDS, 2)
-    sheet.write_sheet(tmp_path, ["a"], KINDS, 0)
+    sheet.write_sheet(tmp_path, [], ENDINGS, 2)
+    sheet.write_sheet(tmp_path, ["a"], ENDINGS, 0)
     assert not (tmp_path / "sheet.png").exists()

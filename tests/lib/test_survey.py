@@ -28,7 +28,9 @@ def to_file(image, filetype, **settings):
 
 def facts(width=20, height=10, values=(0, 255), **more):
     """The Facts of an image that can be used."""
-    check = ImageCheck(1, 1, width, height, deep_range=more.pop("deep_range", None))
+    deep_range = more.pop("deep_range", None)
+    check = ImageCheck(1, 1, width, height, deep_range=deep_range,
+                       dtype="uint16" if deep_range else "uint8")
     return Facts(check, **{"format": "PNG", "channels": "RGB", "bits": 8, **more}, values=values)
 
 

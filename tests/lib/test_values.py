@@ -223,7 +223,8 @@ def test_an_image_without_a_measured_pixel_is_left_out_and_counted():
         values = measure(metric.measure, outputs, targets, measured)
         assert math.isnan(values[1]) and math.isfinite(values[0]), name
         summary = summarize(values)
-        assert (summary.mean, summary.infinite) == (pytest.approx(values[0]), 1)
+        assert (summary.mean, summary.infinite, summary.unmeasured) == (
+            pytest.approx(values[0]), 0, 1)
     # none above 0: measured, but not for shares of the target
     values = {name: measure(metric.measure, outputs, 0 * targets, np.ones_like(measured))
               for name, metric in VALUE_METRICS.items()}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import functools
 import hashlib
 import json
 import math
@@ -18,22 +19,24 @@ from typing import NamedTuple
 import numpy as np
 
 from tools.lib import run_folder
-from tools.lib.cli import (RunError, UserError, check_combinations, create_progress_bar,
+from tools.lib.cli import (RunError, UserError, all_of, check_combinations, create_progress_bar,
                            describe_error, home_dir, number_type, printable, quiet_stderr, say,
                            size_of, warn, with_options)
 from tools.lib.files import unique_names, write_atomic
 from tools.lib.geometry import is_own_size
 from tools.lib.image_files import (FORMAT_NAMES, describe_no_images, format_of, list_folder,
                                     report_others)
-from tools.lib.image_types import CHANNELS, pair_of
-from tools.lib.images import create_decoder, decode_pixels, report_deep
+from tools.lib.image_types import CHANNELS, SIDE_OPTIONS, VALUE_TYPES, pair_of
+from tools.lib.images import create_decoder, report_deep
 from tools.lib.partners import match_folders, raise_error
 from tools.lib.tf1 import tf
+from tools.lib.values import suggest_range
 
+MAX_VALUE = 3.4e38  # of float32
 MAX_BYTES = 2**30  # of a file
 MAX_BAD_SHARE = 0.1  # of the images, with --on_bad_image skip
 CHECK_SECONDS = 10  # spent on checking before the first step
-CHECKS_VERSION = 4  # of what is remembered: what an older version found is not used
+CHECKS_VERSION = 5  # of what is remembered: what an older version found is not used
 SAME_SHAPE = 0.02  # relative difference of width / height up to which images are of one shape
 OTHER_SHAPE = 0.05  # from which one image among many of one shape is of another
 MOST = 0.9  # of the images are of one shape where that is called theirs
@@ -50,9 +53,17 @@ def add_options(add):
     add("--layout", choices=["pairs", "single"],
         help="what images are where their shape leaves doubt: pairs side by side, or single ones")
     for letter in "AB":
-        add(f"--{letter.lower()}_channels", type=int, choices=CHANNELS,
-            help=f"channels of {letter}'s images: 1 grey, 3 RGB, 4 with alpha; default: 1 where "
-            "all are grey, else 3")
+        side = f"--{letter.lower()}"
+        add(f"{side}_channels", type=number_type(int, 1),
+            help=f"channels of {letter}'s images: 1 grey, 3 RGB, 4 with alpha, others of .npy and "
+            "TIFF files; default: as they are stored, of 8-bit images 1 where all are grey, else 3")
+        add(f"{side}_range", type=number_type(float, -MAX_VALUE), nargs=2, metavar=("LO", "HI"),
+            help=f"values in {letter}'s files that become -1 and 1 in the network, what lies "
+            "outside is clipped; default: what their type holds, floats need one")
+        add(f"{side}_ignore", type=number_type(float, -MAX_VALUE), nargs="+", metavar="V",
+            help=f"values in {letter}'s files of pixels without a measurement, such as 0 of depth")
+    add("--mask_channel", action="store_true",
+        help="give the network a channel more that says where the input has a measurement")
     add("--on_bad_image", default="fail", choices=["fail", "skip"],
         help="what to do with an image that cannot be read: end the run, or warn and leave it out")
     add("--cache", type=number_type(int, 0), default=0,
@@ -82,6 +93,11 @@ def check(options, _explicit):
          f"the model takes {taken}"),
         (options.lab_colorization and {1, 4} & {options.a_channels, options.b_channels},
          "--lab_colorization needs the 3 channels of RGB: remove --a_channels and --b_channels"),
+        *refused_values("a", options), *refused_values("b", options),
+        (options.mask_channel and not (getattr(options, f"{inputs}_ignore")
+                                       or getattr(options, f"{inputs}_range")),
+         f"--mask_channel needs inputs that may have no measurement: give --{inputs}_ignore with "
+         "the values that say so, or remove it"),
         (options.cache and options.mode != "train",
          f"--cache {options.cache} is for --mode train, other modes read each image once: "
          "remove it"),
@@ -93,6 +109,17 @@ def check(options, _explicit):
         (options.layout == "single" and options.mode != "export" and takes_pairs(options),
          "--layout single needs --lab_colorization, or --no_targets in test: images are pairs "
          "otherwise")])
+
+
+def refused_values(side, options):
+    """Rows for `check_combinations` of --a_range and --a_ignore, or those of B."""
+    low, high = getattr(options, f"{side}_range") or (0, 1)
+    given = [f"--{side}_{name}" for name in ("range", "ignore")
+             if getattr(options, f"{side}_{name}")]
+    return [
+        (low >= high, f"--{side}_range {low:g} {high:g} is empty: give the lower value first"),
+        (given and options.lab_colorization,
+         f"--lab_colorization takes colours: remove {' and '.join(given)}")]
 
 
 def judging_mode(options):
@@ -126,8 +153,10 @@ class ImageCheck(NamedTuple):
     width: int = 0  # upright
     height: int = 0
     reason: str = ""  # why it cannot be used, "" where it can
-    deep_range: list | None = None  # lowest and highest value of 16 bits; None for 8 or less
-    channels: int = 3  # 1 or 3, and one more with alpha
+    deep_range: list | None = None  # these and the rest: as in images.Described
+    channels: int = 3
+    dtype: str = "uint8"
+    is_stack: bool = False
 
     @property
     def ratio(self):
@@ -158,9 +187,9 @@ def check_file(path, decode):
         contents = path.read_bytes()
         if format_of(contents) is None:
             return ImageCheck(reason=f"not a {FORMAT_NAMES} file" if contents else "empty")
-        height, width, channels, deep_range = decode(contents)
-        return ImageCheck(state.st_size, state.st_mtime_ns, int(width), int(height),
-                          deep_range=deep_range, channels=channels)
+        found = decode(contents)
+        return ImageCheck(state.st_size, state.st_mtime_ns, found.width, found.height, "",
+                          found.deep_range, found.channels, found.dtype, found.is_stack)
     except OSError as error:
         reason = "a broken link" if path.is_symlink() and not path.exists() else error.strerror
         return ImageCheck(reason=reason)
@@ -370,6 +399,13 @@ def refuse_different_shapes(checks, examples, options):
 # --------------------------------------------------------------------------------------------------
 
 
+class FoundSide(NamedTuple):
+    """What the files of a side are."""
+
+    channels: int = 3  # of 8 bits 1 where all are grey, else 3, also where not all were checked
+    dtype: str = "uint8"  # of the values
+
+
 class ImageList(NamedTuple):
     """The images that a mode uses, by index; ordered by name."""
 
@@ -377,7 +413,7 @@ class ImageList(NamedTuple):
     names: list  # of their results
     ratio: float | None = None  # width / height of the usual image, of one half in files of pairs
     largest: int = 0  # pixels of the largest file that was checked
-    channels: tuple = (3, 3)  # of A's and B's images: 1 where all are grey
+    sides: tuple = (FoundSide(), FoundSide())  # A's and B's files
 
     @property
     def paths(self):
@@ -405,21 +441,50 @@ def split_by_side(examples, options):
         [path for paths in places[num_a:] for path in paths]
 
 
+def list_checked(paths, checks):
+    """The ImageChecks of those of these files that have been checked."""
+    return [checks[path] for path in paths if checks[path] is not UNCHECKED]
+
+
 def count_channels(paths, checks):
     """Number of the files that have been checked, by their channels."""
-    return collections.Counter(checks[path].channels for path in paths
-                               if checks[path] is not UNCHECKED)
+    return collections.Counter(check.channels for check in list_checked(paths, checks))
 
 
-def find_channels(examples, checks, options):
-    """How many channels the images of A and of B have: 1 where all are grey, else 3, also where not
-    all have been checked. checks: path -> ImageCheck."""
-    found = []
-    for paths in split_by_side(examples, options):
-        counts = count_channels(paths, checks)
-        is_grey = {*counts} <= {1, 2} and sum(counts.values()) == len(paths)
-        found.append(1 if is_grey else 3)
-    return tuple(found)
+def find_type(letter, paths, checks):
+    """The type of the values in a side's files; where some have 8 bits and some 16, all are read as
+    8. Raises UserError where they differ otherwise, or have a type that is not read."""
+    firsts = {checks[path].dtype: path for path in reversed(paths)
+              if checks[path] is not UNCHECKED}
+    for dtype, path in firsts.items():
+        if dtype not in VALUE_TYPES:
+            raise UserError(printable(f"{path} has values of {dtype}: convert them to 16 bits or "
+                                      "float32"))
+    if "float32" in firsts and len(firsts) > 1:
+        names = all_of([f"{dtype}, such as {path}" for dtype, path in sorted(firsts.items())])
+        raise UserError(printable(f"images of {letter} have values of {names}: convert them to one "
+                                  "type"))
+    return "uint8" if len(firsts) != 1 else next(iter(firsts))
+
+
+def find_side(letter, paths, checks):
+    """What the files of a side are, as a FoundSide. checks: path -> ImageCheck. Raises UserError
+    where they differ too much, or cannot be read."""
+    counts, known = count_channels(paths, checks), list_checked(paths, checks)
+    dtype = find_type(letter, paths, checks)
+    if dtype == "uint8" and not any(check.is_stack for check in known):
+        is_grey = {*counts} <= {1, 2} and len(known) == len(paths)
+        return FoundSide(1 if is_grey else 3)
+    if len(counts) > 1:
+        raise UserError(f"images of {letter} have {all_of(sorted(map(str, counts)))} channels: "
+                        "give them all the same")
+    return FoundSide(known[0].channels, dtype)
+
+
+def find_sides(examples, checks, options):
+    """`find_side` of A and B, of which one may have no files."""
+    return tuple(find_side(letter, paths, checks) if paths else FoundSide()
+                 for letter, paths in zip("AB", split_by_side(examples, options), strict=True))
 
 
 def report_channels(examples, checks, options):
@@ -427,6 +492,9 @@ def report_channels(examples, checks, options):
     inputs = "b" if options.which_direction == "BtoA" else "a"
     for side, paths in zip("ab", split_by_side(examples, options), strict=True):
         if options.lab_colorization or options.no_targets and side != inputs:
+            continue
+        is_stack = any(check.is_stack for check in list_checked(paths, checks))
+        if is_stack or getattr(options, f"{side}_type") != "uint8":
             continue
         counts, channels = count_channels(paths, checks), getattr(options, f"{side}_channels")
         images = f"of {sum(counts.values())} images of {side.upper()}"
@@ -441,11 +509,81 @@ def report_channels(examples, checks, options):
                 f"--{side}_channels 1 takes them as grey")
 
 
-def with_channels(options, channels):
-    """The options with the channels of A and B, as far as they do not say them."""
-    a, b = (3, 3) if options.lab_colorization else channels
-    return with_options(options, a_channels=options.a_channels or a,
-                        b_channels=options.b_channels or b)
+def with_sides(options, found):
+    """The options with what the files of A and B are, as far as they do not say it. found: a
+    FoundSide of each."""
+    values = {}
+    for side, (channels, dtype) in zip("ab", found, strict=True):
+        if options.lab_colorization:
+            channels, dtype = 3, "uint8"
+        values[f"{side}_channels"] = getattr(options, f"{side}_channels") or channels
+        values[f"{side}_type"] = getattr(options, f"{side}_type") or dtype
+    return with_options(options, **values)
+
+
+def refuse_values(side, checks, options):
+    """Raises UserError where --a_range, --a_ignore or --a_channels do not fit the files of a side,
+    "a" or "b". checks: of them."""
+    channels, dtype, value_range, ignore = (
+        getattr(options, f"{side}_{name}") for name in SIDE_OPTIONS)
+    letter, stacks = side.upper(), {check.channels for check in checks if check.is_stack}
+    counts = {check.channels for check in checks}
+    known = all_of([*map(str, sorted(counts))])
+    if dtype == "uint8" and channels in CHANNELS and not stacks:
+        counts = {channels}  # colours can be converted
+    elif dtype == "uint8" and not stacks:
+        raise UserError(f"--{side}_channels {channels}: images of 8 bits have 1, 3 or 4")
+    if counts - {channels}:
+        raise UserError(f"images of {letter} have {known} channels, the model "
+                        f"takes {channels}: remove --{side}_channels, or convert them")
+    if dtype == "float32" and not value_range:
+        ranges = [check.deep_range for check in checks if check.deep_range]
+        low, high = suggest_range(np.float32(ranges)) or (0, 1)
+        raise UserError(f"images of {letter} hold floating-point values, {np.min(ranges):.6g} to "
+                        f"{np.max(ranges):.6g}: give their range, such as --{side}_range {low:g} "
+                        f"{high:g}")
+    low, high = value_range or (None, None)
+    ranges = np.array([check.deep_range for check in checks if check.deep_range and value_range])
+    if dtype == "uint8" and value_range and (low > 0 or high < 255):
+        say(f"values of {letter} outside --{side}_range {low:g} {high:g} are clipped: --mode check "
+            "says how many there are")
+    elif ranges.size:
+        parts = [f"{what} {value:g}" for what, value, is_outside in (
+            ("from", ranges.min(), ranges.min() < low), ("up to", ranges.max(), ranges.max() > high)
+        ) if is_outside and value not in (ignore or ())]
+        if parts:
+            say(f"values of {letter} go {' '.join(parts)}: what lies outside --{side}_range "
+                f"{low:g} {high:g} is clipped")
+    for value in ignore or ():
+        if dtype != "float32" and not (value == int(value) and 0 <= value <= np.iinfo(dtype).max):
+            raise UserError(f"--{side}_ignore {value:g} is no value of images of "
+                            f"{8 * np.dtype(dtype).itemsize} bits: remove it")
+
+
+def refuse_sides(found, checks, examples, options):
+    """Raises UserError where the files of a side are not what the model takes, and warns of 16 bits
+    that are read as 8. found: of `find_sides`; options: with them."""
+    inputs = "b" if options.which_direction == "BtoA" else "a"
+    sides = zip("ab", split_by_side(examples, options), found, strict=True)
+    for side, paths, (_, dtype) in sides:
+        if not paths or options.no_targets and side != inputs:
+            continue
+        letter, taken = side.upper(), getattr(options, f"{side}_type")
+        if taken == "uint8" and dtype != "float32":
+            deep = [check.deep_range for check in list_checked(paths, checks)]
+            if side == inputs or run_folder.from_folders(options):  # else these have been reported
+                report_deep(deep)
+        elif taken != dtype:
+            raise UserError(f"images of {letter} have values of {dtype}, the model takes {taken}: "
+                            "convert them")
+        refuse_values(side, list_checked(paths, checks), options)
+    if options.mask_channel and not pair_of(options).inputs.has_mask:
+        raise UserError(f"--mask_channel needs inputs that may have no measurement: give --{inputs}"
+                        "_ignore with the values that say so, or remove it")
+    if takes_pairs(options) and options.a_type != options.b_type:
+        raise UserError(f"the model takes values of {options.a_type} from A and of "
+                        f"{options.b_type} from B, which no file of pairs holds: give --a_dir and "
+                        "--b_dir")
 
 
 def count_cached(examples, checks, options):
@@ -453,7 +591,8 @@ def count_cached(examples, checks, options):
     others; which ones are cached depends on the order in which they are read."""
     known = [check for check in checks.values() if check is not UNCHECKED]
     pixels = np.mean([check.width * check.height for check in known])
-    num_bytes = pixels * sum(channels_of_files(len(examples[0]), options))
+    types = types_of_files(len(examples[0]), options)
+    num_bytes = pixels * sum(side.bytes_per_pixel for side in types)
     return min(len(examples), int(options.cache * 2**20 / num_bytes))
 
 
@@ -537,10 +676,10 @@ def list_images(options, look=check_folder, refuse=raise_error, remedy=TEST_REME
     if num_checked < len(examples):
         say(f"checked {num_checked} of {len(examples)} images; the others are checked when they "
             "are read")
-    report_deep([check.deep_range for check in checks.values()])
     good = {path: checks[path] for paths in usable for path in paths}
-    channels = find_channels(usable, good, options)
-    options = with_channels(options, channels)
+    sides = find_sides(usable, good, options)
+    options = with_sides(options, sides)
+    refuse_sides(sides, good, usable, options)
     report_channels(usable, good, options)
     if options.cache:
         num_cached = count_cached(usable, good, options)
@@ -557,7 +696,7 @@ def list_images(options, look=check_folder, refuse=raise_error, remedy=TEST_REME
         else:
             report_squeezing(ratios, options, remedy)
     ratio = round(float(np.median(ratios)), 4) if ratios else None
-    return ImageList(usable, unique_names([*firsts], folder), ratio, largest, channels)
+    return ImageList(usable, unique_names([*firsts], folder), ratio, largest, sides)
 
 
 def reading_errors():
@@ -637,9 +776,9 @@ class ImageCache:
         """num_bytes: the room."""
         self.room, self.images, self.lock = num_bytes, {}, threading.Lock()
 
-    def get(self, index):
+    def get(self, index, dtype):
         """The image [height, width, channels]; an empty one if it is not cached."""
-        return self.images.get(int(index), np.zeros([0, 0, 0], np.uint8))
+        return self.images.get(int(index), np.zeros([0, 0, 0], dtype))
 
     def put(self, index, pixels):
         """Caches a copy of an image if there is room, and returns it."""
@@ -649,53 +788,55 @@ class ImageCache:
                 self.room -= pixels.nbytes
         return pixels
 
-    def read(self, index, load):
-        """The image of an index [] int64, from memory or from `load(index)`: uint8
-        [height, width, channels]."""
-        cached, loaded = tf.numpy_function(self.get, [index], tf.uint8), []
+    def read(self, index, load, dtype):
+        """The image of an index [] int64, from memory or from `load(index)`: [height, width,
+        channels] of a type."""
+        get = functools.partial(self.get, dtype=dtype)
+        cached, loaded = tf.numpy_function(get, [index], tf.as_dtype(dtype)), []
 
         def load_and_put():
             """When it is not there yet."""
             loaded.append(load(index))
-            return tf.numpy_function(self.put, [index, loaded[0]], tf.uint8)
+            return tf.numpy_function(self.put, [index, loaded[0]], tf.as_dtype(dtype))
         pixels = tf.cond(tf.size(cached) > 0, lambda: cached, load_and_put)
         pixels.set_shape(loaded[0].shape)
         return pixels
 
 
-def channels_of_files(count, options):
-    """How many channels are read of each of the `count` files of an example."""
+def types_of_files(count, options):
+    """What each of the `count` files of an example is read as: an ImageType, or a PairType."""
     pair_type = pair_of(options)
-    inputs, targets = pair_type.inputs.file_channels, pair_type.targets.file_channels
     if options.no_targets:
-        return [inputs] * count
+        return [pair_type.inputs] * count
     if count == 1:
-        return [pair_type.file_channels]
-    channels = [inputs] * (count - 1) + [targets]
-    return channels if options.which_direction == "AtoB" else channels[::-1]
+        return [pair_type]
+    sides = [pair_type.inputs] * (count - 1) + [pair_type.targets]
+    return sides if options.which_direction == "AtoB" else sides[::-1]
 
 
 def create_loader(examples, options):
     """A function from an example's index [] int64 to its images, inputs first: each
-    [height, width, channels], uint8 as decoded or -1..1."""
+    [height, width, channels], as `ImageType.take` gives it."""
     pair_type = pair_of(options)
     readers = [create_path_reader(paths) for paths in zip(*examples, strict=True)]
-    channels, cache = channels_of_files(len(readers), options), ImageCache(options.cache * 2**20)
+    types, cache = types_of_files(len(readers), options), ImageCache(options.cache * 2**20)
 
     def load_pixels(index, place):
         """The pixels of one file of an example."""
         def decode(_):
             """From the file."""
-            return decode_pixels(readers[place](index), channels[place])
-        return cache.read(len(readers) * index + place, decode) if options.cache else decode(index)
+            return types[place].decode(readers[place](index))
+        if not options.cache:
+            return decode(index)
+        return cache.read(len(readers) * index + place, decode, types[place].dtype)
 
     def load(index):
         """One example."""
         files = [load_pixels(index, place) for place in range(len(readers))]
         if options.no_targets:
-            return [pair_type.inputs.from_pixels(pixels) for pixels in files]
+            return [*map(pair_type.inputs.take, files)]
         if len(files) == 1:
-            return pair_type.from_pixels(files[0])
+            return pair_type.take(files[0])
         *inputs, targets = files if options.which_direction == "AtoB" else files[::-1]
-        return [*map(pair_type.inputs.from_pixels, inputs), pair_type.targets.from_pixels(targets)]
+        return [*map(pair_type.inputs.take, inputs), pair_type.targets.take(targets)]
     return load

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import itertools
+import json
 import math
 import os
 import tempfile
@@ -18,15 +19,16 @@ import numpy as np
 
 from tools.lib.checkpoints import encode_pict, infer_options, load_variables
 from tools.lib.cli import (
-    RunError, UserError, check_combinations, quiet_stderr, say, size_of, warn)
+    RunError, UserError, all_of, check_combinations, quiet_stderr, say, size_of, warn)
 from tools.lib.files import remove, write_atomic, write_json
 from tools.lib.geometry import squeeze_of
 from tools.lib.image_files import format_of
-from tools.lib.image_types import pair_of, stack_images, turn_sides
-from tools.lib.images import convert_channels, to_bytes
-from tools.lib.models import EXPORT_FILES, import_onnx, load_file, open_onnx
-from tools.lib.options import MODEL_OPTIONS
+from tools.lib.image_types import CHANNELS, SIDE_OPTIONS, pair_of, stack_images, turn_sides
+from tools.lib.images import convert_channels
+from tools.lib.models import EXPORT_FILES, ONE_SIZE, import_onnx, load_file, open_onnx
+from tools.lib.options import DISCRIMINATOR_OPTIONS, MODEL_OPTIONS
 from tools.lib.run_folder import remove_results, write_options
+from tools.lib.stored import decode_stored, encode_stored
 from tools.lib.tf1 import session_config, tf
 
 JPEG_TOLERANCE = 12  # more levels, where the result is a JPEG file: one may become another step
@@ -39,7 +41,7 @@ DEMO_WIDTHS = (1, 2, 4, 8, 8, 8, 8, 8)  # of the demo's encoder_1 to encoder_8, 
 class Endpoints(NamedTuple):
     """Inputs and outputs of an exported graph; their names are stable."""
 
-    images: Any  # "input": [batch, height, width, channels] 0..1
+    images: Any  # "input": [batch, height, width, channels], of images 0..1
     results: Any  # "output": the same
     encoded: Any = None  # "input_bytes": PNG or JPEG files
     encoded_results: Any = None  # "output_bytes"
@@ -175,6 +177,12 @@ def attach_weights(graph, weights):
                              for name, array in constants.items() if name in used)
 
 
+def generator_options(options):
+    """What the generator and its images are, as a dict."""
+    return {name: getattr(options, name) for name in MODEL_OPTIONS
+            if name not in DISCRIMINATOR_OPTIONS}
+
+
 def convert_onnx(folder, options):
     """Replaces the frozen graph in a folder by model.onnx."""
     tf2onnx, = import_onnx("--export_format onnx", "tf2onnx")
@@ -190,7 +198,8 @@ def convert_onnx(folder, options):
                                    strict=False):
             dimension.dim_param = name
     sizes = {name: getattr(options, name) for name in SIZE_OPTIONS}  # at which `load_onnx` uses it
-    for name, value in {**sizes, "aspect_ratio": squeeze_of(options)}.items():
+    for name, value in {**sizes, "aspect_ratio": squeeze_of(options),
+                        "model": json.dumps(generator_options(options))}.items():
         model.metadata_props.add(key=name, value=str(value))
     write_atomic(folder / "model.onnx", model.SerializeToString())
     verify_onnx(path, folder / "model.onnx", options)
@@ -234,10 +243,36 @@ def check(options, _explicit):
          "--test_dropout does not work with --export_format tflite, onnx and pict: remove one")])
 
 
+def has_portable_files(options):
+    """Whether a graph can read and write a model's files without Python."""
+    inputs, targets = pair_of(options)[:2]
+    return inputs.dtype != "float32" and inputs.file_channels in CHANNELS \
+        and targets.extension == ".png"
+
+
+def check_sides(options):
+    """Raises UserError where a format cannot hold what the files of a model hold."""
+    targets = pair_of(options).targets
+    check_combinations([
+        ("affinelayer" in options.export_format and not has_portable_files(options),
+         "--export_format affinelayer needs files that TensorFlow reads and writes, PNG of 8 or 16 "
+         f"bits in {all_of([*map(str, CHANNELS)])} channels: choose another format"),
+        (options.output_filetype == "jpeg" and "jpeg" not in targets.filetypes,
+         "--output_filetype jpeg holds 8 bits in 1 or 3 channels, the results have "
+         f"{targets.file_channels} of {targets.dtype}: remove it")])
+
+
 def check_pict(stored, options):
     """Raises UserError where a .pict file, which is variables alone, cannot describe the model."""
-    inferred = {"padding": "zero", **turn_sides(infer_options(stored.shapes),
-                                                options.which_direction)}
+    for side in "ab":
+        for name in SIDE_OPTIONS[1:]:
+            if getattr(options, f"{side}_{name}") != MODEL_OPTIONS[f"{side}_{name}"]:
+                raise UserError("--export_format pict cannot hold that images of "
+                                f"{side.upper()} have a {name} of their own: choose another format")
+    plain = {f"{side}_{name}": MODEL_OPTIONS[f"{side}_{name}"]
+             for side in "ab" for name in SIDE_OPTIONS[1:]}
+    inferred = {"padding": "zero", "mask_channel": False, **plain,
+                **turn_sides(infer_options(stored.shapes), options.which_direction)}
     for name in ("crop_size", *MODEL_OPTIONS):
         if name not in ("which_direction", "ndf", "patch_size", "unconditional") \
                 and inferred.get(name) != getattr(options, name):
@@ -250,19 +285,38 @@ def check_pict(stored, options):
 # --------------------------------------------------------------------------------------------------
 
 
-def draw_example(height, width, channels):
-    """An image of waves and edges in all colours, [height, width, channels] uint8."""
+def draw_waves(height, width, channels):
+    """An image of waves and edges in all colours, uint8 [height, width, channels]."""
     y, x = np.mgrid[:height, :width] / [[[height]], [[width]]]
     waves = [np.sin(20 * x * (1 + y)), np.cos(31 * y), np.sign(np.sin(25 * (x + y))),
              np.cos(17 * (x - y))]
-    image = np.uint8(127.5 + 127 * np.stack(waves, axis=2))
-    return image if channels == 4 else convert_channels(image[..., :3], channels)
+    waves = np.stack([waves[channel % len(waves)] for channel in range(max(channels, 3))], axis=2)
+    image = np.uint8(127.5 + 127 * waves)
+    return convert_channels(image, channels) if channels == 1 else image[..., :channels]
 
 
-def read_pixels(contents):
-    """An image file's bytes -> [height, width, 4] int."""
+def draw_example(height, width, side):
+    """A file of a side: its pixels [height, width, channels]."""
+    waves = draw_waves(height, width, side.file_channels)
+    pixels = (side.low + waves / 255 * (side.high - side.low)).astype(side.dtype)
+    if side.has_mask:  # a corner without measurements
+        pixels[:height // 4, :width // 4] = side.ignore[0] if side.ignore else np.nan
+    return pixels
+
+
+def to_levels(pixels, side):
+    """Pixels of a file of a side -> float64 [height, width, channels] in 255 levels."""
+    if "jpeg" in side.filetypes:
+        return convert_channels(pixels, 4).astype(np.float64)
+    return (pixels.astype(np.float64) - side.low) * 255 / (side.high - side.low)
+
+
+def read_levels(contents, side):
+    """`to_levels` of a file's bytes."""
+    if "jpeg" not in side.filetypes:
+        return to_levels(decode_stored(contents).pixels, side)
     from PIL import Image
-    return np.asarray(Image.open(io.BytesIO(contents)).convert("RGBA"), int)
+    return np.asarray(Image.open(io.BytesIO(contents)).convert("RGBA"), np.float64)
 
 
 def check_difference(what, difference, tolerance, source="checkpoint"):
@@ -274,40 +328,48 @@ def check_difference(what, difference, tolerance, source="checkpoint"):
                        "was written")
 
 
-def verify_export(name, contents, results):
+def verify_export(name, contents, results, side):
     """Compares an export's result, a file's bytes, with the checkpoint's of the same file type.
-    results: file type -> bytes. Raises RunError where they differ."""
-    filetype = format_of(contents)
-    difference = np.abs(read_pixels(results[filetype]) - read_pixels(contents)).max()
-    check_difference(name, difference, EXPORT_FORMATS[name].tolerance
-                     + JPEG_TOLERANCE * (filetype == "jpeg"))
+    results: file type -> bytes; side: ImageType of the targets. Raises RunError where they differ.
+    """
+    is_jpeg = format_of(contents) == "jpeg"
+    expected = read_levels(results["jpeg" if is_jpeg else "png"], side)
+    check_difference(name, np.abs(read_levels(contents, side) - expected).max(),
+                     EXPORT_FORMATS[name].tolerance + JPEG_TOLERANCE * is_jpeg)
 
 
-def verify_floats(folder, results, image):
-    """`verify_export` of the SavedModel's signature serving_default."""
+def stack_floats(image, side):
+    """What exports take, [1, height, width, channels], of images side by side in a file."""
+    with tf.Graph().as_default(), tf.Session(config=session_config()) as sess:
+        return stack_images(sess.run(side.floats_of(tf.constant(image))), side.count)[np.newaxis]
+
+
+def verify_floats(folder, results, image, pair):
+    """`verify_export` of the SavedModel's signature serving_default. pair: PairType."""
+    images = stack_floats(image, pair.inputs)
     with tf.Graph().as_default(), tf.Session(config=session_config()) as sess:
         meta = tf.saved_model.load(sess, [tf.saved_model.SERVING], str(folder))
         signature = meta.signature_def["serving_default"]
-        got = sess.run(signature.outputs["output"].name, {
-            signature.inputs["input"].name: image[np.newaxis].astype(np.float32) / 255})
-    levels = np.uint8(np.clip(got[0], 0, 1) * 255.5)  # as convert_image_dtype does
-    levels = convert_channels(levels, 4).astype(int)
-    check_difference("saved_model, floats", np.abs(levels - read_pixels(results["png"])).max(),
+        got = sess.run(signature.outputs["output"].name,
+                       {signature.inputs["input"].name: images})
+        pixels = sess.run(pair.targets.pixels_of(tf.constant(got[0])))
+    difference = to_levels(pixels, pair.targets) - read_levels(results["png"], pair.targets)
+    check_difference("saved_model, floats", np.abs(difference).max(),
                      EXPORT_FORMATS["saved_model"].tolerance)
 
 
 def verify_onnx(graph_path, onnx_path, options):
     """Compares an ONNX file with the frozen graph that it comes from, on images of another size
     than the model's: the checkpoint has no result for them."""
-    (height, width), count = size_of(options.crop_size), options.num_inputs
-    channels = pair_of(options).inputs.file_channels
-    image = stack_images(draw_example(height + 1, count * (2 * width - 1), channels), count)
-    images = image[np.newaxis].astype(np.float32) / 255
+    (height, width), (inputs, targets, *_) = size_of(options.crop_size), pair_of(options)
+    image = draw_example(height + 1, inputs.count * (2 * width - 1), inputs)
+    images = stack_floats(image, inputs)
     with tf.Graph().as_default(), tf.Session(config=session_config()) as sess:
         tf.import_graph_def(tf.GraphDef.FromString(graph_path.read_bytes()), name="")
         expected = sess.run("output:0", {"input:0": images})
     generate, *_ = open_onnx(onnx_path)
-    check_difference("onnx, another size", 255 * np.abs(generate(images) - expected).max(),
+    levels = 255 if "jpeg" in targets.filetypes else 255 / (targets.high - targets.low)
+    check_difference("onnx, another size", levels * np.abs(generate(images) - expected).max(),
                      EXPORT_FORMATS["onnx"].tolerance, "graph")
 
 
@@ -331,13 +393,19 @@ def write_verified_export(name, folder, stored, options, network, examples):
     write_export(name, folder, stored, options, network.builders[row.graph])
     # those that take files of any size squeeze them as training did, the others take the network's
     image, results = examples[1 if row.graph == "any_size" else 0]
+    pair = pair_of(options)
+    # TFLite's and ONNX's files hold numbers alone, and those of other models where needed
+    native_size = row.graph == "floats" or not has_portable_files(options)
+    if row.graph == "any_size" and native_size:
+        image, results = examples[0]
     write_json(folder / "options.json", {  # what the loader asks of it; the squeeze is not compared
-        "mode": "export", "export_format": [name], "num_inputs": options.num_inputs})
-    export = load_file(folder / EXPORT_FILES[name], network.loading, row.graph == "floats")
-    verify_export(name, export.generate(to_bytes(image)), results)
+        "mode": "export", "export_format": [name], **generator_options(options)})
+    export = load_file(folder / EXPORT_FILES[name], network.loading,
+                       native_size and Path(EXPORT_FILES[name]).suffix not in ONE_SIZE)
+    verify_export(name, export.generate(encode_stored(image)), results, pair.targets)
     if name == "saved_model":
         image, results = examples[0]
-        verify_floats(folder, results, stack_images(image, options.num_inputs))
+        verify_floats(folder, results, image, pair)
 
 
 class NetworkFunctions(NamedTuple):
@@ -352,12 +420,11 @@ def write_exports(stored, options, network):
     """Writes each --export_format into --output_dir, replacing an earlier export there, after each
     has given the checkpoint's own results. Raises RunError where one does not."""
     output_dir, (height, width) = Path(options.output_dir), size_of(options.crop_size)
-    count, squeeze = options.num_inputs, squeeze_of(options)
-    channels = pair_of(options).inputs.file_channels
-    images = [draw_example(height, count * width, channels),
+    side, squeeze = pair_of(options).inputs, squeeze_of(options)
+    images = [draw_example(height, side.count * width, side),
               draw_example(round(height * max(1 / squeeze, 1)),
-                           count * round(width * max(squeeze, 1)), channels)]
-    results = network.run(stored, options, [stack_images(image, count) for image in images])
+                           side.count * round(width * max(squeeze, 1)), side)]
+    results = network.run(stored, options, images)
     examples = [*zip(images, results, strict=True)]
     for path in output_dir.glob(".export-*"):  # of a process that was killed
         remove(path)

@@ -185,18 +185,30 @@ def mirrored(images, start, size, axis):
     return tf.gather(images, tf.minimum(place, 2 * length - 1 - place), axis=axis)
 
 
-def take_window(image, window, resize):
-    """An image [height, width, channels] -> float32 [*window.size, channels], in the same range."""
-    if resize == "none":
-        image = tf.cond(tf.reduce_all(tf.equal(tf.shape(image)[:2], window.scaled)),
-                        lambda: tf.cast(image, tf.float32),
-                        lambda: tf.image.resize(image, window.scaled, method="area"))
-    else:
-        image = tf.image.resize(image, window.scaled, method="area")
+def scale_by_area(images, size):
+    """[..., height, width, channels] -> float32 [..., *size, channels], in the same range. size:
+    [2]; None: its own."""
+    if size is not None:
+        images = tf.image.resize(images, size, method="area")
+    return tf.cast(images, tf.float32)  # an image of that size may have stayed as it was
+
+
+def take_window(image, window, resize, scale=scale_by_area):
+    """What a Window sees of an image [height, width, channels]: float32 [*window.size, channels].
+    scale: function of an image and a size [2], or None for its own, as `ImageType.scale`."""
     (top, left), (height, width) = tf.unstack(window.corner), tf.unstack(window.size)
-    if resize in MIRRORING:
-        return mirrored(mirrored(image, top, height, axis=0), left, width, axis=1)
-    return image[top:top + height, left:left + width]
+
+    def cut(image):
+        """The part of the scaled image."""
+        if resize in MIRRORING:
+            return mirrored(mirrored(image, top, height, axis=0), left, width, axis=1)
+        return image[top:top + height, left:left + width]
+
+    if resize != "none":
+        return cut(scale(image, window.scaled))
+    is_scaled = tf.reduce_all(tf.equal(tf.shape(image)[:2], window.scaled))
+    return tf.cond(is_scaled, lambda: scale(cut(image), None),
+                   lambda: cut(scale(image, window.scaled)))
 
 
 def mirror_pad(images, size):

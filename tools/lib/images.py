@@ -20,11 +20,13 @@ from tools.lib.cli import describe_error, warn
 from tools.lib.files import write_atomic
 from tools.lib.image_files import GRAPH_FORMATS, format_of
 from tools.lib.stored import (
-    PALETTE, PNG_CHANNELS, ImageError, blend_on_white, check_size, decode_with, read_with)
+    PALETTE, PNG_CHANNELS, PNG_TYPES, ImageError, Stored, blend_on_white, check_size, decode_stored,
+    decode_with, encode_stored, read_with)
 from tools.lib.tf1 import session_config, tf
 
 PNG_HEADER_SIZE = 26  # bytes, up to the colour type
 LUMINANCE = (19595, 38470, 7471)  # of red, green and blue, in parts of 65536
+MAX_PNG_CHANNELS = 4
 PNG_LEVEL = 1  # of zlib: a quarter of 6's time for files a tenth larger (docs/benchmarks.md)
 
 # --------------------------------------------------------------------------------------------------
@@ -113,6 +115,47 @@ def refuse(_contents, channels):
         return tf.identity(tf.zeros([0, 0, channels], tf.uint8))
 
 
+def is_deep(contents):
+    """Whether the bytes of a file are a PNG file of 16 bits, [] bool."""
+    return tf.equal(tf.strings.substr(contents, 0, 3), b"\x89PN") \
+        & tf.equal(tf.strings.substr(contents, 24, 1), b"\x10")
+
+
+def decode_deep_png(contents, channels):
+    """Bytes of a PNG file of 16 bits and so many channels, 1, 3 or 4, -> uint16
+    [height, width, channels], upright. Another file stops it with an error."""
+    colour_type = bytes([PNG_TYPES[channels]])
+    fits = is_deep(contents) & tf.equal(tf.strings.substr(contents, 25, 1), colour_type)
+    check = tf.debugging.Assert(fits, [f"not a PNG file of 16 bits with {channels} channels: "
+                                       "convert it to one"])
+    with tf.control_dependencies([check]):
+        pixels = tf.image.decode_png(contents, channels=channels, dtype=tf.uint16)
+    return exif.turn(pixels, exif.scan_png(contents)[0])
+
+
+def decode_in_python(contents, channels, dtype):
+    """`decode_values` of any file."""
+    def decode(file_bytes):
+        """Through Python."""
+        pixels = decode_stored(file_bytes).pixels
+        if pixels.shape[2] != channels or pixels.dtype != dtype:
+            raise ValueError(f"{pixels.shape[2]} channels of {pixels.dtype}, not {channels} of "
+                             f"{dtype}")
+        return pixels
+    return tf.numpy_function(decode, [contents], tf.as_dtype(dtype))
+
+
+def decode_values(contents, channels, dtype):
+    """Bytes of an image file, told by content -> what it stores, of so many channels and this type
+    alone: [height, width, channels], upright. Another file stops it with an error."""
+    pixels = decode_in_python if dtype != "uint16" or channels not in (1, 3) else \
+        lambda *_: tf.cond(is_deep(contents), lambda: decode_deep_png(contents, channels),
+                           lambda: decode_in_python(contents, channels, dtype))
+    pixels = pixels(contents, channels, dtype)
+    pixels.set_shape([None, None, channels])
+    return pixels
+
+
 def decode_pixels(contents, channels=3, decode_other=decode_by_pillow):
     """Bytes of an image file, told by content -> uint8 [height, width, channels], upright.
 
@@ -136,18 +179,21 @@ def decode_image(contents, channels=3):
     return tf.image.convert_image_dtype(pixels, tf.float32)
 
 
-def encode_image(image, filetype):
-    """[height, width, 1, 3 or 4], clipped to 0..1 -> bytes of a PNG or JPEG file, which has no
-    alpha."""
-    pixels = tf.image.convert_image_dtype(image, tf.uint8, saturate=True)
-    if filetype == "png":
-        return tf.image.encode_png(pixels)
-    return tf.image.encode_jpeg(over_white(pixels) if pixels.shape[-1] == 4 else pixels)
+def encode_image(pixels, filetype="png", compression=-1):
+    """[height, width, channels] as a file holds it -> bytes of a file: of type "png", or .npy where
+    that cannot hold it; or "jpeg", of uint8 alone, which has no alpha. compression: of PNG, 0..9;
+    -1: the usual one."""
+    if filetype == "jpeg":
+        return tf.image.encode_jpeg(over_white(pixels) if pixels.shape[-1] == 4 else pixels)
+    if pixels.dtype in (tf.uint8, tf.uint16) and (pixels.shape[-1] or 1) <= MAX_PNG_CHANNELS:
+        return tf.image.encode_png(pixels, compression=compression)
+    return tf.numpy_function(encode_stored, [pixels], tf.string)
 
 
-def encode_pngs(images):
-    """uint8 [batch, height, width, 1, 3 or 4] -> bytes of PNG files [batch]."""
-    return tf.map_fn(lambda image: tf.image.encode_png(image, compression=PNG_LEVEL), images,
+def encode_files(images):
+    """[batch, height, width, channels] -> bytes of files [batch]: PNG where it can hold such
+    pixels, else .npy."""
+    return tf.map_fn(lambda image: encode_image(image, compression=PNG_LEVEL), images,
                      fn_output_signature=tf.string)
 
 
@@ -158,9 +204,10 @@ def scale_back(images, size):
 
 
 def create_shape_reader():
-    """A function from the bytes of a PNG or JPEG file to height, width and channels, as its header
-    has them: 1 or 3, and one more with alpha. It raises ValueError with the reason where that
-    fails, or where there are too many pixels: a small file can hold an image larger than memory."""
+    """A function from the bytes of a PNG, JPEG or .npy file to height, width and channels, as its
+    header has them: 1 or 3, and one more with alpha. It raises ValueError with the reason where
+    that fails, or where there are too many pixels: a small file can hold an image larger than
+    memory."""
     with tf.Graph().as_default() as graph:
         contents = tf.placeholder(tf.string, [])
         sess = tf.Session(graph=graph, config=session_config())
@@ -170,6 +217,8 @@ def create_shape_reader():
     def run(file_bytes):
         """One file."""
         name = format_of(file_bytes)
+        if name == "npy":
+            return decode_stored(file_bytes).pixels.shape
         if name == "png" and len(file_bytes) < PNG_HEADER_SIZE:
             raise ValueError("truncated in its header")
         try:
@@ -182,10 +231,33 @@ def create_shape_reader():
     return run
 
 
+class Described(NamedTuple):
+    """What is known of an image file that has been decoded."""
+
+    height: int
+    width: int
+    channels: int  # of 8 bits 1 or 3, and one more with alpha, or as many as there are
+    dtype: str = "uint8"  # of its values
+    is_stack: bool = False  # its channels are no colours: 2, 4 without alpha, or more
+    deep_range: list | None = None  # lowest and highest value of other types than uint8
+    values: tuple = ()  # lowest and highest value of all types, where they were asked for
+
+
+def describe_stored(stored, with_range=False):
+    """Described of a Stored."""
+    if stored.palette is not None:
+        stored = Stored(stored.palette[stored.pixels[..., 0]])
+    (height, width, channels), dtype = stored.pixels.shape, stored.pixels.dtype
+    known = stored.pixels[np.isfinite(stored.pixels)] if dtype.kind == "f" else stored.pixels
+    found = [known.min().item(), known.max().item()] if known.size else [0, 0]
+    return Described(height, width, channels, dtype.name,
+                     channels not in (1, 3) and not stored.has_alpha,
+                     None if dtype == np.uint8 else found, tuple(found) if with_range else ())
+
+
 def create_decoder(with_range=False):
-    """A function from an image file's bytes to height, width, channels as in `create_shape_reader`
-    and `deep_range`, after decoding all of it as training does; with_range: and to the lowest and
-    the highest value of its pixels. It raises ValueError with the reason where that fails."""
+    """A function from an image file's bytes to Described, after decoding all of it as training
+    does. It raises ValueError with the reason where that fails."""
     read_shape = create_shape_reader()
     with tf.Graph().as_default() as graph:
         contents = tf.placeholder(tf.string, [])
@@ -202,7 +274,8 @@ def create_decoder(with_range=False):
         try:
             height, width, *values = map(int, decode(file_bytes))
             deep = [*map(int, find_range(file_bytes))] if is_deep_png(file_bytes) else None
-            return height, width, channels, deep, *values
+            return Described(height, width, channels, "uint16" if deep else "uint8", False, deep,
+                             tuple(deep or values) if with_range else ())
         except tf.errors.OpError as error:
             raise ValueError(f"cannot be decoded: {describe_error(error)}") from None
 
@@ -210,9 +283,7 @@ def create_decoder(with_range=False):
         """One file."""
         if format_of(file_bytes) in GRAPH_FORMATS:
             return run_graph(file_bytes)
-        pixels, deep, channels = decode_bytes(file_bytes)
-        values = (int(pixels.min()), int(pixels.max())) if with_range else ()
-        return *pixels.shape[:2], channels, deep, *values
+        return describe_stored(decode_stored(file_bytes), with_range)
     return run
 
 
@@ -264,7 +335,7 @@ def flatten(stored, wanted=3):
             raise ValueError(f"its values {low} to {high} do not fit in 16 bits: convert it")
         pixels = (pixels >> 8).astype(np.uint8)
     if not stored.has_alpha:
-        pixels = pixels[..., :3]
+        pixels = pixels[..., :3] if wanted < 4 else pixels
     elif channels == 2:  # grey
         pixels = pixels[..., [0, 0, 0, 1]]
     stored_channels = channels if stored.has_alpha else min(channels, 3)

@@ -15,6 +15,7 @@ from tools.lib.files import write_json
 from tools.lib.image_files import image_format
 from tools.lib.image_types import pair_of
 from tools.lib.images import ImageError, read_decoded, write_image
+from tools.lib.stored import read_stored
 from tools.lib.tf1 import session_config, tf
 
 NAME = "inputs.json"
@@ -51,11 +52,13 @@ def sample_inputs(examples, options):
     """Yields the inputs of those examples that can be read: a list of uint8
     [height, width, 1 or 3]."""
     pair_type = pair_of(options)
-    channels = min(pair_type.inputs.file_channels, 3)  # people see alpha on white
+    side, channels = pair_type.inputs, min(pair_type.inputs.file_channels, 3)  # alpha on white
     view = create_viewer(pair_type) if options.lab_colorization else None
     for paths in examples:
         try:
-            files = [read_decoded(path, channels).pixels for path in input_paths(paths, options)]
+            files = [side.paint(read_stored(path).pixels) if side.kind == "values"
+                     else read_decoded(path, channels).pixels
+                     for path in input_paths(paths, options)]
         except ImageError:  # it was not checked; training will report it
             continue
         if view:
@@ -132,12 +135,14 @@ def describe_inputs(examples, options):
         raise ValueError(f"none of {len(chosen)} images can be read")
     is_jpeg = any(image_format(path) == "jpeg" for paths in chosen
                   for path in input_paths(paths, options))
-    exact = not is_jpeg and statistics.has_few_colours()
+    side = pair_of(options).inputs
+    exact = not is_jpeg and side.kind == "images" and statistics.has_few_colours()
     return {
         "images": statistics.images, "images_of": len(examples),
         "sizes": [{"width": width, "height": height, "images": count}
                   for (width, height), count in statistics.sizes.most_common()],
-        "channels": pair_of(options).inputs.channels, "grey": statistics.grey,
+        "channels": side.channels, "kind": side.kind, "type": side.dtype,
+        "range": [side.low, side.high], "ignore": [*side.ignore], "grey": statistics.grey,
         "colours": statistics.list_colours() if exact else None, "jpeg": is_jpeg,
         "white_share": round(statistics.white / statistics.pixels, 4),
         "examples": [f"inputs-{number}.png" for number in range(1, len(shown) + 1)],

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 import os
 from typing import Any, NamedTuple
 
@@ -14,8 +15,9 @@ import numpy as np
 
 from tools.lib.files import write_atomic, write_json
 from tools.lib.geometry import mirror_pad
+from tools.lib.image_types import ImageType, pair_of
 from tools.lib.tf1 import tf
-from tools.lib.values import abs_rel, masked_absolute_error, rmse, within_125
+from tools.lib.values import abs_rel, find_missing, masked_absolute_error, rmse, within_125
 
 SSIM_SIZE = 11  # pixels; with its sigma the window of Wang et al. 2004
 SSIM_SIGMA = 1.5
@@ -89,7 +91,7 @@ class Metric(NamedTuple):
 
     label: str  # as people read it
     better: str  # "lower" or "higher"
-    digits: int  # after the point, where it is shown
+    digits: int | None  # after the point, where it is shown; None: as many as suit the range
     about: str  # what it is, for metrics.json and the pages
     measure: Any  # function of outputs and targets 0..1 -> [batch] float32
     unit: str = ""  # of its values; differences are shown in it, else in percent
@@ -104,9 +106,9 @@ METRICS = {  # by the column of metrics.csv
                    "where it fits", structural_similarity),
 }
 VALUE_METRICS = {  # of values in their files' units; measure takes the measured pixels as well
-    "l1": Metric("L1", "lower", 4, "mean absolute difference of the measured pixels, in the files' "
-                 "units", masked_absolute_error),
-    "rmse": Metric("RMSE", "lower", 4, "root of the mean squared difference of the measured "
+    "l1": Metric("L1", "lower", None, "mean absolute difference of the measured pixels, in the "
+                 "files' units", masked_absolute_error),
+    "rmse": Metric("RMSE", "lower", None, "root of the mean squared difference of the measured "
                    "pixels, in the files' units", rmse),
     "abs_rel": Metric("AbsRel", "lower", 4, "mean absolute difference as a share of the target, of "
                       "the measured pixels above 0 (Eigen et al. 2014)", abs_rel),
@@ -114,7 +116,9 @@ VALUE_METRICS = {  # of values in their files' units; measure takes the measured
                          "differ from their target by a factor of less than 1.25 (Eigen et al. "
                          "2014)", within_125),
 }
-IMAGES = "output and target as written, at the size that is written, 8 bits per channel"
+KINDS = {"images": METRICS, "values": VALUE_METRICS}  # by `ImageType.kind`
+ALL_METRICS = {name: metric for metrics in KINDS.values() for name, metric in metrics.items()}
+IMAGES = "output and target as written, at the size that is written"
 RESAMPLES = 2000  # of the bootstrap
 INTERVAL = 95  # percent
 INTERVAL_ABOUT = (f"{INTERVAL} % interval of the mean: percentiles of the means of {RESAMPLES} "
@@ -126,10 +130,18 @@ def column_of(metric):
     return f"val_{metric}"
 
 
-def create_metrics(outputs, targets):
-    """Name -> values [batch] of uint8 images [batch, height, width, channels]."""
-    outputs, targets = (tf.cast(batch, tf.float32) / 255 for batch in (outputs, targets))
-    return {name: metric.measure(outputs, targets) for name, metric in METRICS.items()}
+def create_metrics(outputs, targets, side=ImageType()):
+    """Name -> values [batch] of what files hold, [batch, height, width, channels]. side: what these
+    are."""
+    outputs, targets = tf.convert_to_tensor(outputs), tf.convert_to_tensor(targets)
+    most = targets.dtype.max
+    measured = ~find_missing(targets, side.ignore) if side.kind == "values" else None
+    outputs, targets = (tf.cast(batch, tf.float32) for batch in (outputs, targets))
+    if side.kind == "values":
+        return {name: metric.measure(outputs, targets, measured)
+                for name, metric in VALUE_METRICS.items()}
+    return {name: metric.measure(outputs / most, targets / most)
+            for name, metric in METRICS.items()}
 
 
 class Summary(NamedTuple):
@@ -140,6 +152,12 @@ class Summary(NamedTuple):
     median: float | None
     interval: list | None  # low and high
     infinite: int  # number of values that are left out
+    unmeasured: int = 0  # likewise: of images without a measurement, NaN
+
+    @property
+    def is_unmeasured(self):
+        """Whether no image has a measurement."""
+        return self.mean is None and not self.infinite
 
 
 def bootstrap_interval(values):
@@ -154,24 +172,37 @@ def bootstrap_interval(values):
 def summarize(values):
     """The Summary of a metric's values."""
     values = np.asarray(values, np.float64)
-    finite = values[np.isfinite(values)]
-    left_out, many = len(values) - len(finite), len(finite) > 1
+    finite, many = values[np.isfinite(values)], np.isfinite(values).sum() > 1
+    left_out = int(np.isinf(values).sum()), int(np.isnan(values).sum())
     if not len(finite):
-        return Summary(None, None, None, None, left_out)
+        return Summary(None, None, None, None, *left_out)
     return Summary(float(finite.mean()), float(finite.std(ddof=1)) if many else None,
                    float(np.median(finite)), bootstrap_interval(finite) if many else None,
-                   left_out)
+                   *left_out)
 
 
-def summarize_rows(rows):
-    """Name -> Summary of rows, each name -> value of an image."""
-    return {name: summarize([row[name] for row in rows]) for name in METRICS}
+def metrics_of(options):
+    """Name -> Metric of what a model makes; of measurements with digits that suit their range."""
+    side = pair_of(options).targets
+    digits = max(0, 4 - math.floor(math.log10(side.high - side.low)))
+    return {name: metric._replace(digits=digits) if metric.digits is None else metric
+            for name, metric in KINDS[side.kind].items()}
+
+
+def summarize_rows(rows, metrics=None):
+    """Name -> Summary of rows, each name -> value of an image. metrics: their names; None: of
+    METRICS."""
+    return {name: summarize([row[name] for row in rows]) for name in metrics or METRICS}
 
 
 def describe_means(summaries):
     """The means in one line. summaries: name -> Summary."""
-    return ", ".join(f"{name} {'infinite' if summary.mean is None else f'{summary.mean:.4g}'}"
-                     for name, summary in summaries.items())
+    def describe(summary):
+        """One of them."""
+        if summary.mean is not None:
+            return f"{summary.mean:.4g}"
+        return "not measured" if summary.is_unmeasured else "infinite"
+    return ", ".join(f"{name} {describe(summary)}" for name, summary in summaries.items())
 
 
 def summary_data(summaries, count):
@@ -182,26 +213,31 @@ def summary_data(summaries, count):
                                for name, summary in summaries.items()},
         "median": {name: summary.median for name, summary in summaries.items()},
         "interval": {name: summary.interval for name, summary in summaries.items()},
-        "infinite": {name: summary.infinite for name, summary in summaries.items()}}
+        "infinite": {name: summary.infinite for name, summary in summaries.items()},
+        **({"unmeasured": {name: summary.unmeasured for name, summary in summaries.items()}}
+           if any(summary.unmeasured for summary in summaries.values()) else {})}
 
 
-def describe_protocol():
-    """What metrics.json says of how the figures are computed."""
+def describe_protocol(metrics=None):
+    """What metrics.json says of how the figures are computed. metrics: name -> Metric; None: of
+    METRICS."""
     return {"images": IMAGES, "interval": INTERVAL_ABOUT,
-            **{name: metric.about for name, metric in METRICS.items()}}
+            **{name: metric.about for name, metric in (metrics or METRICS).items()}}
 
 
-def write_metrics(output_dir, names, rows, summaries, about=None):
+def write_metrics(output_dir, names, rows, summaries, about=None, metrics=None):
     """Writes metrics.csv (a row per image) and metrics.json.
 
     rows: name -> value of each image; summaries: of `summarize_rows`. about: more for metrics.json,
-    such as the checkpoint.
+    such as the checkpoint. metrics: name -> Metric; None: of METRICS.
     """
+    metrics = metrics or METRICS
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["name", *METRICS])
-    writer.writerows([name, *(f"{row[metric]:.6g}" for metric in METRICS)]
+    writer.writerow(["name", *metrics])
+    writer.writerows([name, *(f"{row[metric]:.6g}" for metric in metrics)]
                      for name, row in zip(names, rows, strict=True))
     write_atomic(output_dir / "metrics.csv", os.fsencode(text.getvalue()))
     write_json(output_dir / "metrics.json", {
-        **(about or {}), **summary_data(summaries, len(rows)), "protocol": describe_protocol()})
+        **(about or {}), **summary_data(summaries, len(rows)),
+        "protocol": describe_protocol(metrics)})

@@ -21,11 +21,12 @@ from tools.lib.checkpoints import (
     checkpoint_step, infer_options, load_variables, open_checkpoint)
 from tools.lib.cli import (
     Options, RunError, UserError, describe_error, quiet_stderr, size_of, with_options)
-from tools.lib.geometry import network_shape, test_sizing
-from tools.lib.image_types import CHANNELS, choose_pair, pair_of, stack_images
-from tools.lib.images import decode_image, encode_image, scale_back
+from tools.lib.geometry import is_own_size, network_shape, squeeze_of, test_sizing
+from tools.lib.image_types import (
+    CHANNELS, ImageType, PairType, choose_pair, pair_of, split_columns)
+from tools.lib.images import encode_image, scale_back
 from tools.lib.monitor import bytes_per_pixel
-from tools.lib.options import export_options
+from tools.lib.options import MODEL_OPTIONS, export_options
 from tools.lib.resume import checkpoint_options
 from tools.lib.run_folder import check_name, find_model
 from tools.lib.tf1 import session_config, tf
@@ -44,7 +45,7 @@ class Network(NamedTuple):
 
     create_parser: Any  # the command line
     same_variables: Any  # as for resume.checkpoint_options
-    generate: Any  # of an image file's bytes [] and options: those of the result
+    generate: Any  # of an image file's bytes [] and options: those of the result, by Python too
     create_strips: Any  # of inputs, options and key: the tiling.Strips
     find_shape: Any  # of an image's shape [2] and options: that in the network
 
@@ -53,13 +54,22 @@ class LoadedModel(NamedTuple):
     """A model, ready to use."""
 
     path: Any  # the file or checkpoint that it comes from
-    generate: Any  # function from the bytes of a PNG or JPEG file to those of another, as large
+    generate: Any  # function from the bytes of an image file to those of another, as large
     # function from an image's (height, width) to those that it has in the network; None: unknown
     network_shape: Any = None
     bytes_per_pixel: int = 0  # of memory at an image's own size; 0: unknown
-    num_inputs: int = 1  # images that lie side by side in a file
-    channels: int = 3  # of such a file
-    trained_ratio: float | None = None  # width / height of those of training; None: unknown
+    pair: Any = PairType(ImageType(), ImageType(), None, True)  # image_types.PairType
+    trained_ratio: float | None = None  # width / height of training's images; None: unknown
+
+    @property
+    def num_inputs(self):
+        """Images that lie side by side in a file."""
+        return self.pair.inputs.count
+
+    @property
+    def channels(self):
+        """Of such a file."""
+        return self.pair.inputs.file_channels
 
 
 def run_on_shapes(choose_shape):
@@ -100,15 +110,14 @@ def load_checkpoint(path, network, native_size=False, tile=0):
 
     with tf.Graph().as_default() as graph:
         contents = tf.placeholder(tf.string, [])
-        result = network.generate(contents, options, create if tile else None)
+        result = network.generate(contents, options, create if tile else None, portable=False)
         sess = tf.Session(graph=graph, config=(tiling if tile else tf1).session_config())
         load_variables(sess, stored, tf.global_variables(), options)
         generate = sess.make_callable(result, [contents]) if not tile else \
             lambda data: tiling.run(sess, *strips, result, tile, feeds={contents: data})
         return LoadedModel(
             stored.path, generate, run_on_shapes(lambda shape: network.find_shape(shape, options)),
-            bytes_per_pixel(options), options.num_inputs, pair_of(options).inputs.file_channels,
-            options.trained_ratio)
+            bytes_per_pixel(options), pair_of(options), options.trained_ratio)
 
 
 # --------------------------------------------------------------------------------------------------
@@ -170,93 +179,110 @@ def load_affinelayer(path, _native_size):
         run = sess.make_callable(ends[1], [ends[0]])
         shapes = {variable.op.name: variable.shape.as_list()
                   for variable in tf.global_variables("generator/")}
-    known = {**infer_options(shapes), **export_options(path)}
-    num_inputs = known.get("num_inputs", 1)
-    pair_type = choose_pair(
-        known.get("lab_colorization"), known.get("which_direction", "AtoB"), num_inputs,
-        known.get("a_channels"), known.get("b_channels"))
-    fit = create_fitter(pair_type, num_inputs)
+    pair_type = pair_of(Options(**{**MODEL_OPTIONS, **infer_options(shapes),
+                                   **export_options(path)}))
+    fit = create_fitter(pair_type)
 
     def generate(contents):
         """Through TensorFlow's base64: the one for URLs, without padding."""
         result = run([base64.urlsafe_b64encode(contents)])[0]
         return fit(base64.urlsafe_b64decode(result + b"=" * (-len(result) % 4)), contents)
-    return LoadedModel(path, generate, num_inputs=num_inputs,
-                       channels=pair_type.inputs.file_channels)
+    return LoadedModel(path, generate, pair=pair_type)
 
 
-def create_fitter(pair_type, num_inputs):
-    """A function from the bytes of a result and of its image, of so many inputs side by side, to
-    those of the result, of an input's size and as it was encoded."""
+def create_fitter(pair_type):
+    """A function from the bytes of a result and of its image, inputs side by side, to those of the
+    result, of an input's size and as it was encoded."""
     with tf.Graph().as_default() as graph:
         result, contents = tf.placeholder(tf.string, []), tf.placeholder(tf.string, [])
-        shape = tf.shape(stack_images(decode_image(contents), num_inputs))[:2]
-        image = decode_image(result, pair_type.targets.file_channels)
-        fitted = scale_back(image, shape)
-        encoded = tf.cond(tf.equal(tf.strings.substr(result, 0, 4), b"\x89PNG"),
-                          lambda: encode_image(fitted, "png"), lambda: encode_image(fitted, "jpeg"))
+        inputs, targets = pair_type[:2]
+        first, *_ = split_columns(inputs.decode_portable(contents), inputs.count)
+        image, shape = targets.decode_portable(result), tf.shape(first)[:2]
+        fitted = targets.pixels_of(scale_back(targets.floats_of(image), shape))
+        encoded = encode_image(fitted)
+        if "jpeg" in targets.filetypes:
+            encoded = tf.cond(tf.equal(tf.strings.substr(result, 0, 4), b"\x89PNG"),
+                              lambda: encoded, lambda: encode_image(fitted, "jpeg"))
         fits = tf.reduce_all(tf.equal(tf.shape(image)[:2], shape))
         chosen = tf.cond(fits, lambda: result, lambda: encoded)
         return tf.Session(graph=graph, config=session_config()).make_callable(
             chosen, [result, contents])
 
 
-def split_channels(path, channels):
-    """How many images lie side by side in the files that an export takes, and the channels of each.
-    channels: of its network's input."""
-    count = export_options(path).get("num_inputs")
-    if not isinstance(count, int) or count < 1 or channels % count:  # it lies there alone
-        each = channels if channels in CHANNELS else 1 if channels % 3 else 3
-        count = channels // each
-    return count, channels // count
+def find_pair(path, channels, known=None):
+    """The PairType of an export by its options, else of 8-bit images. channels: of all inputs;
+    known: the options; None: those in the options.json beside it."""
+    known = known or export_options(path)
+    pair = pair_of(Options(**{**MODEL_OPTIONS, **known}))
+    if known and pair.inputs.count * pair.inputs.file_channels == channels:
+        return pair
+    each = channels if channels in CHANNELS else 1 if channels % 3 else 3  # it lies there alone
+    return choose_pair(False, "AtoB", channels // each, ImageType(each))
+
+
+def find_shape_of(path):
+    """The function for `apply_to_files` by the options.json beside an export. Raises UserError."""
+    known = export_options(path)
+    if not known:
+        raise UserError(f"--model {path} is not a model of image files: give one that --mode "
+                        "export wrote, with the options.json beside it, and --native_size "
+                        "otherwise")
+    options = Options(**{**known, "native_size": is_own_size(Options(**known))})
+    sizing, squeeze = test_sizing(options, 1), squeeze_of(options)
+    return lambda shape: network_shape(shape, sizing, squeeze)
 
 
 def load_graph(path, native_size):
     """`load_file` of saved_model.pb and a frozen graph."""
-    kind = "floats" if native_size else "files"
     with tf.Graph().as_default() as graph:
         sess = tf.Session(graph=graph, config=session_config())
         if path.name == "saved_model.pb":
             check_name(str(path), f"--model {path}")
             meta = tf.saved_model.load(sess, [tf.saved_model.SERVING], str(path.parent))
-            if "encoded" not in meta.signature_def:
+            signatures, has_files = meta.signature_def, "encoded" in meta.signature_def
+            if not has_files and not export_options(path):
                 raise UserError(f"--model {path} is a SavedModel of another program: give one that "
                                 "--mode export wrote")
-            name, *ends = SIGNATURES[kind]
-            signature = meta.signature_def[name]
-            ends = [signature.inputs[ends[0]].name, signature.outputs[ends[1]].name]
+            ends = {kind: (signatures[name].inputs[first].name, signatures[name].outputs[last].name)
+                    for kind, (name, first, last) in SIGNATURES.items() if name in signatures}
         else:
-            tf.import_graph_def(tf.GraphDef.FromString(path.read_bytes()), name="")
-            ends = [f"{name}:0" for name in SIGNATURES[kind][1:]]
-        images = meta.signature_def[SIGNATURES["floats"][0]].inputs["input"].name \
-            if path.name == "saved_model.pb" else "input:0"
-        channels = int(graph.get_tensor_by_name(images).shape[-1])
-        run = sess.make_callable(ends[1], [ends[0]])
-    if native_size:
-        return apply_to_files(path, run, lambda shape: shape, channels)
-    count, each = split_channels(path, channels)
-    return LoadedModel(path, lambda contents: run([contents])[0], num_inputs=count, channels=each)
+            graph_def = tf.GraphDef.FromString(path.read_bytes())
+            has_files = any(node.name == SIGNATURES["files"][1] for node in graph_def.node)
+            tf.import_graph_def(graph_def, name="")
+            ends = {kind: (f"{first}:0", f"{last}:0")
+                    for kind, (_, first, last) in SIGNATURES.items()}
+        channels = int(graph.get_tensor_by_name(ends["floats"][0]).shape[-1])
+        first, last = ends["files" if has_files and not native_size else "floats"]
+        run = sess.make_callable(last, [first])
+    if native_size or not has_files:
+        return apply_to_files(path, run, (lambda shape: shape) if native_size
+                              else find_shape_of(path), channels)
+    return LoadedModel(path, lambda contents: run([contents])[0], pair=find_pair(path, channels))
 
 
-def apply_to_files(path, generate, choose_shape, channels):
-    """The LoadedModel of a function `generate` of float32 [1, height, width, channels] 0..1 to
-    the same of the result. choose_shape: function of an image's shape [2] to that for it."""
-    count, channels = split_channels(path, int(channels))
+def apply_to_files(path, generate, choose_shape, channels, known=None):
+    """The LoadedModel of a function `generate` of floats as exports take them,
+    [1, height, width, channels], to those that they give. choose_shape: function of an image's
+    shape [2] to that for it; known: as for `find_pair`."""
+    pair = find_pair(path, int(channels), known)
     with tf.Graph().as_default() as graph:
         contents = tf.placeholder(tf.string, [])
-        image = stack_images(decode_image(contents, channels), count)
-        shape = tf.shape(image)[:2]
-        fed = tf.image.resize(image, choose_shape(shape), method="area"), shape
-        result = tf.placeholder(tf.float32, [1, None, None, None])
+        parts = split_columns(pair.inputs.decode(contents), pair.inputs.count)
+        shape = tf.shape(parts[0])[:2]
+        size = choose_shape(shape)
+        fed = tf.concat([pair.inputs.scaled_floats(part, size) for part in parts], axis=2), shape
+        is_array = pair.targets.extension == ".npy"
+        result = tf.placeholder(
+            tf.float32, [1, None, None, pair.targets.file_channels if is_array else None])
         size = tf.placeholder(tf.int32, [2])
-        encoded = encode_image(scale_back(result[0], size), "png")
+        encoded = encode_image(pair.targets.pixels_of(scale_back(result[0], size)))
         sess = tf.Session(graph=graph, config=session_config())
 
     def run(image_bytes):
         """One image through the model."""
         pixels, shape = sess.run(fed, {contents: image_bytes})
         return sess.run(encoded, {result: generate(pixels[np.newaxis]), size: shape})
-    return LoadedModel(path, run, run_on_shapes(choose_shape), num_inputs=count, channels=channels)
+    return LoadedModel(path, run, run_on_shapes(choose_shape), pair=pair)
 
 
 def load_tflite(path, _native_size):
@@ -308,7 +334,8 @@ def load_onnx(path, native_size):
     sizing = test_sizing(Options(**{"resize": "stretch", **metadata, "native_size": native_size
                                     or metadata.get("native_size") == "True"}), 1)
     return apply_to_files(path, generate, lambda shape: network_shape(
-        shape, sizing, float(metadata["aspect_ratio"])), channels)
+        shape, sizing, float(metadata["aspect_ratio"])), channels,
+        json.loads(metadata.get("model", "{}")))
 
 
 def load_export(path, network, native_size=False):

@@ -12,11 +12,13 @@ from pathlib import Path
 from tools.lib.checkpoints import describe_variables, infer_options, open_checkpoint
 from tools.lib.cli import UserError, all_of, size_of, warn
 from tools.lib.geometry import MIN_CROP
-from tools.lib.image_types import turn_sides
+from tools.lib.image_types import VALUE_TYPES, turn_sides
 from tools.lib.run_folder import SOURCES, read_stored
 
 MODEL_OPTIONS = {  # what the network is -> the value of a missing key, affinelayer's
     "which_direction": "AtoB", "num_inputs": 1, "a_channels": 3, "b_channels": 3,
+    "a_type": "uint8", "b_type": "uint8", "a_range": None, "b_range": None, "a_ignore": None,
+    "b_ignore": None, "mask_channel": False,
     "lab_colorization": False, "generator": "unet",
     "separable_conv": False, "upsample": "deconv", "norm": "batch", "bottleneck_norm": True,
     "padding": "zero", "ngf": 64, "ndf": 64, "patch_size": 70, "unconditional": False}
@@ -29,6 +31,7 @@ TRAINING_OPTIONS = (  # how the network is trained and used
 USE_OPTIONS = ("resize", "aspect_ratio", "trained_ratio")  # what variables do not show of its use
 DEFAULT_CROP_SIZE = 256  # affinelayer's, of a model that does not say
 COUNTS = ("depth", "num_inputs")  # of the options that no flag gives
+TYPES = ("a_type", "b_type")  # likewise
 MAX_COUNT = 64  # of these
 
 TRAIN_ONLY = (  # what test and export do not look at
@@ -137,13 +140,14 @@ def read_stored_options(path, parser):
     except (OSError, ValueError, TypeError, RecursionError):
         raise UserError(f"{path} is not readable JSON: restore it or train again") from None
     ratio, *counts = (stored.get(name) for name in ("trained_ratio", *COUNTS))
+    types = {name: stored[name] for name in TYPES if stored.get(name) in VALUE_TYPES}
     stored = {name: value for name, value in stored.items() if name in actions}
     for name, value in stored.items():
         if not is_valid(actions[name], value):
             raise UserError(f"{path} has {name}: {value}, which --{name} does not accept: restore "
                             "it or train again")
     known = {"trained_ratio": ratio} if isinstance(ratio, (int, float)) and ratio > 0 else {}
-    known |= {name: count for name, count in zip(COUNTS, counts, strict=True)
+    known |= types | {name: count for name, count in zip(COUNTS, counts, strict=True)
               if isinstance(count, int) and 1 <= count <= MAX_COUNT}
     return {"crop_size": DEFAULT_CROP_SIZE, **MODEL_OPTIONS, **stored, **known}
 

@@ -17,6 +17,7 @@ import urllib.parse
 from pathlib import Path
 
 from tools.lib.cli import printable
+from tools.lib.image_files import format_of
 
 KINDS = ("inputs", "outputs", "targets")  # of images/NAME-KIND.png, and columns of the page
 PAGES = Path(__file__).with_name("pages")
@@ -98,9 +99,12 @@ def image_link(name):
     return urllib.parse.quote(os.fsencode(name))
 
 
-def save_images(output_dir, names, images):
-    """Writes images/NAME-{inputs,outputs,targets}.png. images: for each kind a list of PNG files,
-    which is empty where there is no such kind."""
-    for kind, batch in zip(KINDS, images, strict=True):
-        for name, contents in zip(names, batch, strict=len(batch) > 0):
-            (output_dir / "images" / f"{name}-{kind}.png").write_bytes(contents)
+def save_images(output_dir, names, images, drawn=()):
+    """Writes images/NAME-{inputs,outputs,targets}.png, or .npy. images: for each kind a list of
+    files, which is empty where there is no such kind; drawn: likewise, of NAME-KIND-shown.png."""
+    for ending, kinds in (("", images), ("-shown", drawn)):
+        for kind, batch in zip(KINDS, kinds, strict=len(kinds) > 0):
+            for name, contents in zip(names, batch, strict=len(batch) > 0):
+                suffix = ".npy" if format_of(contents) == "npy" else ".png"
+                path = output_dir / "images" / f"{name}-{kind}{ending}{suffix}"
+                path.write_bytes(contents)

@@ -35,12 +35,12 @@ def write_statistic(word, value, digits, link=""):
     return f"<div><dt>{word}</dt><dd>{number_text(value, digits)}</dd>{link}</div>"
 
 
-def write_end(word, index, name, metric, rows):
-    """A metric's worst or best image as HTML: its value and a link."""
+def write_end(word, index, name, metric, rows, ending):
+    """A metric's worst or best image as HTML: its value and a link. ending: of the shown output."""
     if index is None:
         return ""
     image, values = rows[index]
-    link = (f'<dd><a href="images/{image_link(image)}-outputs.png" data-row="{index}">'
+    link = (f'<dd><a href="images/{image_link(image)}{ending}" data-row="{index}">'
             f"{escape(image)}</a></dd>")
     return write_statistic(word, values[name], metric.digits, link)
 
@@ -64,15 +64,16 @@ def write_interval(interval, digits):
             f"interval of the mean</dt><dd>{low} to {high}</dd></div>")
 
 
-def write_metric(name, metric, summary, rows):
-    """A metric's place on the page as HTML: chart, statistics, what they leave out."""
+def write_metric(name, metric, summary, rows, ending):
+    """A metric's place on the page as HTML: chart, statistics, what they leave out. ending: of the
+    shown output."""
     ends = find_ends([values[name] for _, values in rows], metric.better)
     shown = [write_statistic("mean", summary.mean, metric.digits),
              write_interval(summary.interval, metric.digits),
              write_statistic("median", summary.median, metric.digits),
              write_statistic("std. dev.", summary.standard_deviation, metric.digits),
-             write_end("worst", ends.worst, name, metric, rows),
-             write_end("best", ends.best, name, metric, rows)]
+             write_end("worst", ends.worst, name, metric, rows, ending),
+             write_end("best", ends.best, name, metric, rows, ending)]
     hint, chart = ("", "") if summary.mean is None else (
         ' <span class="hint muted small"></span>', '<div class="chart"></div>\n')
     return (f'<section class="card" data-metric="{escape(name)}">\n'
@@ -92,20 +93,22 @@ def write_about(metrics):
             f'<dl class="facts">{rows}</dl></details>')
 
 
-def write_results_page(output_dir, title, facts, notes, kinds, metrics, rows, summaries):
+def write_results_page(output_dir, title, facts, notes, endings, metrics, rows, summaries):
     """Writes index.html of a test: metrics, and a row per image that opens a large view.
 
-    facts: (name, value) texts. kinds: KINDS or the first two. metrics: name -> metrics.Metric.
+    facts: (name, value) texts. endings: each of KINDS, or of the first two -> how the names of its
+    files end, first of the one that is shown. metrics: name -> metrics.Metric.
     rows: list of (name of an image, {name of a metric: float}), where floats may be infinite or
     NaN. summaries: name of a metric -> metrics.Summary.
     """
     shown = [{"name": name, "label": metric.label, "better": metric.better,
               "digits": metric.digits, "about": metric.about, "mean": summaries[name].mean,
               "median": summaries[name].median} for name, metric in metrics.items()]
-    data = {"kinds": [*kinds], "metrics": shown,
+    data = {"kinds": [*endings], "endings": endings, "metrics": shown,
             "rows": [[image, image_link(image), *(number_data(values[name]) for name in metrics)]
                      for image, values in rows]}
-    cards = [write_metric(name, metric, summaries[name], rows) for name, metric in metrics.items()]
+    cards = [write_metric(name, metric, summaries[name], rows, endings["outputs"][0])
+             for name, metric in metrics.items()]
     parts = {"facts": write_facts(facts), "notes": write_notes(notes),
              "metrics": "\n".join(cards), "about": write_about(metrics)}
     write_atomic(output_dir / "index.html", render("test", title, parts, data, sources=SOURCES))

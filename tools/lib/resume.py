@@ -44,12 +44,13 @@ from tools.lib.options import (DISCRIMINATOR_OPTIONS, MODEL_OPTIONS, TRAINING_OP
 from tools.lib.run_folder import SOURCES, read_mode
 from tools.lib.schedule import ENDLESS
 
+NONE_IS_KNOWN = ("a_range", "b_range", "a_ignore", "b_ignore")  # that there is none
 EITHER_OF = ({"max_steps", "max_epochs"}, {"decay_from", "decay_from_epoch"}, {*SOURCES})
 
 
 def flag_text(name, value):
     """An option as a user would give it, such as "--ngf 7" or "no --separable_conv"."""
-    if isinstance(value, bool):
+    if isinstance(value, bool) or value is None and name in NONE_IS_KNOWN:
         return f"--{name}" if value else f"no --{name}"
     if isinstance(value, (list, tuple)):
         value = " ".join(map(str, value))
@@ -60,7 +61,8 @@ def find_conflicts(values, explicit, stored, replaceable):
     """The explicit options that differ from the stored ones and may not replace them, and these, as
     a user would give them: a list each."""
     names = [name for name, value in stored.items() if name in explicit and
-             name not in replaceable and value is not None and value != values[name]]
+             name not in replaceable and (value is not None or name in NONE_IS_KNOWN)
+             and value != values[name]]
     return [[flag_text(name, options[name]) for name in names] for options in (values, stored)]
 
 

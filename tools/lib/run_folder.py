@@ -15,10 +15,11 @@ from tools.lib.image_files import list_folder
 RESULT_PATTERNS = {  # mode -> the files and folders that it writes, and may replace
     "train": ("checkpoint", "model-[0-9]*", "epoch-[0-9]*", "best-[0-9]*", "events.out.tfevents.*",
               "trace-*.json", "log.csv", "inputs.json", "inputs-[1-3].png", "index.html", "run.js",
-              "images/*-inputs.png", "images/*-outputs.png", "images/*-targets.png",
-              "samples/*-inputs.png", "samples/*-outputs.png", "samples/*-targets.png"),
-    "test": ("metrics.csv", "metrics.json", "index.html", "sheet.png", "images/*-inputs.png",
-             "images/*-outputs.png", "images/*-targets.png"),
+              *(f"{folder}/*-{kind}.png" for folder in ("images", "samples")
+                for kind in ("inputs", "outputs", "targets"))),
+    "test": ("metrics.csv", "metrics.json", "index.html", "sheet.png",
+             *(f"images/*-{kind}{ending}" for kind in ("inputs", "outputs", "targets")
+               for ending in (".png", ".npy", "-shown.png"))),
     "export": ("saved_model.pb", "variables", "assets", "export.meta", "export.index",
                "export.data-*", "checkpoint", "graph.pb", "model.tflite", "model.onnx",
                "model.pict")}

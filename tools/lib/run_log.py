@@ -15,7 +15,7 @@ from tools.lib.cli import (check_combinations, create_progress_bar, describe_err
                            say, warn)
 from tools.lib.files import write_atomic
 from tools.lib.inputs import write_inputs
-from tools.lib.metrics import METRICS, column_of
+from tools.lib.metrics import column_of, metrics_of
 from tools.lib.page import save_images
 from tools.lib.run_page import (choose_charts, choose_rows, list_options, read_columns,
                                 write_run_page)
@@ -163,7 +163,7 @@ class RunLog:
         self.run, self.options, self.facts = run, run.options, facts
         self.output_dir, self.failed, self.notes = Path(run.options.output_dir), set(), []
         self.flags = list_options(run.options, defaults)
-        metrics = map(column_of, METRICS if run.validator.found else ())
+        metrics = map(column_of, metrics_of(self.options) if run.validator.found else ())
         old_columns, self.rows = earlier
         self.columns = tuple(dict.fromkeys((
             *(old_columns or ()), "step", "epoch", *run.fetches.averages, "lr",
@@ -279,8 +279,9 @@ class RunLog:
             return None
         name = f"best-{best.step}"
         is_kept = (self.output_dir / f"{name}.index").exists()
-        return {"metric": METRICS[self.options.val_metric].label, "step": best.step,
-                "value": best.value, "checkpoint": name if is_kept else None}
+        label = metrics_of(self.options)[self.options.val_metric].label
+        return {"metric": label, "step": best.step, "value": best.value,
+                "checkpoint": name if is_kept else None}
 
     def list_displayed(self):
         """The images of --display_freq, by the names of their files, the newest first."""

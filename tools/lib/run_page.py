@@ -8,7 +8,7 @@ import math
 
 from tools.lib.cli import printable
 from tools.lib.files import write_atomic
-from tools.lib.metrics import METRICS, column_of
+from tools.lib.metrics import ALL_METRICS, column_of, metrics_of
 from tools.lib.page import image_link, render
 from tools.lib.run_folder import list_sources
 
@@ -16,7 +16,8 @@ SOURCES = ("series", "verdict", "chart", "strip")  # of pages/, which run.js the
 MAX_ROWS = 4000  # of log.csv that the page shows
 HEALTHY = (0.3, 1.2)  # of discrim_loss, with cross entropy and without label smoothing
 TRAIN_L1 = "train_l1"  # a column that the log does not have
-FOUND = ("seed", "trained_ratio", "a_channels", "b_channels")  # that nobody has to choose
+FOUND = ("seed", "trained_ratio", "a_channels", "b_channels", "a_type",
+         "b_type")  # that nobody has to choose
 ABOUT = {  # column of the log -> title of its chart, and what it shows
     "discrim_loss": ("Discriminator loss", "near 0 the discriminator always wins, and teaches the "
                      "generator little"),
@@ -42,7 +43,7 @@ def choose_charts(options, columns):
     training = [] if options.lab_colorization else [("training", TRAIN_L1)]
     charts = [chart(metric.label, metric.about, *(training if name == "l1" else []),
                     ("validation", column_of(name)), better=metric.better, unit=metric.unit)
-              for name, metric in METRICS.items()]
+              for name, metric in metrics_of(options).items()]
     if options.lab_colorization:
         charts.append(chart("L1 of colour", "mean absolute difference of Lab's channels -1..1",
                             ("training", "gen_loss_L1"), better="lower"))
@@ -65,7 +66,7 @@ def choose_rows(rows):
     step = math.ceil(max(len(rows), 1) / MAX_ROWS)
     return [row for index, row in enumerate(rows)
             if index % step == 0 or index == len(rows) - 1
-            or any(row.get(column_of(name)) for name in METRICS)]
+            or any(row.get(column_of(name)) for name in ALL_METRICS)]
 
 
 def read_number(text):

@@ -95,13 +95,13 @@ def draw_sheet(paths, columns):
     return sheet
 
 
-def write_sheet(output_dir, names, kinds, columns):
+def write_sheet(output_dir, names, endings, columns):
     """Writes sheet.png of the images in images/: input, output and target of examples that are
     evenly spaced over all names, so the same ones for every model that is tested on these images.
     """
     if not names or not columns:
         return
-    paths = [[output_dir / "images" / f"{name}-{kind}.png" for kind in kinds] for name in names]
+    paths = [[output_dir / "images" / f"{name}{ending}" for ending in endings] for name in names]
     file = io.BytesIO()
     draw_sheet(paths, columns).save(file, "PNG", compress_level=1)  # a tenth larger, twice as fast
     write_atomic(output_dir / "sheet.png", file.getvalue())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import contextlib
 import hashlib
 import io
 import math
@@ -11,15 +12,19 @@ import warnings
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+
 from tools.lib import exif, geometry, run_folder, schedule
 from tools.lib.cli import UserError, all_of, printable, say, warn, with_options
 from tools.lib.dataset import (MOST, OTHER_SHAPE, UNCHECKED, ImageCheck, check_file, judging_mode,
-                               list_images, read_files, remember_checks, takes_pairs, with_channels)
+                               list_images, read_files, remember_checks, split_by_side,
+                               takes_pairs, with_sides)
 from tools.lib.image_files import format_of, list_folder, list_tree
 from tools.lib.image_types import pair_of
-from tools.lib.images import create_decoder
-from tools.lib.stored import BITS_PER_SAMPLE, decode_any
+from tools.lib.images import ImageError, create_decoder
+from tools.lib.stored import BITS_PER_SAMPLE, decode_any, read_stored
 from tools.lib.tf1 import session_config, tf
+from tools.lib.values import HELD, suggest_range
 
 MAX_ROWS = 5  # that a table has for one property
 MAX_NAMED = 20  # files or groups of them that a list names
@@ -27,6 +32,8 @@ PNG_CHANNELS = {0: "grey", 2: "RGB", 3: "palette", 4: "grey + alpha", 6: "RGB + 
 CHANNELS = {"1": "grey", "L": "grey", "F": "grey", "P": "palette", "CMYK": "CMYK",
             "LA": "grey + alpha", "La": "grey + alpha", "PA": "palette + alpha",
             "RGBA": "RGB + alpha", "RGBa": "RGB + alpha"}  # of Pillow's modes
+MAX_SAMPLED, PIXELS_SAMPLED = 50, 20000  # images, and pixels of each, that values are told by
+MIN_EMPTY = 0.001  # share of the values that are 0, from which on a line says so
 BITS = {"1": 1, "I": 32, "F": 32}  # of Pillow's modes; others have 16 or 8
 
 # --------------------------------------------------------------------------------------------------
@@ -105,10 +112,10 @@ def look_at(path, decode):
 
     def note(contents):
         """What `check_file` asks of a decoder."""
-        height, width, channels, deep_range, *values = decode(contents)
-        found.update(read_header(contents), values=tuple(deep_range or values),
+        described = decode(contents)
+        found.update(read_header(contents), values=described.values,
                      digest=hashlib.sha256(contents).digest())
-        return height, width, channels, deep_range
+        return described
     return Facts(check_file(path, note), **found)
 
 
@@ -176,12 +183,13 @@ def value_kinds(facts):
     kinds = collections.defaultdict(list)
     for path, found in facts.items():
         low, high = found.values
-        scale = 65535 if found.check.deep_range else 255
+        is_whole = found.check.dtype in ("uint8", "uint16")
+        scale = np.iinfo(found.check.dtype).max if is_whole else 2 * (high - low)
         kinds[scale, 2 * (high - low) >= scale, low == high].append(path)
     texts = {}
     for (_, wide, single), paths in kinds.items():
-        low = min(facts[path].values[0] for path in paths)
-        high = max(facts[path].values[1] for path in paths)
+        low = f"{min(facts[path].values[0] for path in paths):.6g}"
+        high = f"{max(facts[path].values[1] for path in paths):.6g}"
         text = f"{low} to {high}" + ("" if wide else ", less than half the range")
         if single:
             text = (f"{low}," if low == high else f"{low} to {high}, each") + " a single value"
@@ -375,6 +383,58 @@ def describe_channels(options):
     return f"{inputs} of the input" + f", {targets} of the target" * (not options.no_targets)
 
 
+def sample_values(paths):
+    """Values of some of the pixels of some of these images, evenly spaced: [n, channels]."""
+    samples = []
+    for path in paths[::-(-len(paths) // MAX_SAMPLED)]:
+        with contextlib.suppress(ImageError):
+            pixels = read_stored(path).pixels
+            pixels = pixels.reshape(-1, pixels.shape[2])
+            samples.append(pixels[::-(-len(pixels) // PIXELS_SAMPLED)])
+    return np.concatenate(samples)
+
+
+def describe_values(side, letter, paths, options):
+    """What --a_range and --a_ignore do with the values of A's images, or those of B, and what suits
+    them, as texts. side: ImageType; letter: "a" or "b"; paths: of the images."""
+    values, flag = sample_values(paths), f"--{letter}_ignore"
+    missing = ~np.isfinite(values) | np.isin(values, side.ignore)
+    parts = [f"{np.dtype(side.dtype).name}, {side.low:g} to {side.high:g} in the network"]
+    if missing.any() or side.ignore:
+        parts.append(f"{missing.mean():.1%} of the pixels have no measurement")
+    known = values[~missing]
+    if known.size:
+        outside = ((known < side.low) | (known > side.high)).mean()
+        if outside:
+            parts.append(f"{outside:.2%} of the values lie outside and are clipped")
+        empty = (known == 0).mean()
+        if 0 not in side.ignore and empty > MIN_EMPTY:
+            parts.append(f"{empty:.1%} of the values are 0: where that stands for no measurement, "
+                         f"give {flag} 0")
+            known = known[known != 0]
+    if not getattr(options, f"{letter}_range") and known.size:
+        low, high = suggest_range(known)
+        parts.append(f"--{letter}_range {low:g} {high:g} holds {HELD} % of them")
+    return parts
+
+
+def value_rows(found, options):
+    """What `describe_values` says of each side that holds values, as rows. found:
+    dataset.ImageList."""
+    pair, rows = pair_of(options), []
+    sides = (pair.inputs, pair.targets)
+    for letter, side, paths in zip("ab", sides if options.which_direction == "AtoB"
+                                   else sides[::-1], split_by_side(found.examples, options),
+                                   strict=True):
+        is_used = not options.no_targets or side is pair.inputs
+        if is_used and paths and side.kind == "values":
+            title = f"values of {letter.upper()}"
+            for text in describe_values(side, letter, paths, options):
+                rows.append([title, text])
+                title = ""
+    return rows
+
+
 def describe_epoch(count, options):
     """How many steps training takes."""
     step_size = min(schedule.examples_per_step(options), count)
@@ -396,8 +456,9 @@ def plan_lines(found, sources, options, multiple):
     checks = [facts[path].check for path in found.paths if path in facts]
     counts = collections.Counter((check.height, check.width // halves) for check in checks)
     choose_sizing = geometry.training_sizing if training else geometry.test_sizing
-    rows = [["images", describe_pairs(count, options)],
-            ["channels", describe_channels(with_channels(options, found.channels))]]
+    options = with_sides(options, found.sides)
+    rows = [["images", describe_pairs(count, options)], ["channels", describe_channels(options)],
+            *value_rows(found, options)]
     if training:
         rows.append(["epoch", describe_epoch(count, options)])
     unused = [f"{len(source.facts) - count} of {counted(len(source.facts), 'image')}"

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from tools.lib import checkpoints, cli, dataset
 from tools.lib.cli import printable, say
-from tools.lib.metrics import METRICS, describe_means, summarize_rows, write_metrics
+from tools.lib.image_types import pair_of
+from tools.lib.metrics import describe_means, metrics_of, summarize_rows, write_metrics
 from tools.lib.page import KINDS, save_images
 from tools.lib.results_page import write_results_page
 from tools.lib.run_folder import list_sources
@@ -39,16 +40,16 @@ def generate_images(run_next, names, output_dir, rows, pixels):
     """Generates and saves every image and puts its metrics into rows, by its index; yields None as
     it is done, or the error of reading it.
 
-    run_next: a function that returns the next image's index, DisplayImages of PNG files and
-    metrics. pixels: as in `for_each_image`.
+    run_next: a function that returns the next image's index, DisplayImages of its files and of
+    drawn ones, and metrics. pixels: as in `for_each_image`.
     """
     def generate_next():
         """One image."""
         try:
-            (index,), images, metrics = run_next()
+            (index,), images, drawn, metrics = run_next()
         except dataset.reading_errors() as error:
             return error
-        save_images(Path(output_dir), [names[index]], images)
+        save_images(Path(output_dir), [names[index]], images, drawn)
         rows[index] = {name: float(value) for name, (value,) in metrics.items()}
         return None
 
@@ -112,18 +113,28 @@ def describe_test(options, count, total, source):
     return facts, notes
 
 
+def list_endings(options):
+    """Kind of image -> how the names of its files end, first of the one that people look at."""
+    pair = pair_of(options)
+    sides = (pair.inputs, pair.targets, pair.targets)[:2 if options.no_targets else 3]
+    return {kind: [f"-{kind}{ending}" for ending in (
+                *["-shown.png"] * side.is_drawn, side.extension)]
+            for kind, side in zip(KINDS, sides, strict=False)}
+
+
 def write_results(options, all_names, rows, source):
     """Writes the page, the sheet and, with targets, the metrics files; returns the means as text.
     rows: index -> metrics; source: as in `run_test`."""
-    output_dir, kinds = Path(options.output_dir), KINDS[:2] if options.no_targets else KINDS
+    output_dir, endings = Path(options.output_dir), list_endings(options)
     names, measured = [all_names[index] for index in rows], [*rows.values()]
-    metrics = {} if options.no_targets else METRICS
-    summaries = summarize_rows(measured) if metrics else {}
+    metrics = {} if options.no_targets else metrics_of(options)
+    summaries = summarize_rows(measured, metrics) if metrics else {}
     if metrics and rows:
         about = {**source, "options": vars(options)}
-        write_metrics(output_dir, names, measured, summaries, about)
-    write_sheet(output_dir, names, kinds, options.sheet_columns)
+        write_metrics(output_dir, names, measured, summaries, about, metrics)
+    write_sheet(output_dir, names, [shown for shown, *_ in endings.values()],
+                options.sheet_columns)
     facts, notes = describe_test(options, len(names), len(all_names), source)
-    write_results_page(output_dir, output_dir.name, facts, notes, kinds, metrics,
+    write_results_page(output_dir, output_dir.name, facts, notes, endings, metrics,
                        [*zip(names, measured, strict=True)], summaries)
     return describe_means(summaries) if rows else ""

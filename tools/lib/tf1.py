@@ -62,6 +62,11 @@ def add_options(add):
         help="give the same bits on every run on a GPU too, more slowly")
 
 
+def is_absent(field):
+    """Whether a field of a NamedTuple has no tensor: it is [] then, as session.run refuses None."""
+    return isinstance(field, list)
+
+
 def fast_precision():
     """What --precision auto trains with: bfloat16 where the machine has instructions for it."""
     gpus = tf.config.experimental.list_physical_devices("GPU")

@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from tools.lib import dataset, run_folder
-from tools.lib.cli import (UserError, check_combinations, number_type, printable, say, warn,
+from tools.lib.cli import (UserError, all_of, check_combinations, number_type, printable, say, warn,
                            with_options)
 from tools.lib.files import describe_missing, remove
 from tools.lib.geometry import is_own_size
-from tools.lib.metrics import METRICS, column_of, describe_means, summarize_rows
+from tools.lib.metrics import (
+    ALL_METRICS, column_of, describe_means, metrics_of, summarize_rows)
 from tools.lib.run_log import time_text
 from tools.lib.testing import for_each_image
 
@@ -31,8 +32,9 @@ def add_options(add):
         help="validation images, of the kind that training takes: a folder, or those of A and then "
              "that of B")
     add("--val_freq", type=number_type(int, 1), default=1000, help="steps between validations")
-    add("--val_metric", default="l1", choices=[*METRICS],
-        help="metric by which the best checkpoint is kept")
+    add("--val_metric", choices=[*ALL_METRICS],
+        help="metric by which the best checkpoint is kept; default: the first of those that there "
+             "are of the targets")
     add("--patience", type=number_type(int, 0), default=0,
         help="stop after this many validations in a row without a better one, 0: never")
     add("--sample_freq", type=number_type(int, 0), default=250,
@@ -60,6 +62,15 @@ def check(options, explicit):
         if same:
             raise UserError(f"--val_dir {folder} is {same[0]} too, which shows nothing but what "
                             "has been learnt by heart: give other images")
+
+
+def with_metric(options):
+    """The options with a --val_metric, one of those of the targets. Raises UserError."""
+    names, metric = [*metrics_of(options)], options.val_metric or next(iter(metrics_of(options)))
+    if metric not in names and options.val_dir:
+        raise UserError(f"--val_metric {metric} is none of the metrics of these targets: give "
+                        f"{all_of(names, 'or')}")
+    return with_options(options, val_metric=metric if metric in names else names[0])
 
 
 # --------------------------------------------------------------------------------------------------
@@ -138,9 +149,16 @@ class Validation(NamedTuple):
     value: float  # of --val_metric
 
 
+def describe_mean(summary):
+    """The mean of a metrics.Summary in log.csv."""
+    if summary.is_unmeasured:
+        return ""
+    return "inf" if summary.mean is None else f"{summary.mean:.6g}"
+
+
 def find_best(history, metric):
     """The first of the best Validations; None where there is none. metric: name."""
-    sign = -1 if METRICS[metric].better == "higher" else 1
+    sign = -1 if ALL_METRICS[metric].better == "higher" else 1
     return min(history, key=lambda validation: sign * validation.value, default=None)
 
 
@@ -215,7 +233,7 @@ class Validator:
             pass
         if errors:
             raise errors[0]
-        return summarize_rows([rows[index] for index in sorted(rows)])
+        return summarize_rows([rows[index] for index in sorted(rows)], metrics_of(self.options))
 
     def validate(self, step):
         """Validates after a step; returns column of log.csv -> text, {} where an image could not be
@@ -227,8 +245,10 @@ class Validator:
             reason = dataset.explain_unreadable(error, self.found.examples)
             warn(f"no validation after step {step}: {reason}")
             return {}
-        texts = {column_of(name): "inf" if summary.mean is None else f"{summary.mean:.6g}"
-                 for name, summary in summaries.items()}
+        if summaries[self.options.val_metric].is_unmeasured:
+            warn(f"no validation after step {step}: no target has a measurement")
+            return {}
+        texts = {column_of(name): describe_mean(summary) for name, summary in summaries.items()}
         self.history.append(Validation(step, float(texts[column_of(self.options.val_metric)])))
         best = self.best
         say(f"validation after step {step}: {describe_means(summaries)} ("

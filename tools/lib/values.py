@@ -53,7 +53,8 @@ def find_missing(pixels, ignore=()):
     """Pixels as stored [height, width, channels] -> where one of the channels has one of the values
     to ignore, or is NaN or infinite: bool [height, width, 1]."""
     values = tf.cast(pixels, tf.float32)
-    missing = ~tf.math.is_finite(values)
+    # not is_finite, which ONNX does not have
+    missing = tf.math.is_nan(values) | tf.math.is_inf(values)
     for value in ignore:
         missing |= tf.equal(values, value)
     return tf.reduce_any(missing, axis=-1, keepdims=True)

@@ -244,9 +244,9 @@ class Table {
   }
 }
 
-// Where an image of a row is.
+// Where the image is that shows a kind of a row.
 function sourceOf(row, kind) {
-  return `images/${row.link}-${kind}.png`;
+  return `images/${row.link}${ENDINGS[kind][0]}`;
 }
 
 // A small image of a row, for which loaded(image) is called once it is there. Where it is at least

@@ -1,7 +1,7 @@
 // The page of a test: what is sorted by, filtered and open, kept in the address.
 
 const DATA = JSON.parse(find("data").textContent);
-const { kinds: KINDS, metrics: METRICS } = DATA;
+const { kinds: KINDS, metrics: METRICS, endings: ENDINGS } = DATA; // of files, the shown one first
 const DIRECTIONS = {
   name: [["up", "A to Z"], ["down", "Z to A"]],
   metric: [["worst", "worst first"], ["best", "best first"]],

@@ -188,9 +188,11 @@ class Viewer {
 
   // Links to the files.
   drawFiles() {
-    find("files").replaceChildren("Files: ", ...this.kinds.flatMap((kind, index) => [
-      index ? ", " : "", element("a", { href: sourceOf(this.row, kind), target: "_blank" },
-        `${this.row.name}-${kind}.png`)]));
+    const endings = this.kinds.flatMap((kind) => ENDINGS[kind]);
+    find("files").replaceChildren("Files: ", ...endings.flatMap((ending, index) => [
+      index ? ", " : "",
+      element("a", { href: `images/${this.row.link}${ending}`, target: "_blank" },
+        `${this.row.name}${ending}`)]));
   }
 
   // The size of what a pane shows: that of its largest image.
