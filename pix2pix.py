@@ -173,9 +173,10 @@ def create_parser():
         group = parser.add_argument_group(title)
         for add_options in adders:
             add_options(group.add_argument)
-    # no flags: training finds the first in the images and the last in --a_dir; depth is that of the
-    # --crop_size unless the network began with another
-    parser.set_defaults(trained_ratio=None, depth=None, num_inputs=1, a_type=None, b_type=None)
+    # no flags: training finds them in the images, in --a_dir and in the files of --a_labels; depth
+    # is that of the --crop_size unless the network began with another
+    parser.set_defaults(trained_ratio=None, depth=None, num_inputs=1, a_type=None, b_type=None,
+                        a_classes=None, b_classes=None)
     return parser
 
 
@@ -211,7 +212,8 @@ def check_training(options, explicit):
     unused = [name for name in discriminator_only if name in explicit and name != "gan_weight"]
     weights = [row.weight for row in LOSSES.values() if row.network == "generator"
                and (row.weight == "gan_weight" or not row.needs_discriminator)]
-    colour_input = options.lab_colorization and options.which_direction == "BtoA"
+    colour_input = options.lab_colorization and options.which_direction == "BtoA" \
+        or pair_of(options).inputs.kind == "labels"
     cli.check_combinations([
         (generator_weight(options) == 0,
          f"{cli.all_of(f'--{name} 0' for name in weights)} leave nothing to learn: raise one"),
@@ -254,6 +256,7 @@ def parse_args(argv=None):
     values, explicit = cli.read_command_line(argv, parser)
     values.update(resume.find_sources(values, parser))
     values.update(run_folder.default_dirs(values))
+    values.update(dataset.read_classes(values))
     mode, resuming = values["mode"], values["resume"]
     if resuming and values["overwrite"]:
         raise UserError("--resume continues a run and --overwrite replaces it: give one of them")

@@ -16,8 +16,8 @@ ORDER = [  # modules import from earlier groups, or earlier in their own
     ["colour", "values", "colour_map", "label_maps", "exif", "image_files", "stored", "images",
      "geometry", "image_types", "display", "foreign_files", "fast_conv", "tiling", "diffaugment",
      "schedule", "run_folder", "page", "sheet"],
-    ["partners", "metrics", "run_page", "results_page", "checkpoints", "dataset", "survey",
-     "inputs", "comparison", "label_metrics", "read_back", "outside_metrics", "evaluation_page"],
+    ["partners", "label_metrics", "metrics", "run_page", "results_page", "checkpoints", "dataset", "inputs",
+     "survey", "comparison", "read_back", "outside_metrics", "evaluation_page"],
     ["options", "resume", "run_log", "testing", "validation", "monitor"],
     ["models", "export_formats"]]
 USE_A_MODEL = {  # and so may import pix2pix

@@ -46,7 +46,7 @@ from tools.lib.images import (
     report_deep, to_bytes)
 from tools.lib.models import ONE_SIZE, find_export
 from tools.lib.run_folder import find_model
-from tools.lib.stored import encode_stored, read_stored
+from tools.lib.stored import encode_stored, read_stored, read_with
 from tools.lib.tf1 import session_config, tf
 
 REPORT_FREQ = 100  # images between two lines
@@ -310,6 +310,9 @@ def read_for_model(path, side):
     `Decoded.deep_range` and channels, None where they do. side: ImageType of its inputs. Raises
     ImageError."""
     channels = side.file_channels
+    if side.kind == "labels":
+        pixels = read_with(path, side.read)
+        return encode_stored(pixels, compress_level=1), None, channels
     if "jpeg" not in side.filetypes:
         return read_values(path, side), None, channels
     try:

@@ -32,7 +32,7 @@ if __name__ == "__main__":
 import numpy as np
 
 from pix2pix import load_model
-from tools.lib import label_metrics, outside_metrics
+from tools.lib import outside_metrics
 from tools.lib.cli import Options, UserError, printable, say, warn
 from tools.lib.comparison import ABOUT, compare_runs
 from tools.lib.evaluation_page import Shown, write_evaluation_page
@@ -40,6 +40,7 @@ from tools.lib.files import (
     describe_missing, lock_folder, match_names, unique_names, write_atomic, write_json)
 from tools.lib.image_files import describe_no_images, list_folder
 from tools.lib.images import ImageError, read_decoded
+from tools.lib.inputs import find_colours
 from tools.lib.metrics import (
     METRICS, Summary, create_metrics, describe_protocol, summarize, summary_data)
 from tools.lib.read_back import read_back, read_back_data
@@ -274,7 +275,7 @@ def choose_colours(options, inputs):
     inputs: paths."""
     if options.label_colours:
         return np.array(options.label_colours, np.uint8)
-    colours = label_metrics.find_colours(map(read_pixels, inputs))
+    colours = find_colours(map(read_pixels, inputs))
     if colours is None:
         say("the inputs are not made of a few exact colours: read back by L1, PSNR and SSIM alone; "
             "for label images that were scaled or JPEG files give --label_colours")

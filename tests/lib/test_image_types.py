@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 from helpers import draw, run_graph
 
-from tools.lib.image_types import LAB, ImageType, choose_pair, infer_pair, stack_images
-from tools.lib.images import convert_channels
+from tools.lib.image_types import (
+    LAB, ImageType, choose_pair, choose_side, infer_pair, stack_images)
+from tools.lib.images import convert_channels, to_indices
+from tools.lib.stored import Stored
 from tools.lib.tf1 import tf
 
 
@@ -120,3 +122,67 @@ def test_each_half_of_a_file_has_the_channels_of_its_side():
     inputs, targets = run_graph(lambda: pair.take(tf.constant(pixels)))
     np.testing.assert_array_equal(inputs, pixels[:, 4:])
     np.testing.assert_array_equal(targets, convert_channels(pixels[:, :4], 1))
+
+
+# ---- label maps
+
+COLOURS = [{"name": "sky", "color": [128, 128, 128]}, {"name": "wall", "color": [128, 0, 0]},
+           {"name": "road", "color": [60, 40, 222]}]
+INDICES = [{"name": "0"}, {"name": "1"}, {"name": "2"}]
+
+
+@pytest.mark.parametrize("classes, ignore, values", [
+    (COLOURS, [2], [0, 1, 2]), (INDICES, [1, 255], [0, 1, 2, 255])], ids=["colours", "indices"])
+def test_classes_at_both_ends_of_a_label_map(classes, ignore, values):
+    """One channel each, 0 in all where they are ignored; back come the files' pixels, of ignored
+    ones the first of the values."""
+    side = choose_side("b", ignore=ignore, classes=classes)
+    assert (side.kind, side.channels, side.file_channels) == (
+        "labels", 3, 3 if classes == COLOURS else 1)
+    drawn = np.random.default_rng(3).choice(values, (4, 6))
+    pixels = np.array([row["color"] for row in COLOURS], np.uint8)[drawn] if classes == COLOURS \
+        else drawn[..., np.newaxis].astype(np.uint8)
+
+    def build():
+        """What the network sees, scaled to 2x3, and what a file holds of it unscaled."""
+        taken = side.take(tf.constant(pixels))
+        seen = side.scale(taken)
+        back = side.to_pixels(seen[tf.newaxis, ..., :-1], measured=seen[tf.newaxis, ..., -1:])
+        return side.scale(taken, [2, 3]), seen, back[0], \
+            side.from_floats(side.floats_of(tf.constant(pixels)))
+    small, seen, back, by_floats = run_graph(build)
+    measured = ~np.isin(drawn, ignore)
+    one_hot = np.where(drawn[..., np.newaxis] == np.arange(3), 1, -1) * measured[..., np.newaxis]
+    np.testing.assert_array_equal(seen, np.dstack([one_hot, measured]))
+    np.testing.assert_array_equal(small, seen[1::2, 1::2])
+    np.testing.assert_array_equal(by_floats[..., 0], np.where(measured, drawn, -1))
+    missing = [60, 40, 222] if classes == COLOURS else [1]
+    np.testing.assert_array_equal(back, np.where(measured[..., np.newaxis], pixels, missing))
+
+
+def test_a_label_map_stops_at_what_no_class_has():
+    pixels = np.array([[[128, 0, 0], [128, 0, 1]]], np.uint8)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="no class of --b_labels has"):
+        run_graph(lambda: choose_side("b", classes=COLOURS).take(tf.constant(pixels)))
+    nearest = choose_side("b", classes=COLOURS, nearest=True)
+    assert run_graph(lambda: nearest.take(tf.constant(pixels))).tolist() == [[[1], [1]]]
+
+
+@pytest.mark.parametrize("stored, message", [
+    (Stored(np.zeros([2, 2, 1], np.float32)), "floating-point"),
+    (Stored(np.full([2, 2, 1], -1, np.int32)), "its values -1 to -1 do not fit in 16 bits"),
+    (Stored(np.arange(12, dtype=np.uint8).reshape(2, 2, 3)), "it has 3 channels"),
+    (Stored(np.zeros([2, 2, 2], np.uint8), has_alpha=True), "partly transparent")])
+def test_what_holds_no_indices_is_refused(stored, message):
+    with pytest.raises(ValueError, match=message):
+        to_indices(stored, "uint16")
+
+
+def test_indices_of_any_whole_numbers_are_read():
+    indices = np.arange(6).reshape(2, 3, 1)
+    for stored in (Stored(indices.astype(np.int32)), Stored(indices.astype(np.uint16)),
+                   Stored(np.repeat(indices, 3, axis=2).astype(np.uint8)),
+                   Stored(np.dstack([indices, indices * 0 + 255]).astype(np.uint8), None, True)):
+        got = to_indices(stored, "uint8")
+        np.testing.assert_array_equal(got, indices)
+        assert got.dtype == np.uint8

@@ -47,7 +47,7 @@ def test_a_label_map_has_its_colours_and_white(options):
     assert statistics == {
         "images": 2, "images_of": 2, "sizes": [{"width": 60, "height": 40, "images": 2}],
         "channels": 3, "kind": "images", "type": "uint8", "range": [0, 255], "ignore": [],
-        "grey": False, "jpeg": False,
+        "classes": None, "indices": False, "grey": False, "jpeg": False,
         "colours": [{"rgb": [0, 0, 0], "share": 0.5}, {"rgb": [250, 251, 255], "share": 0.3333},
                     {"rgb": [249, 255, 255], "share": 0.1667}],
         "white_share": 0.3333, "examples": ["inputs-1.png", "inputs-2.png"]}

@@ -153,7 +153,7 @@ def test_what_is_no_list_is_refused(tmp_path):
 
 def test_the_nearest_class_needs_colours(tmp_path):
     assert read_list(tmp_path, "1,2,3 sky\n4,5,6 road", nearest=True).nearest
-    with pytest.raises(UserError, match="^--a_resample nearest needs colours, --a_labels 4 has "
+    with pytest.raises(UserError, match="^--a_nearest needs colours, --a_labels 4 has "
                                         "indices: list the classes with their colours$"):
         read_labels("4", "--a_labels", nearest=True)
 
@@ -240,37 +240,51 @@ def test_one_hot_is_one_for_the_class():
     ((7, 11), (5, 30)), ((2, 4), (55, 82)), ((1, 1), (3, 2)), ((37, 41), (1, 2))])
 def test_nearest_scaling_takes_the_class_at_the_centre(shape, size):
     classes = np.random.default_rng(1).integers(-1, 200, shape, np.int32)
-    got = run_graph(lambda: take_nearest(tf.constant(classes), size))
+    got = run_graph(lambda: take_nearest(tf.constant(classes[..., np.newaxis]), size)[..., 0])
     # the centre of pixel i of n lies at (i + 1/2) / n of a side
     rows, columns = ([(2 * i + 1) * side // (2 * n) for i in range(n)]
                      for side, n in zip(shape, size, strict=True))
     np.testing.assert_array_equal(got, classes[rows][:, columns])
-    by_tensor = run_graph(lambda: take_nearest(tf.constant(classes), tf.constant(size)))
+    by_tensor = run_graph(lambda: take_nearest(
+        tf.constant(classes[..., np.newaxis]), tf.constant(size))[..., 0])
     np.testing.assert_array_equal(by_tensor, got)
+
+
+def scale(classes, size):
+    """`take_nearest` of [height, width]."""
+    return take_nearest(tf.constant(classes[..., np.newaxis]), size)[..., 0]
+
+
+def test_a_batch_is_scaled_as_its_images_are():
+    images = draw(2, 2, 5, 7, 3)
+    got = run_graph(lambda: take_nearest(tf.constant(images), [8, 3]))
+    for image, scaled in zip(images, got, strict=True):
+        np.testing.assert_array_equal(
+            run_graph(lambda image=image: take_nearest(tf.constant(image), [8, 3])), scaled)
 
 
 def test_by_odd_factors_nearest_scaling_takes_and_repeats_pixels():
     classes = np.arange(63, dtype=np.int32).reshape(9, 7)
-    small = run_graph(lambda: take_nearest(tf.constant(classes), [3, 7]))
+    small = run_graph(lambda: scale(classes, [3, 7]))
     np.testing.assert_array_equal(small, classes[1::3])
-    large = run_graph(lambda: take_nearest(tf.constant(classes), [27, 35]))
+    large = run_graph(lambda: scale(classes, [27, 35]))
     np.testing.assert_array_equal(large, np.kron(classes, np.ones((3, 5), int)))
-    np.testing.assert_array_equal(run_graph(lambda: take_nearest(tf.constant(large), [9, 7])),
+    np.testing.assert_array_equal(run_graph(lambda: scale(large, [9, 7])),
                                   classes)
 
 
 def test_nearest_scaling_is_pillows():
     """Away from factors by which a centre lies on an edge."""
     classes = np.random.default_rng(4).integers(0, 200, (30, 44), np.int32)
-    got = run_graph(lambda: take_nearest(tf.constant(classes), [17, 61]))
+    got = run_graph(lambda: scale(classes, [17, 61]))
     expected = Image.fromarray(classes.astype(np.uint8)).resize((61, 17), Image.Resampling.NEAREST)
     np.testing.assert_array_equal(got, np.asarray(expected))
 
 
 def test_a_line_of_millions_of_pixels_is_scaled():
     def build():
-        line = tf.range(4_000_000)[tf.newaxis]
-        return take_nearest(line, [1, 1000])
+        line = tf.range(4_000_000)[tf.newaxis, :, tf.newaxis]
+        return take_nearest(line, [1, 1000])[..., 0]
     np.testing.assert_array_equal(run_graph(build), [np.arange(1000) * 4000 + 2000])
 
 
@@ -306,7 +320,7 @@ def test_classes_are_the_same_in_onnx(nearest):
     pixels = np.concatenate([STREET.colours, [[1, 2, 3]]]).astype(np.uint8)[[[0, 3, 1], [2, 2, 3]]]
     with tf.Graph().as_default() as graph, tf.Session() as sess:
         source = tf.placeholder(tf.uint8, [None, None, 3], name="source")
-        classes = take_nearest(to_classes(source, labels), [3, 7])
+        classes = take_nearest(to_classes(source, labels)[..., tf.newaxis], [3, 7])[..., 0]
         result = tf.identity(one_hot(classes, 3), name="result")
         expected = sess.run(result, {source: pixels})
     model, _ = tf2onnx.convert.from_graph_def(
@@ -334,10 +348,10 @@ def test_unknown_values_are_counted():
 @pytest.mark.parametrize("unknown, labels, text", [
     ({(128, 128, 0): 200, (1, 2, 3): 10, (0, 0, 0): 4}, STREET,
      "214 pixels of 3 colours that no class of --a_labels has, most often 128,128,0 (200): add "
-     "them to the list, or give --a_resample nearest for label images that were saved as JPEG"),
+     "them to the list, or give --a_nearest for label images that were saved as JPEG"),
     ({(1, 2, blue): 1 for blue in range(253)}, STREET,
      "253 pixels of 253 colours that no class of --a_labels has, most often 1,2,0 (1): give "
-     "--a_resample nearest for label images that were saved as JPEG"),
+     "--a_nearest for label images that were saved as JPEG"),
     ({(128, 128, 0): 1}, STREET,
      "1 pixel of the colour 128,128,0, which no class of --a_labels has: add it to the list, or"),
     ({5: 7, 6: 2}, INDICES, "9 pixels of 2 values that no class of --a_labels has, most often 5 "

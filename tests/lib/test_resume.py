@@ -8,8 +8,10 @@ import pytest
 import pix2pix
 from tools.lib import resume
 from tools.lib.cli import Options, UserError, size_of, with_options
+from tools.lib.dataset import read_classes
 from tools.lib.image_types import pair_of
-from tools.lib.options import COUNTS, MODEL_OPTIONS, TRAINING_OPTIONS, TYPES
+from tools.lib.label_maps import labels_data, read_labels
+from tools.lib.options import CLASSES, COUNTS, MODEL_OPTIONS, TRAINING_OPTIONS, TYPES
 from tools.lib.tf1 import tf
 
 
@@ -71,7 +73,7 @@ def values_of(*arguments):
     parser = pix2pix.create_parser()
     values = vars(parser.parse_args(["--mode", "train", *map(str, arguments)]))
     explicit = {part[2:] for part in map(str, arguments) if part.startswith("--")} | {"mode"}
-    return values, explicit, parser
+    return values | read_classes(values), explicit, parser
 
 
 def resume_run(folder, *arguments):
@@ -117,7 +119,8 @@ OTHER_VALUES = {  # another value for each of MODEL_OPTIONS than the default
     "separable_conv": True, "upsample": "resize", "norm": "instance", "bottleneck_norm": True,
     "padding": "reflect", "ngf": 8, "ndf": 8, "patch_size": 16, "unconditional": True,
     "a_channels": 1, "b_channels": 4, "a_range": [0, 99], "b_range": [-1, 2.5],
-    "a_ignore": [0], "b_ignore": [0, 255], "mask_channel": True}  # the last with a_ignore
+    "a_ignore": [0], "b_ignore": [0, 255], "mask_channel": True,  # the last with a_ignore
+    "a_labels": "12", "b_labels": "3", "a_nearest": True, "b_nearest": True}
 
 
 def flag_of(name, value):
@@ -135,7 +138,7 @@ def test_resume_refuses_another_network(tmp_path, name):
 
 
 def test_each_option_of_a_model_has_another_value():
-    assert {*OTHER_VALUES} == {*MODEL_OPTIONS} - {*COUNTS, *TYPES}  # which no flag gives
+    assert {*OTHER_VALUES} == {*MODEL_OPTIONS} - {*COUNTS, *TYPES, *CLASSES.values()}  # no flags
 
 
 @pytest.mark.parametrize("together", resume.EITHER_OF[:2], ids=sorted)
@@ -231,8 +234,9 @@ def variables_of(options):
 @pytest.mark.parametrize("stored, tried, expected", [
     ({}, [*OTHER_VALUES.items(), ("crop_size", 128), ("crop_size", 192), ("crop_size", "64x192")],
      [("which_direction", "BtoA"), ("padding", "reflect"), ("a_range", [0, 99]),
-      ("b_range", [-1, 2.5]), ("a_ignore", [0]), ("b_ignore", [0, 255]), ("crop_size", 128),
-      ("crop_size", 192), ("crop_size", "64x192")]),
+      ("b_range", [-1, 2.5]), ("a_ignore", [0]), ("b_ignore", [0, 255]), ("b_labels", "3"),
+      ("a_nearest", True), ("b_nearest", True), ("crop_size", 128), ("crop_size", 192),
+      ("crop_size", "64x192")]),
     ({"lab_colorization": True, "separable_conv": True},
      [("which_direction", "BtoA"), ("upsample", "resize")], [("upsample", "resize")]),
     ({"generator": "resnet", "crop_size": 160},
@@ -249,6 +253,8 @@ def test_a_new_run_takes_what_leaves_the_variables_as_they_are(tmp_path, stored,
     variables, taken = variables_of(base), []
     for name, value in tried:
         changes = {name: value}
+        if name in CLASSES:
+            changes[CLASSES[name]] = labels_data(read_labels(value))
         try:
             merged = start_from(tmp_path / "run", *flag_of(name, value))
         except UserError:

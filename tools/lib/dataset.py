@@ -26,8 +26,9 @@ from tools.lib.files import unique_names, write_atomic
 from tools.lib.geometry import is_own_size
 from tools.lib.image_files import (FORMAT_NAMES, describe_no_images, format_of, list_folder,
                                     report_others)
-from tools.lib.image_types import CHANNELS, SIDE_OPTIONS, VALUE_TYPES, pair_of
+from tools.lib.image_types import CHANNELS, SIDE_OPTIONS, VALUE_TYPES, ImageType, pair_of, sides_of
 from tools.lib.images import create_decoder, report_deep
+from tools.lib.label_maps import labels_data, read_labels
 from tools.lib.partners import match_folders, raise_error
 from tools.lib.tf1 import tf
 from tools.lib.values import suggest_range
@@ -61,7 +62,14 @@ def add_options(add):
             help=f"values in {letter}'s files that become -1 and 1 in the network, what lies "
             "outside is clipped; default: what their type holds, floats need one")
         add(f"{side}_ignore", type=number_type(float, -MAX_VALUE), nargs="+", metavar="V",
-            help=f"values in {letter}'s files of pixels without a measurement, such as 0 of depth")
+            help=f"values in {letter}'s files of pixels without a measurement, such as 0 of depth; "
+            "of label maps numbers of classes that do not count")
+        add(f"{side}_labels", metavar="FILE|N",
+            help=f"{letter}'s images are label maps: a file that lists the classes with their "
+            "colours, or so many classes of index, palette or grey images; one channel for each")
+        add(f"{side}_nearest", action="store_true",
+            help=f"scale {letter}'s images by the nearest pixel, and give a colour that is no "
+            "class that of the nearest: for label maps saved as JPEG")
     add("--mask_channel", action="store_true",
         help="give the network a channel more that says where the input has a measurement")
     add("--on_bad_image", default="fail", choices=["fail", "skip"],
@@ -70,8 +78,21 @@ def add_options(add):
         help="MiB of memory for decoded images, so that later epochs need not decode them")
 
 
-def check(options, _explicit):
-    """Raises UserError for flags of another mode."""
+def read_classes(values):
+    """The options a_classes and b_classes by the files or numbers of --a_labels and --b_labels of a
+    command line. Raises UserError."""
+    found = {}
+    for side in "ab":
+        given = values[f"{side}_labels"]
+        if given is not None:
+            labels = read_labels(given, f"--{side}_labels", values[f"{side}_nearest"])
+            found[f"{side}_classes"] = labels_data(labels)
+    return found
+
+
+def check(options, explicit):
+    """Raises UserError for flags that contradict each other or the mode. explicit: names of those
+    that were given."""
     folders, mode = run_folder.from_folders(options), options.mode
     num_a, inputs = len(options.a_dir or ()), "b" if options.which_direction == "BtoA" else "a"
     taken = "1 image as its input: give --a_dir once" if options.num_inputs == 1 else \
@@ -94,6 +115,7 @@ def check(options, _explicit):
         (options.lab_colorization and {1, 4} & {options.a_channels, options.b_channels},
          "--lab_colorization needs the 3 channels of RGB: remove --a_channels and --b_channels"),
         *refused_values("a", options), *refused_values("b", options),
+        *refused_labels("a", options, explicit), *refused_labels("b", options, explicit),
         (options.mask_channel and not (getattr(options, f"{inputs}_ignore")
                                        or getattr(options, f"{inputs}_range")),
          f"--mask_channel needs inputs that may have no measurement: give --{inputs}_ignore with "
@@ -120,6 +142,33 @@ def refused_values(side, options):
         (low >= high, f"--{side}_range {low:g} {high:g} is empty: give the lower value first"),
         (given and options.lab_colorization,
          f"--lab_colorization takes colours: remove {' and '.join(given)}")]
+
+
+def refused_labels(side, options, explicit):
+    """Rows for `check_combinations` of --a_labels and --a_nearest, or those of B."""
+    classes, flag = getattr(options, f"{side}_classes"), f"--{side}_labels"
+    given = [f"--{side}_{name}" for name in ("labels", "nearest")
+             if getattr(options, f"{side}_{name}")]
+    rows = [(given and options.lab_colorization,
+             f"--lab_colorization takes colours: remove {' and '.join(given)}")]
+    if not classes:
+        return rows
+    has_colours, count = "color" in classes[0], len(classes)
+    ignore = getattr(options, f"{side}_ignore") or ()
+    most = count if has_colours else 65536
+    wrong = [f"{value:g}" for value in ignore if value != int(value) or not 0 <= value < most]
+    others = [f"--{side}_{name}" for name in ("channels", "range") if f"{side}_{name}" in explicit]
+    return [
+        *rows,
+        (others, f"{' and '.join(others)} contradict{'s' * (len(others) == 1)} {flag}, whose "
+         "classes are the channels: remove one"),
+        (getattr(options, f"{side}_nearest") and not has_colours,
+         f"--{side}_nearest needs colours, {flag} {getattr(options, f'{side}_labels')} has "
+         "indices: list the classes with their colours"),
+        (wrong, f"--{side}_ignore {' '.join(wrong)} is no class of {flag}, which are 0 to "
+         f"{count - 1}" + ", nor an index" * (not has_colours) + ": give a class's number"),
+        (len({*ignore} & {*range(count)}) > count - 2,
+         f"--{side}_ignore leaves less than two classes of {flag}: ignore fewer")]
 
 
 def judging_mode(options):
@@ -176,8 +225,9 @@ def read_stamp(path):
     return state.st_size, state.st_mtime_ns
 
 
-def check_file(path, decode):
-    """The ImageCheck of one file, which is read completely. decode: from `create_decoder`."""
+def check_file(path, decode, file_type=ImageType()):
+    """The ImageCheck of one file, which is read completely. decode: from `create_decoder`.
+    file_type: of `types_of_files`."""
     try:
         state = os.stat(path)
         if not stat.S_ISREG(state.st_mode):
@@ -188,6 +238,7 @@ def check_file(path, decode):
         if format_of(contents) is None:
             return ImageCheck(reason=f"not a {FORMAT_NAMES} file" if contents else "empty")
         found = decode(contents)
+        file_type.check(contents)
         return ImageCheck(state.st_size, state.st_mtime_ns, found.width, found.height, "",
                           found.deep_range, found.channels, found.dtype, found.is_stack)
     except OSError as error:
@@ -197,23 +248,25 @@ def check_file(path, decode):
         return ImageCheck(reason=str(error))
 
 
-def checks_path(folder):
+def checks_path(folder, file_type=ImageType()):
     """Where the checks of a folder are remembered: in the user's cache, by the XDG specification.
-    Raises FileNotFoundError for a user without a home, as in a container."""
+    Those of label maps hold for their classes. Raises FileNotFoundError for a user without a home,
+    as in a container."""
     cache = os.environ.get("XDG_CACHE_HOME", "")
     if not os.path.isabs(cache):  # the specification ignores a relative path
         if home_dir() is None:
             raise FileNotFoundError("there is no home folder")
         cache = os.path.join(home_dir(), ".cache")
-    key = b"%d:%b" % (CHECKS_VERSION, os.fsencode(os.path.abspath(folder)))
+    key = b"%d:%b%b" % (CHECKS_VERSION, os.fsencode(os.path.abspath(folder)),
+                        file_type.checked_as.encode())
     name = hashlib.sha256(key).hexdigest()[:16]
     return Path(cache, "pix2pix", f"{name}.json")
 
 
-def read_checks(folder):
+def read_checks(folder, file_type=ImageType()):
     """Name -> remembered ImageCheck of a folder's usable files; {} where there is none."""
     try:
-        stored = json.loads(checks_path(folder).read_text(encoding="utf-8"))
+        stored = json.loads(checks_path(folder, file_type).read_text(encoding="utf-8"))
         return {name: ImageCheck(*check) for name, check in stored.items()}
     except (OSError, ValueError, TypeError, AttributeError, RecursionError):
         return {}
@@ -233,38 +286,39 @@ def read_files(paths, read, seconds=math.inf):
     return checks
 
 
-def check_files(paths):
+def check_files(paths, file_type=ImageType()):
     """Path -> ImageCheck of the first of these files: as many as can be decoded in CHECK_SECONDS.
     """
     decode = create_decoder()
-    return read_files(paths, lambda path: check_file(path, decode), CHECK_SECONDS)
+    return read_files(paths, lambda path: check_file(path, decode, file_type), CHECK_SECONDS)
 
 
-def remember_checks(folder, checks):
+def remember_checks(folder, checks, file_type=ImageType()):
     """Stores the checks of a folder's usable files for the next start. checks: path -> ImageCheck.
     """
     good = {os.path.relpath(path, folder): check for path, check in checks.items()
             if check is not UNCHECKED and not check.reason}
     with contextlib.suppress(OSError):  # then the next start checks again
-        checks_path(folder).parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(checks_path(folder), json.dumps(good).encode())
+        path = checks_path(folder, file_type)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(path, json.dumps(good).encode())
 
 
-def check_folder(folder, paths):
-    """Path -> ImageCheck of these images of a folder.
+def check_folder(folder, paths, file_type=ImageType()):
+    """Path -> ImageCheck of these images of a folder. file_type: of `types_of_files`.
 
     A usable file whose size and time have not changed is not read again; of the others as many are
     checked as time allows, and the next start continues from there. The rest are UNCHECKED.
     """
-    known = read_checks(folder)
+    known = read_checks(folder, file_type)
     names = {path: os.path.relpath(path, folder) for path in paths}
     checks = {path: known[name] if name in known
               and read_stamp(path) == known[name][:2] else UNCHECKED
               for path, name in names.items()}
     new = [path for path, check in checks.items() if check is UNCHECKED]
     if new:
-        checks.update(check_files(new))
-        remember_checks(folder, checks)
+        checks.update(check_files(new, file_type))
+        remember_checks(folder, checks, file_type)
     return checks
 
 
@@ -481,17 +535,27 @@ def find_side(letter, paths, checks):
     return FoundSide(known[0].channels, dtype)
 
 
+def find_label_side(labels, paths, checks):
+    """What the files of a side of label maps are, as a FoundSide. labels: LabelMap."""
+    dtypes = {check.dtype for check in list_checked(paths, checks)}
+    is_deep = labels.is_drawn and dtypes == {"uint16"}
+    return FoundSide(labels.file_channels, "uint16" if is_deep else "uint8")
+
+
 def find_sides(examples, checks, options):
     """`find_side` of A and B, of which one may have no files."""
-    return tuple(find_side(letter, paths, checks) if paths else FoundSide()
-                 for letter, paths in zip("AB", split_by_side(examples, options), strict=True))
+    sides = zip("ab", sides_of(options), split_by_side(examples, options), strict=True)
+    return tuple(FoundSide() if not paths else find_label_side(side, paths, checks)
+                 if side.kind == "labels" else find_side(letter.upper(), paths, checks)
+                 for letter, side, paths in sides)
 
 
 def report_channels(examples, checks, options):
     """Says what of the images the network does not see or make, by the channels that it has."""
     inputs = "b" if options.which_direction == "BtoA" else "a"
     for side, paths in zip("ab", split_by_side(examples, options), strict=True):
-        if options.lab_colorization or options.no_targets and side != inputs:
+        if options.lab_colorization or options.no_targets and side != inputs \
+                or getattr(options, f"{side}_classes"):
             continue
         is_stack = any(check.is_stack for check in list_checked(paths, checks))
         if is_stack or getattr(options, f"{side}_type") != "uint8":
@@ -524,7 +588,7 @@ def with_sides(options, found):
 def refuse_values(side, checks, options):
     """Raises UserError where --a_range, --a_ignore or --a_channels do not fit the files of a side,
     "a" or "b". checks: of them."""
-    channels, dtype, value_range, ignore = (
+    channels, dtype, value_range, ignore, *_ = (
         getattr(options, f"{side}_{name}") for name in SIDE_OPTIONS)
     letter, stacks = side.upper(), {check.channels for check in checks if check.is_stack}
     counts = {check.channels for check in checks}
@@ -566,7 +630,8 @@ def refuse_sides(found, checks, examples, options):
     inputs = "b" if options.which_direction == "BtoA" else "a"
     sides = zip("ab", split_by_side(examples, options), found, strict=True)
     for side, paths, (_, dtype) in sides:
-        if not paths or options.no_targets and side != inputs:
+        if not paths or options.no_targets and side != inputs \
+                or getattr(options, f"{side}_classes"):
             continue
         letter, taken = side.upper(), getattr(options, f"{side}_type")
         if taken == "uint8" and dtype != "float32":
@@ -619,9 +684,10 @@ def choose_some(examples, options):
 def check_examples(examples, options, look=check_folder):
     """Path -> ImageCheck of the files of examples. look: as in `list_images`. Raises UserError
     where they are not what the mode takes."""
-    checks = {}
-    for (_, folder), *paths in zip(run_folder.list_sources(options), *examples, strict=True):
-        checks.update(look(folder, paths))
+    checks, sources = {}, run_folder.list_sources(options)
+    types = types_of_files(len(sources), options)
+    for (_, folder), file_type, *paths in zip(sources, types, *examples, strict=True):
+        checks.update(look(folder, paths, file_type))
     if run_folder.from_folders(options):
         return refuse_different_shapes(checks, examples, options)
     refuse_layout(checks, options)
@@ -660,7 +726,8 @@ def list_images(options, look=check_folder, refuse=raise_error, remedy=TEST_REME
     """The ImageList of a mode; warns of what is not used. Raises UserError where too many or all of
     them cannot be used, or are not what the mode takes.
 
-    look: a function of a folder and paths in it that returns path -> ImageCheck. refuse: is called
+    look: a function of a folder, paths in it and what their files are read as that returns path ->
+    ImageCheck. refuse: is called
     with a UserError after which there is more to be found. remedy: as in `report_squeezing`.
     """
     examples = match_folders(options, refuse) if run_folder.from_folders(options) else \
@@ -706,14 +773,21 @@ def reading_errors():
             errors.FailedPreconditionError, errors.PermissionDeniedError, errors.UnknownError)
 
 
-def explain_unreadable(error, examples):
+def check_again(examples, options):
+    """Yields path and ImageCheck of the files of some examples, whatever is remembered: the medium
+    may have changed."""
+    decode = create_decoder()
+    for paths in examples:
+        for path, file_type in zip(paths, types_of_files(len(paths), options), strict=True):
+            yield path, check_file(path, decode, file_type)
+
+
+def explain_unreadable(error, examples, options):
     """Which of the examples a TensorFlow error is about, and why; the error where it has another
     cause."""
-    decode = create_decoder()
-    for path in (path for paths in examples for path in paths):
-        reason = check_file(path, decode).reason
-        if reason:
-            return f"{printable(path)} cannot be used: {reason}"
+    for path, check in check_again(examples, options):
+        if check.reason:
+            return f"{printable(path)} cannot be used: {check.reason}"
     return describe_error(error)
 
 
@@ -736,9 +810,8 @@ class UnreadableImages:
             except OSError as reason:
                 raise UserError(f"{flag} {folder} cannot be read any more ({reason.strerror}): "
                                 "restore it") from None
-        suspects, decode = [self.examples[index] for index in indices], create_decoder()
-        # decoded again whatever size and time are: the medium may have changed
-        checks = {path: check_file(path, decode) for paths in suspects for path in paths}
+        suspects = [self.examples[index] for index in indices]
+        checks = dict(check_again(suspects, self.options))
         checks = refuse_different_shapes(checks, suspects, self.options) \
             if run_folder.from_folders(self.options) else refuse_other_shapes(checks, self.options)
         bad = {path: check.reason for path, check in checks.items() if check.reason}

@@ -31,6 +31,7 @@ from tools.lib.run_folder import remove_results, write_options
 from tools.lib.stored import decode_stored, encode_stored
 from tools.lib.tf1 import session_config, tf
 
+LABEL_TOLERANCE = 1  # percent of the pixels of a label map
 JPEG_TOLERANCE = 12  # more levels, where the result is a JPEG file: one may become another step
 MAX_CONSTANT = 4096  # values of a constant that tf2onnx is given, which copies them dozens of times
 ONNX_OPSET = 15  # of 2021, which other programs have caught up with
@@ -257,6 +258,8 @@ def check_sides(options):
         ("affinelayer" in options.export_format and not has_portable_files(options),
          "--export_format affinelayer needs files that TensorFlow reads and writes, PNG of 8 or 16 "
          f"bits in {all_of([*map(str, CHANNELS)])} channels: choose another format"),
+        (options.output_filetype == "jpeg" and targets.kind == "labels",
+         "--output_filetype jpeg changes the colours and indices of label maps: remove it"),
         (options.output_filetype == "jpeg" and "jpeg" not in targets.filetypes,
          "--output_filetype jpeg holds 8 bits in 1 or 3 channels, the results have "
          f"{targets.file_channels} of {targets.dtype}: remove it")])
@@ -265,10 +268,11 @@ def check_sides(options):
 def check_pict(stored, options):
     """Raises UserError where a .pict file, which is variables alone, cannot describe the model."""
     for side in "ab":
-        for name in SIDE_OPTIONS[1:]:
+        for name, what in (("type", "a type"), ("range", "a range"), ("ignore", "values to ignore"),
+                           ("classes", "classes")):
             if getattr(options, f"{side}_{name}") != MODEL_OPTIONS[f"{side}_{name}"]:
                 raise UserError("--export_format pict cannot hold that images of "
-                                f"{side.upper()} have a {name} of their own: choose another format")
+                                f"{side.upper()} have {what} of their own: choose another format")
     plain = {f"{side}_{name}": MODEL_OPTIONS[f"{side}_{name}"]
              for side in "ab" for name in SIDE_OPTIONS[1:]}
     inferred = {"padding": "zero", "mask_channel": False, **plain,
@@ -297,6 +301,9 @@ def draw_waves(height, width, channels):
 
 def draw_example(height, width, side):
     """A file of a side: its pixels [height, width, channels]."""
+    if side.kind == "labels":
+        return side.draw_classes(draw_waves(height, width, 3)[..., 0].astype(int)
+                                 * len(side.names) // 256)
     waves = draw_waves(height, width, side.file_channels)
     pixels = (side.low + waves / 255 * (side.high - side.low)).astype(side.dtype)
     if side.has_mask:  # a corner without measurements
@@ -306,6 +313,8 @@ def draw_example(height, width, side):
 
 def to_levels(pixels, side):
     """Pixels of a file of a side -> float64 [height, width, channels] in 255 levels."""
+    if side.kind == "labels":
+        return pixels.astype(np.float64)
     if "jpeg" in side.filetypes:
         return convert_channels(pixels, 4).astype(np.float64)
     return (pixels.astype(np.float64) - side.low) * 255 / (side.high - side.low)
@@ -319,10 +328,17 @@ def read_levels(contents, side):
     return np.asarray(Image.open(io.BytesIO(contents)).convert("RGBA"), np.float64)
 
 
-def check_difference(what, difference, tolerance, source="checkpoint"):
-    """Prints how far a format is from its source. Raises RunError where too far."""
-    say(f"{what}: largest difference from the {source}'s image {difference:.0f} of 255, "
-        f"allowed {tolerance}")
+def check_difference(what, differences, tolerance, side, source="checkpoint"):
+    """Prints how far a format is from its source. differences: of the pixels [..., channels], in
+    levels; side: ImageType of these. Raises RunError where too far."""
+    difference = np.abs(differences).max()
+    if side.kind == "labels":  # rounding decides between two classes of the same score
+        difference, tolerance = 100 * differences.any(axis=-1).mean(), LABEL_TOLERANCE
+        say(f"{what}: {difference:.2f} % of the pixels are of another class than in the {source}'s "
+            f"image, allowed {tolerance} %")
+    else:
+        say(f"{what}: largest difference from the {source}'s image {difference:.0f} of 255, "
+            f"allowed {tolerance}")
     if not difference <= tolerance:  # NaN too
         raise RunError(f"--export_format {what} gives another image than the {source}: nothing "
                        "was written")
@@ -334,8 +350,8 @@ def verify_export(name, contents, results, side):
     """
     is_jpeg = format_of(contents) == "jpeg"
     expected = read_levels(results["jpeg" if is_jpeg else "png"], side)
-    check_difference(name, np.abs(read_levels(contents, side) - expected).max(),
-                     EXPORT_FORMATS[name].tolerance + JPEG_TOLERANCE * is_jpeg)
+    check_difference(name, read_levels(contents, side) - expected,
+                     EXPORT_FORMATS[name].tolerance + JPEG_TOLERANCE * is_jpeg, side)
 
 
 def stack_floats(image, side):
@@ -354,8 +370,8 @@ def verify_floats(folder, results, image, pair):
                        {signature.inputs["input"].name: images})
         pixels = sess.run(pair.targets.pixels_of(tf.constant(got[0])))
     difference = to_levels(pixels, pair.targets) - read_levels(results["png"], pair.targets)
-    check_difference("saved_model, floats", np.abs(difference).max(),
-                     EXPORT_FORMATS["saved_model"].tolerance)
+    check_difference("saved_model, floats", difference, EXPORT_FORMATS["saved_model"].tolerance,
+                     pair.targets)
 
 
 def verify_onnx(graph_path, onnx_path, options):
@@ -369,8 +385,8 @@ def verify_onnx(graph_path, onnx_path, options):
         expected = sess.run("output:0", {"input:0": images})
     generate, *_ = open_onnx(onnx_path)
     levels = 255 if "jpeg" in targets.filetypes else 255 / (targets.high - targets.low)
-    check_difference("onnx, another size", levels * np.abs(generate(images) - expected).max(),
-                     EXPORT_FORMATS["onnx"].tolerance, "graph")
+    check_difference("onnx, another size", levels * (generate(images) - expected),
+                     EXPORT_FORMATS["onnx"].tolerance, targets, "graph")
 
 
 def write_export(name, folder, stored, options, build):

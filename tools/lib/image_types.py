@@ -14,15 +14,23 @@ import numpy as np
 from tools.lib.colour import join_lab, split_lab
 from tools.lib.colour_map import colour_map, draw_shown, map_colours
 from tools.lib.geometry import scale_by_area
+from tools.lib.image_files import format_of
 from tools.lib.images import (
-    MAX_PNG_CHANNELS, convert_channels, decode_deep_png, decode_pixels, decode_values,
-    encode_files, refuse, scale_back, to_bytes)
+    MAX_PNG_CHANNELS, convert_channels, decode_bytes, decode_deep_png, decode_grey_png,
+    decode_indices, decode_pixels, decode_values, encode_files, refuse, scale_back, to_bytes,
+    to_indices)
+from tools.lib.label_maps import (
+    Labels, arg_max, class_colours, describe_unknown, find_unknown, labels_of, legend,
+    nearest_flag, one_hot, take_nearest, to_classes)
+from tools.lib.label_maps import to_pixels as label_pixels
+from tools.lib.stored import Stored, decode_stored
 from tools.lib.tf1 import tf
 from tools.lib.values import find_missing, from_network, scale_measured, to_network, to_stored
 
 CHANNELS = (1, 3, 4)  # of an image of 8 bits: grey, RGB, RGB with alpha
 VALUE_TYPES = ("uint8", "uint16", "float32")  # of what files store
-SIDE_OPTIONS = ("channels", "type", "range", "ignore")  # --a_channels ...; type is that of files
+# --a_channels ...; type is that of files, classes those that --a_labels lists
+SIDE_OPTIONS = ("channels", "type", "range", "ignore", "classes", "nearest")
 
 # --------------------------------------------------------------------------------------------------
 # One side
@@ -41,6 +49,7 @@ class ImageType:
     file_channels: int = 3  # of one decoded file
     count: int = 1  # images that are stacked by channel at the network's end
     mask_channel: bool = False  # whether each has a channel there that says where it is measured
+    nearest: bool = False  # scaled by the nearest pixel, not by area
 
     dtype = "uint8"  # of a decoded file
     low, high = 0, 255  # of its values; become -1 and 1
@@ -50,11 +59,18 @@ class ImageType:
     # says where there is one
     has_mask = False
     is_drawn = False  # files are not what people look at: `draw` makes that
+    checked_as = ""  # what it depends on whether `check` refuses a file
+    legend = ()  # (name, (red, green, blue)) of each class, as people look at it
+
+    @property
+    def value_channels(self):
+        """Of one image at the network's end, without a mask."""
+        return self.file_channels
 
     @property
     def channels(self):
         """At the network's end."""
-        return self.count * (self.file_channels + self.mask_channel)
+        return self.count * (self.value_channels + self.mask_channel)
 
     @property
     def bytes_per_pixel(self):
@@ -82,15 +98,26 @@ class ImageType:
         error."""
         return decode_pixels(contents, self.file_channels, decode_other=refuse)
 
+    def check(self, contents):
+        """Raises ValueError where the bytes of a file that can be decoded hold what this side
+        cannot be."""
+
     def take(self, pixels):
         """A decoded file or a part of it that holds this side alone, uint8
         [height, width, 1, 3 or 4] -> what `scale` takes."""
         return convert_channels(pixels, self.file_channels)
 
+    def resample(self, images, size):
+        """`scale_by_area`, or by the nearest pixel where the side is scaled so."""
+        if self.nearest and size is not None:
+            images = take_nearest(images, size)
+            size = None
+        return scale_by_area(images, size)
+
     def scale(self, images, size=None):
         """What `take` gives, an image or a batch, -> float32 [..., *size, channels] as the network
         sees it, -1..1, and a mask where it has one. size: [2]; None: its own."""
-        scaled = scale_by_area(images, size)
+        scaled = self.resample(images, size)
         return scaled / (images.dtype.max / 2) - 1 if images.dtype.is_integer else scaled
 
     def join(self, images, change=None):
@@ -104,7 +131,7 @@ class ImageType:
             return joined
         masks = [image[..., -1:] for image in images]
         if change is not None:  # what is missing stays the middle of the range
-            joined *= tf.concat([tf.repeat(mask, self.file_channels, axis=-1) for mask in masks],
+            joined *= tf.concat([tf.repeat(mask, self.value_channels, axis=-1) for mask in masks],
                                 axis=-1)
         return tf.concat([joined, *(2 * mask - 1 for mask in masks)], axis=-1) \
             if self.mask_channel else joined
@@ -128,7 +155,11 @@ class ImageType:
 
     def scaled_floats(self, pixels, size):
         """`floats_of` a decoded file, scaled as in the network."""
-        return scale_by_area(self.floats_of(pixels), size)
+        return self.resample(self.floats_of(pixels), size)
+
+    def scaled_pixels(self, floats, size):
+        """`pixels_of`, scaled back to an image's size."""
+        return self.pixels_of(scale_back(floats, size))
 
     def from_floats(self, images):
         """What exports take, [..., file_channels] -> what `scale` takes, -1..1."""
@@ -289,6 +320,8 @@ class Measurements(ImageType):
         """Measurements are blended with each other alone."""
         if size is None:
             return images
+        if self.nearest:
+            return take_nearest(images, size)
         if not self.has_mask:
             return scale_by_area(images, size)
         values, measured = scale_measured(images[..., :-1], images[..., -1:] > 0.5, size)
@@ -368,6 +401,222 @@ def next_value(value, side):
 
 
 # --------------------------------------------------------------------------------------------------
+# Label maps
+# --------------------------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class LabelMap(ImageType):
+    """Classes: exact colours, or indices that are values of pixels. At the network's end each class
+    has a channel, 1 where it is and -1 elsewhere.
+
+    Classes to ignore are 0 in all of these, and a mask says where. What `take` gives is classes,
+    int32 [..., 1], -1 where they are ignored. Exports have the files' pixels: colours 0..1, or
+    indices.
+    """
+
+    dtype: str = "uint8"  # of a decoded file
+    names: tuple = ()  # of the classes
+    colours: Any = None  # (red, green, blue) of each; None: indices
+    ignore: tuple = ()  # numbers of classes, and other indices, that do not count
+    letter: str = "a"  # of the side
+
+    kind = "labels"
+    filetypes = ("png",)
+
+    @property
+    def labels(self):
+        """The Labels."""
+        colours = None if self.colours is None else np.array(self.colours, np.uint8)
+        return Labels(colours, [*self.names], self.nearest)
+
+    @property
+    def high(self):
+        """Of the values in a file."""
+        return 255 if self.colours else len(self.names) - 1
+
+    @property
+    def value_channels(self):
+        """One for each class."""
+        return len(self.names)
+
+    @property
+    def has_mask(self):
+        """Whether a pixel may not count."""
+        return len(self.ignore) > 0
+
+    @property
+    def is_drawn(self):
+        """Indices are."""
+        return self.colours is None
+
+    @property
+    def legend(self):
+        """Indices have colours far apart."""
+        return legend(self.labels)
+
+    @property
+    def checked_as(self):
+        """All but the type."""
+        return repr((self.letter, self.names if self.colours is None else self.colours,
+                     self.nearest, self.ignore))
+
+    # ---- files
+
+    def decode(self, contents):
+        """Colours as RGB; indices as they are stored, of palettes too."""
+        if self.colours:
+            return super().decode(contents)
+        return decode_indices(contents, self.dtype)
+
+    def decode_portable(self, contents):
+        """Indices of grey PNG files alone."""
+        if self.colours:
+            return super().decode_portable(contents)
+        return decode_grey_png(contents, self.dtype)
+
+    def read(self, contents):
+        """`decode` of the bytes of a file, as an array. Raises ValueError where that cannot be, or
+        has what no class has."""
+        self.check_format(format_of(contents))
+        if self.colours:
+            pixels = decode_bytes(contents, 3).pixels
+        else:
+            pixels = to_indices(decode_stored(contents), self.dtype)
+        self.check_array(pixels)
+        return pixels
+
+    def check(self, contents):
+        """`read`, of any type."""
+        if not (self.colours and self.nearest):
+            dataclasses.replace(self, dtype="uint16").read(contents)
+
+    def check_format(self, file_format):
+        """Raises ValueError for one that does not keep classes. file_format: such as "jpeg"."""
+        flag = f"--{self.letter}_labels"
+        if file_format == "jpeg" and not self.colours:
+            raise ValueError("JPEG compression changes indices: save it as PNG, or list the "
+                             f"classes with their colours and give {nearest_flag(flag)}")
+        if file_format == "jpeg" and not self.nearest:
+            raise ValueError("JPEG compression leaves no exact colours: give "
+                             f"{nearest_flag(flag)}, or save it as PNG")
+
+    def check_array(self, pixels):
+        """Raises ValueError for an array of a file's pixels, uint8 [height, width, 3] or indices
+        [height, width, 1], that has what no class has."""
+        unknown = find_unknown(pixels, self.labels)
+        unknown = {value: count for value, count in unknown.items() if value not in self.ignore}
+        if unknown:
+            raise ValueError(describe_unknown(unknown, self.labels, f"--{self.letter}_labels"))
+
+    def paint(self, pixels):
+        """A file's pixels, an array, as people look at it: uint8 [height, width, 3]."""
+        if self.colours:
+            return pixels
+        colours = np.concatenate([class_colours(self.labels), np.zeros([1, 3], np.uint8)])
+        return colours[np.minimum(pixels[..., 0], len(self.names))]
+
+    def draw_classes(self, classes):
+        """An array of classes [height, width] -> a file's pixels, an array."""
+        return self.labels.colours[classes] if self.colours \
+            else classes[..., np.newaxis].astype(self.dtype)
+
+    # ---- the graph
+
+    def find_ignored(self, pixels, classes, ignore):
+        """Where pixels of files and their classes are to be ignored, bool [...]."""
+        values = pixels[..., 0] if self.colours is None else classes
+        ignored = tf.zeros_like(classes, tf.bool)
+        for value in ignore:
+            ignored |= tf.equal(tf.cast(values, tf.int32), int(value))
+        return ignored
+
+    def classes_of(self, pixels, ignore=None):
+        """Pixels of files, exact -> int32 [...]: classes, -1 where they are of none or ignored.
+        ignore: what is; None: what the side ignores."""
+        classes = to_classes(pixels, self.labels._replace(nearest=False))
+        ignored = self.find_ignored(pixels, classes, self.ignore if ignore is None else ignore)
+        return tf.where_v2(ignored, -1, classes)
+
+    def find_classes(self, pixels):
+        """Pixels of files -> classes [..., 1], -1 where they are ignored, and where they are
+        neither, bool [...]."""
+        pixels = convert_channels(pixels, self.file_channels)
+        classes = to_classes(pixels, self.labels)
+        ignored = self.find_ignored(pixels, classes, self.ignore)
+        unknown = (classes < 0) & ~ignored
+        return tf.where_v2(ignored, -1, classes)[..., tf.newaxis], unknown
+
+    def take(self, pixels):
+        """Stops with an error where a pixel is of no class."""
+        classes, unknown = self.find_classes(pixels)
+        check = tf.debugging.Assert(~tf.reduce_any(unknown), [
+            f"pixels that no class of --{self.letter}_labels has"])
+        with tf.control_dependencies([check]):
+            return tf.identity(classes)
+
+    def scale(self, images, size=None):
+        """By the nearest pixel."""
+        classes = images[..., 0] if size is None else take_nearest(images, size)[..., 0]
+        scores = one_hot(classes, len(self.names))
+        if not self.has_mask:
+            return scores
+        measured = tf.cast(classes >= 0, tf.float32)[..., tf.newaxis]
+        return tf.concat([scores * measured, measured], axis=-1)
+
+    def floats_of(self, pixels):
+        """Colours 0..1, or indices."""
+        return super().floats_of(pixels) if self.colours else tf.cast(pixels, tf.float32)
+
+    def pixels_of(self, floats):
+        """The nearest. By operations that TFLite has too: it has no `tf.clip_by_value`."""
+        levels = floats * 255 if self.colours else floats
+        dtype = tf.as_dtype(self.dtype)
+        return tf.cast(tf.minimum(tf.maximum(tf.round(levels), 0.0), float(dtype.max)), dtype)
+
+    def scaled_floats(self, pixels, size):
+        """By the nearest pixel."""
+        return self.floats_of(take_nearest(pixels, size))
+
+    def scaled_pixels(self, floats, size):
+        """By the nearest pixel."""
+        return take_nearest(self.pixels_of(floats), size)
+
+    def from_floats(self, images):
+        """Stops as `take` does, where a graph can."""
+        return self.take(self.pixels_of(images))
+
+    def to_floats(self, images, other=None):
+        """Of the class with the highest score."""
+        return self.floats_of(self.to_pixels(images, other))
+
+    def to_pixels(self, images, _other=None, measured=None, size=None):
+        """The class with the highest score; where nothing is measured, the first of the values to
+        ignore."""
+        scores = self.split(images)[0]
+        measured = None if measured is None else unstack_images(measured, self.count)
+        if size is not None:
+            size = self.size_of_all(size)
+            scores = scale_back(scores, size)
+            measured = None if measured is None else \
+                tf.image.resize(measured, size, method="area")
+        pixels = tf.cast(label_pixels(arg_max(scores), self.labels), self.dtype)
+        if measured is None or not self.ignore:
+            return pixels
+        missing = int(self.ignore[0])
+        if self.colours:
+            missing = self.colours[missing]
+        return tf.where_v2(measured > 0.5, pixels, np.array(missing, self.dtype))
+
+    def shown(self, pixels):
+        """Indices in colours far apart, those of no class in black."""
+        if self.colours:
+            return pixels
+        colours = np.concatenate([class_colours(self.labels), np.zeros([1, 3], np.uint8)])
+        return tf.gather(colours, tf.minimum(tf.cast(pixels[..., 0], tf.int32), len(self.names)))
+
+
+# --------------------------------------------------------------------------------------------------
 # Both sides
 # --------------------------------------------------------------------------------------------------
 
@@ -395,9 +644,47 @@ class PairType(NamedTuple):
         """Of a decoded file in memory."""
         return self.file_channels * np.dtype(self.dtype).itemsize
 
+    @property
+    def checked_as(self):
+        """`ImageType.checked_as` of both."""
+        parts = [side.checked_as for side in self[:2]]
+        return " | ".join(parts) if any(parts) else ""
+
+    @property
+    def whole(self):
+        """The ImageType that a file which holds both is read as: of label maps alone in indices
+        these, of others the images beside them."""
+        side = min(self[:2], key=lambda side: (side.kind == "labels", side.file_channels == 1))
+        return dataclasses.replace(side, file_channels=self.file_channels)
+
     def decode(self, contents):
         """Bytes of a file that holds both -> its pixels."""
-        return dataclasses.replace(self.inputs, file_channels=self.file_channels).decode(contents)
+        return self.whole.decode(contents)
+
+    def read_labels(self, contents):
+        """Yields the LabelMap, and the pixels as an array, of each half of a file that is one.
+        Raises ValueError where it has what no class has."""
+        whole, labels = self.whole, [side for side in self[:2] if side.kind == "labels"]
+        for side in labels:
+            side.check_format(format_of(contents))
+        if whole.is_drawn and whole.kind == "labels":
+            pixels = to_indices(decode_stored(contents), "uint16")
+        elif whole.dtype == "uint8":
+            pixels = decode_bytes(contents, whole.file_channels).pixels
+        else:
+            pixels = decode_stored(contents).pixels
+        for side, half in zip(self[:2], self.split(pixels), strict=True):
+            if side in labels:
+                half = convert_channels(half, 3) if side.colours else \
+                    to_indices(Stored(half), "uint16")
+                side.check_array(half)
+                yield side, half
+
+    def check(self, contents):
+        """`ImageType.check` of both halves of a file."""
+        if self.checked_as:
+            for _ in self.read_labels(contents):
+                pass
 
     def reversed(self):
         """The pair with inputs and targets exchanged."""
@@ -452,14 +739,26 @@ def split_pair(pixels):
     return split_columns(pixels, 2)
 
 
-def choose_side(channels=None, dtype=None, value_range=None, ignore=None):
-    """The ImageType of a side by its --a_channels, what type its files hold, --a_range and
-    --a_ignore; None of all is RGB."""
+def choose_labels(letter, dtype, ignore, classes, nearest):
+    """The LabelMap of a side. classes: as `labels_data` has them."""
+    labels = labels_of(classes)
+    colours = None if labels.colours is None else tuple(map(tuple, labels.colours.tolist()))
+    return LabelMap(1 if colours is None else 3, nearest=nearest, dtype=dtype,
+                    names=tuple(labels.names), colours=colours, letter=letter,
+                    ignore=tuple(map(int, ignore or ())))
+
+
+def choose_side(letter="a", channels=None, dtype=None, value_range=None, ignore=None, classes=None,
+                nearest=False):
+    """The ImageType of a side, "a" or "b", by its --a_channels, what type its files hold,
+    --a_range, --a_ignore, the classes of --a_labels, and --a_nearest; None of all is RGB."""
     channels, dtype = channels or 3, dtype or "uint8"
+    if classes:
+        return choose_labels(letter, dtype, ignore, classes, nearest)
     if dtype == "uint8" and channels in CHANNELS and not value_range and not ignore:
-        return ImageType(channels)
+        return ImageType(channels, nearest=nearest)
     low, high = value_range or ((0, np.iinfo(dtype).max) if dtype != "float32" else (0, 1))
-    return Measurements(channels, dtype=dtype, low=float(low), high=float(high),
+    return Measurements(channels, nearest=nearest, dtype=dtype, low=float(low), high=float(high),
                         ignore=tuple(map(float, ignore or ())))
 
 
@@ -472,12 +771,16 @@ def choose_pair(lab_colorization, which_direction, num_inputs=1, a=ImageType(), 
     return pair if which_direction == "AtoB" else pair.reversed()
 
 
+def sides_of(options):
+    """The ImageTypes of A's and B's files, of a model of image pairs."""
+    return [choose_side(side, *(getattr(options, f"{side}_{name}") for name in SIDE_OPTIONS))
+            for side in "ab"]
+
+
 def pair_of(options):
     """The PairType of a model."""
-    sides = [choose_side(*(getattr(options, f"{side}_{name}") for name in SIDE_OPTIONS))
-             for side in "ab"]
     pair = choose_pair(options.lab_colorization, options.which_direction, options.num_inputs,
-                       *sides)
+                       *sides_of(options))
     return pair._replace(inputs=dataclasses.replace(pair.inputs, mask_channel=True)) \
         if options.mask_channel else pair
 

@@ -133,6 +133,36 @@ def decode_deep_png(contents, channels):
     return exif.turn(pixels, exif.scan_png(contents)[0])
 
 
+def is_grey_png(contents, dtype):
+    """Whether the bytes of a file are a grey PNG file of 8 bits, or 16 for uint16, [] bool."""
+    bits = b"\x10" if dtype == "uint16" else b"\x08"
+    return tf.equal(tf.strings.substr(contents, 0, 3), b"\x89PN") \
+        & tf.equal(tf.strings.substr(contents, 24, 2), bits + bytes([PNG_TYPES[1]]))
+
+
+def decode_grey_png(contents, dtype):
+    """Bytes of a file for which `is_grey_png` is true -> [height, width, 1] of a type, upright.
+    Another file stops it with an error."""
+    check = tf.debugging.Assert(is_grey_png(contents, dtype), [
+        f"not a grey PNG file of {8 * np.dtype(dtype).itemsize} bits: convert it to one"])
+    with tf.control_dependencies([check]):
+        pixels = tf.image.decode_png(contents, channels=1, dtype=tf.as_dtype(dtype))
+    return exif.turn(pixels, exif.scan_png(contents)[0])
+
+
+def decode_indices(contents, dtype):
+    """Bytes of an image file -> indices as it stores them, those of a palette too: [height, width,
+    1] of a type, uint8 or uint16, upright. Another file stops it with an error."""
+    def decode(file_bytes):
+        """Through Python."""
+        return to_indices(decode_stored(file_bytes), dtype)
+    is_quick = is_grey_png(contents, dtype) & ~exif.scan_png(contents)[1]
+    pixels = tf.cond(is_quick, lambda: decode_grey_png(contents, dtype),
+                     lambda: tf.numpy_function(decode, [contents], tf.as_dtype(dtype)))
+    pixels.set_shape([None, None, 1])
+    return pixels
+
+
 def decode_in_python(contents, channels, dtype):
     """`decode_values` of any file."""
     def decode(file_bytes):
@@ -340,6 +370,29 @@ def flatten(stored, wanted=3):
         pixels = pixels[..., [0, 0, 0, 1]]
     stored_channels = channels if stored.has_alpha else min(channels, 3)
     return Decoded(convert_channels(pixels, wanted), deep_range, stored_channels)
+
+
+def to_indices(stored, dtype):
+    """A Stored -> its values as indices [height, width, 1] of a type, uint8 or uint16. Grey that is
+    stored as RGB has one channel. Raises ValueError where it is not such an image."""
+    pixels = stored.pixels
+    if stored.has_alpha:
+        if (pixels[..., -1] != np.iinfo(pixels.dtype).max).any():
+            raise ValueError("it is partly transparent, and indices are not: remove the alpha "
+                             "channel")
+        pixels = pixels[..., :-1]
+    if pixels.shape[2] == 3 and (pixels == pixels[..., :1]).all():
+        pixels = pixels[..., :1]
+    if pixels.shape[2] != 1:
+        raise ValueError(f"it has {pixels.shape[2]} channels, and indices have 1: list the classes "
+                         "with their colours")
+    if pixels.dtype.kind == "f":
+        raise ValueError("its values are floating-point, and indices are whole numbers: convert it")
+    low, high = int(pixels.min()), int(pixels.max())
+    if low < 0 or high > np.iinfo(dtype).max:
+        raise ValueError(f"its values {low} to {high} do not fit in "
+                         f"{8 * np.dtype(dtype).itemsize} bits: convert it")
+    return pixels.astype(dtype)
 
 
 def decode_bytes(contents, channels=3):

@@ -15,7 +15,7 @@ from tools.lib.files import write_json
 from tools.lib.image_files import image_format
 from tools.lib.image_types import pair_of
 from tools.lib.images import ImageError, read_decoded, write_image
-from tools.lib.stored import read_stored
+from tools.lib.stored import read_stored, read_with
 from tools.lib.tf1 import session_config, tf
 
 NAME = "inputs.json"
@@ -48,24 +48,32 @@ def create_viewer(pair_type):
         return sess.make_callable(shown, [pixels])
 
 
+def read_inputs(paths, pair_type, options):
+    """The inputs of an example as people look at them, each uint8 [height, width, 1 or 3]. Raises
+    ImageError."""
+    side, is_whole = pair_type.inputs, len(paths) == 1 and not options.lab_colorization
+    paths = input_paths(paths, options)
+    if side.kind == "labels":
+        read = (lambda contents: dict(pair_type.read_labels(contents))[side]) if is_whole \
+            else side.read
+        return [side.paint(read_with(path, read)) for path in paths]
+    files = [side.paint(read_stored(path).pixels) if side.kind == "values"
+             else read_decoded(path, min(side.file_channels, 3)).pixels  # alpha on white
+             for path in paths]
+    return [pair_type.split(files[0])[0]] if is_whole else files
+
+
 def sample_inputs(examples, options):
     """Yields the inputs of those examples that can be read: a list of uint8
     [height, width, 1 or 3]."""
     pair_type = pair_of(options)
-    side, channels = pair_type.inputs, min(pair_type.inputs.file_channels, 3)  # alpha on white
     view = create_viewer(pair_type) if options.lab_colorization else None
     for paths in examples:
         try:
-            files = [side.paint(read_stored(path).pixels) if side.kind == "values"
-                     else read_decoded(path, channels).pixels
-                     for path in input_paths(paths, options)]
+            files = read_inputs(paths, pair_type, options)
         except ImageError:  # it was not checked; training will report it
             continue
-        if view:
-            files = [view(files[0])]
-        elif len(paths) == 1:
-            files = [pair_type.split(files[0])[0]]
-        yield files
+        yield [view(files[0])] if view else files
 
 
 class Statistics:
@@ -105,6 +113,18 @@ class Statistics:
                 for code, count in self.colours.most_common()]
 
 
+def find_colours(images):
+    """The colours of label images, [classes, 3] uint8, the most frequent first; None where the
+    images are no label images: many colours, or few but not in areas. images: uint8
+    [height, width, 3]."""
+    statistics = Statistics()
+    for image in images:
+        statistics.add([image])
+    if not statistics.has_few_colours():
+        return None
+    return np.array([row["rgb"] for row in statistics.list_colours()], np.uint8)
+
+
 def shrink(images, resample):
     """Images of one input side by side, no side longer than EXAMPLE_SIDE, as [height, width, 3].
     resample: name of Pillow's filter."""
@@ -136,14 +156,18 @@ def describe_inputs(examples, options):
     is_jpeg = any(image_format(path) == "jpeg" for paths in chosen
                   for path in input_paths(paths, options))
     side = pair_of(options).inputs
-    exact = not is_jpeg and side.kind == "images" and statistics.has_few_colours()
+    is_labels = side.kind == "labels"
+    exact = is_labels or not is_jpeg and side.kind == "images" and statistics.has_few_colours()
     return {
         "images": statistics.images, "images_of": len(examples),
         "sizes": [{"width": width, "height": height, "images": count}
                   for (width, height), count in statistics.sizes.most_common()],
         "channels": side.channels, "kind": side.kind, "type": side.dtype,
-        "range": [side.low, side.high], "ignore": [*side.ignore], "grey": statistics.grey,
-        "colours": statistics.list_colours() if exact else None, "jpeg": is_jpeg,
+        "range": [side.low, side.high], "ignore": [*side.ignore],
+        "classes": [{"name": name, "color": colour} for name, colour in side.legend] or None,
+        "indices": is_labels and side.is_drawn, "grey": statistics.grey,
+        "colours": statistics.list_colours() if exact and not (is_labels and is_jpeg) else None,
+        "jpeg": is_jpeg,
         "white_share": round(statistics.white / statistics.pixels, 4),
         "examples": [f"inputs-{number}.png" for number in range(1, len(shown) + 1)],
     }, [nearest if exact else averaged for nearest, averaged in shown]

@@ -218,9 +218,9 @@ def read_file(path):
     return labels_of(items) if isinstance(items, list) else collect_labels(read_lines(text))
 
 
-def resample_flag(flag):
-    """--b_resample of --b_labels."""
-    return flag.replace("_labels", "_resample")
+def nearest_flag(flag):
+    """--b_nearest of --b_labels."""
+    return flag.replace("_labels", "_nearest")
 
 
 def read_labels(text, flag="--b_labels", nearest=False):
@@ -237,8 +237,8 @@ def read_labels(text, flag="--b_labels", nearest=False):
         except UserError as error:
             raise UserError(f"{flag} {text}: {error}") from None
     if nearest and labels.colours is None:
-        raise UserError(f"{resample_flag(flag)} nearest needs colours, {flag} {text} has indices: "
-                        "list the classes with their colours")
+        raise UserError(f"{nearest_flag(flag)} needs colours, {flag} {text} has indices: list the "
+                        "classes with their colours")
     return labels._replace(nearest=nearest)
 
 
@@ -313,16 +313,18 @@ def one_hot(classes, count):
     return 2 * tf.cast(tf.equal(classes[..., tf.newaxis], tf.range(count)), tf.float32) - 1
 
 
-def take_nearest(classes, size):
-    """Scales int32 [height, width] -> [*size]: of each pixel the class at its centre.
+def take_nearest(images, size):
+    """Scales [..., height, width, channels] -> [..., *size, channels]: of each pixel what is at its
+    centre.
 
     In whole numbers: `tf.compat.v2.image.resize` rounds its scale, and takes a neighbour where a
     centre lies on an edge. Version 1's is half a pixel off.
     """
-    shape = tf.shape(classes, out_type=tf.int64)  # products of two sides can exceed 32 bits
+    shape = tf.shape(images, out_type=tf.int64)  # products of two sides can exceed 32 bits
     rows, columns = ((2 * tf.range(side) + 1) * shape[axis] // (2 * side)
-                     for axis, side in enumerate(tf.unstack(tf.cast(size, tf.int64))))
-    return tf.gather(tf.gather(classes, rows), columns, axis=1)
+                     for axis, side in zip((-3, -2), tf.unstack(tf.cast(size, tf.int64)),
+                                           strict=True))
+    return tf.gather(tf.gather(images, rows, axis=-3), columns, axis=-2)
 
 
 def arg_max(images):
@@ -360,7 +362,7 @@ def find_unknown(pixels, labels):
 def suggest_classes(unknown, labels, flag):
     """What to do about unknown colours or indices."""
     if labels.colours is not None:
-        jpeg = f"give {resample_flag(flag)} nearest for label images that were saved as JPEG"
+        jpeg = f"give {nearest_flag(flag)} for label images that were saved as JPEG"
         if len(unknown) + len(labels.names) > MAX_CLASSES:
             return jpeg
         return f"add {'it' if len(unknown) == 1 else 'them'} to the list, or {jpeg}"

@@ -7,7 +7,9 @@ use. With n[i, j] pixels of class i that are read as class j:
     class accuracy  mean over i of n[i, i] / sum over j of n[i, j]
     mean IoU        mean over i of n[i, i] / (sum over j of n[i, j] + n[j, i], less n[i, i])
 
-Means are over the classes that occur in the real label images.
+Means are over the classes that occur in the real label images. Of the confusion matrix n these need
+three numbers per class, its `counts`: the pixels of it that are read as it, those of it, and those
+read as it.
 """
 
 from __future__ import annotations
@@ -16,40 +18,17 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tools.lib.inputs import Statistics
-from tools.lib.metrics import INTERVAL, RESAMPLES, Metric, Summary
 from tools.lib.tf1 import tf
-
-METRICS = {
-    "pixel_accuracy": Metric("pixel accuracy", "higher", 4, "share of all pixels whose class is "
-                             "read as it is (Long et al. 2015)", None),
-    "class_accuracy": Metric("class accuracy", "higher", 4, "that share of each class's pixels; "
-                             "mean over the classes (Long et al. 2015)", None),
-    "mean_iou": Metric("mean IoU", "higher", 4, "pixels of a class that are read as it, of all "
-                       "that are of it or read as it; mean over the classes (Long et al. 2015)",
-                       None)}
 
 
 class Agreement(NamedTuple):
-    """How well label images agree."""
+    """How well label images agree; NaN where nothing can be compared."""
 
     pixel_accuracy: float
     class_accuracy: float
     mean_iou: float
     accuracies: np.ndarray  # [classes]; NaN for a class that does not occur
     ious: np.ndarray  # [classes], likewise
-
-
-def find_colours(images):
-    """The colours of label images, [classes, 3] uint8, the most frequent first; None where the
-    images are no label images: many colours, or few but not in areas. images: uint8
-    [height, width, 3]."""
-    statistics = Statistics()
-    for image in images:
-        statistics.add([image])
-    if not statistics.has_few_colours():
-        return None
-    return np.array([row["rgb"] for row in statistics.list_colours()], np.uint8)
 
 
 def nearest_classes(image, colours):
@@ -70,38 +49,44 @@ def count_confusion(real, read, count):
     return np.bincount((real * count + read).ravel(), minlength=count**2).reshape(count, count)
 
 
-def create_confusions(real, read, count):
-    """`count_confusion` of each image of a batch, in the graph: int32 [batch, height, width] ->
-    int32 [batch, count, count]. Pixels of class -1 in real are left out, for both; read has none.
+def counts_of(confusion):
+    """The counts of a confusion matrix: [3, classes]."""
+    return np.stack([np.diag(confusion), confusion.sum(axis=1), confusion.sum(axis=0)])
+
+
+def create_counts(real, read, count):
+    """`counts_of` each image of a batch, in the graph: int32 [batch, height, width] -> int32
+    [batch, 3, count]. Pixels of class -1 in real are left out, for both; read has none.
     """
+    def count_pixels(classes, counted):
+        """Of each class: [batch, count]."""
+        images = tf.range(batch)[:, tf.newaxis, tf.newaxis] * count
+        numbers = tf.math.bincount(tf.boolean_mask(images + classes, counted), minlength=size,
+                                   maxlength=size)
+        return tf.reshape(numbers, [batch, count])
     batch = tf.shape(real)[0]
-    images = tf.range(batch)[:, tf.newaxis, tf.newaxis]
-    pairs = tf.boolean_mask((images * count + real) * count + read, real >= 0)
-    size = batch * count * count
-    counts = tf.math.bincount(pairs, minlength=size, maxlength=size)
-    return tf.reshape(counts, [batch, count, count])
+    size, is_real = batch * count, real >= 0
+    return tf.stack([count_pixels(real, is_real & tf.equal(real, read)),
+                     count_pixels(real, is_real), count_pixels(read, is_real)], axis=1)
+
+
+def mean_of_classes(shares):
+    """The mean over the classes that occur: [..., classes] -> [...]; NaN where none does."""
+    occurs = np.isfinite(shares)
+    with np.errstate(invalid="ignore"):
+        return np.where(occurs, shares, 0).sum(axis=-1) / occurs.sum(axis=-1)
+
+
+def agreement_of_counts(counts):
+    """The Agreement of counts [..., 3, classes]: each field [...], or [..., classes]."""
+    right, real, read = np.moveaxis(np.asarray(counts, np.float64), -2, 0)
+    with np.errstate(invalid="ignore"):  # classes that do not occur
+        accuracies = np.where(real > 0, right / real, np.nan)
+        ious = np.where(real > 0, right / (real + read - right), np.nan)
+        accuracy = right.sum(axis=-1) / real.sum(axis=-1)
+    return Agreement(accuracy, mean_of_classes(accuracies), mean_of_classes(ious), accuracies, ious)
 
 
 def agreement_of(confusion):
     """The Agreement of a confusion matrix."""
-    right, real, read = np.diag(confusion), confusion.sum(axis=1), confusion.sum(axis=0)
-    with np.errstate(invalid="ignore"):  # classes that do not occur
-        accuracies = np.where(real > 0, right / real, np.nan)
-        ious = np.where(real > 0, right / (real + read - right), np.nan)
-    return Agreement(float(right.sum() / real.sum()), float(np.nanmean(accuracies)),
-                     float(np.nanmean(ious)), accuracies, ious)
-
-
-def summarize_labels(confusions):
-    """Name -> Summary of METRICS over all pixels of several images. confusions: [images, classes,
-    classes]. The interval is that of the images, by bootstrap."""
-    confusions, rng, count = np.asarray(confusions), np.random.default_rng(0), len(confusions)
-    found, drawn = agreement_of(confusions.sum(axis=0)), []
-    for _ in range(RESAMPLES if count > 1 else 0):
-        times = np.bincount(rng.integers(0, count, count), minlength=count)
-        drawn.append(agreement_of(np.tensordot(times, confusions, axes=1))[:len(METRICS)])
-    rest = (100 - INTERVAL) / 2
-    intervals = np.percentile(drawn, [rest, 100 - rest], axis=0).T.tolist() if drawn else \
-        [None] * len(METRICS)
-    return {name: Summary(getattr(found, name), None, None, interval, 0)
-            for name, interval in zip(METRICS, intervals, strict=True)}
+    return agreement_of_counts(counts_of(confusion))

@@ -16,6 +16,8 @@ import numpy as np
 from tools.lib.files import write_atomic, write_json
 from tools.lib.geometry import mirror_pad
 from tools.lib.image_types import ImageType, pair_of
+from tools.lib.label_maps import labels_data
+from tools.lib.label_metrics import agreement_of_counts, create_counts
 from tools.lib.tf1 import tf
 from tools.lib.values import abs_rel, find_missing, masked_absolute_error, rmse, within_125
 
@@ -116,8 +118,18 @@ VALUE_METRICS = {  # of values in their files' units; measure takes the measured
                          "differ from their target by a factor of less than 1.25 (Eigen et al. "
                          "2014)", within_125),
 }
-KINDS = {"images": METRICS, "values": VALUE_METRICS}  # by `ImageType.kind`
+LABEL_METRICS = {  # of label maps; all three follow from the counts of an image
+    "pixel_accuracy": Metric("pixel accuracy", "higher", 4, "share of all pixels whose class is "
+                             "read as it is (Long et al. 2015)", None),
+    "class_accuracy": Metric("class accuracy", "higher", 4, "that share of each class's pixels; "
+                             "mean over the classes (Long et al. 2015)", None),
+    "mean_iou": Metric("mean IoU", "higher", 4, "pixels of a class that are read as it, of all "
+                       "that are of it or read as it; mean over the classes (Long et al. 2015)",
+                       None),
+}
+KINDS = {"images": METRICS, "values": VALUE_METRICS, "labels": LABEL_METRICS}  # by ImageType.kind
 ALL_METRICS = {name: metric for metrics in KINDS.values() for name, metric in metrics.items()}
+COUNTS = "counts"  # what a row has of label maps besides: `label_metrics.counts_of` its image
 IMAGES = "output and target as written, at the size that is written"
 RESAMPLES = 2000  # of the bootstrap
 INTERVAL = 95  # percent
@@ -131,8 +143,11 @@ def column_of(metric):
 
 
 def create_metrics(outputs, targets, side=ImageType()):
-    """Name -> values [batch] of what files hold, [batch, height, width, channels]. side: what these
-    are."""
+    """Name -> values [batch] of what files hold, [batch, height, width, channels]; of label maps
+    COUNTS [batch, 3, classes]. side: what these are."""
+    if side.kind == "labels":
+        return {COUNTS: create_counts(side.classes_of(targets), side.classes_of(outputs, ignore=()),
+                                      len(side.names))}
     outputs, targets = tf.convert_to_tensor(outputs), tf.convert_to_tensor(targets)
     most = targets.dtype.max
     measured = ~find_missing(targets, side.ignore) if side.kind == "values" else None
@@ -144,8 +159,20 @@ def create_metrics(outputs, targets, side=ImageType()):
             for name, metric in METRICS.items()}
 
 
+def read_row(values):
+    """What is known of an image: name -> value, and of label maps COUNTS. values: what
+    `create_metrics` gives of a batch of one."""
+    if COUNTS in values:
+        counts, = values[COUNTS]
+        return {**dict(zip(LABEL_METRICS, map(float, agreement_of_counts(counts)), strict=False)),
+                COUNTS: counts}
+    return {name: float(value) for name, (value,) in values.items()}
+
+
 class Summary(NamedTuple):
-    """A metric over several images: of its finite values; None where these are too few."""
+    """A metric over several images: of its finite values; None where these are too few. Of label
+    maps the mean is the metric of all pixels of all images, and there is no deviation and no
+    median."""
 
     mean: float | None
     standard_deviation: float | None  # of a sample: divided by n - 1
@@ -181,6 +208,48 @@ def summarize(values):
                    *left_out)
 
 
+def bootstrap_labels(counts):
+    """The INTERVAL of each of LABEL_METRICS over all pixels of several images, as [low, high].
+    counts: [images, 3, classes]."""
+    rng, number = np.random.default_rng(0), len(counts)
+    times = np.stack([np.bincount(rng.integers(0, number, number), minlength=number)
+                      for _ in range(RESAMPLES)])
+    drawn = agreement_of_counts(np.tensordot(times.astype(np.float64), counts, axes=1))
+    rest = (100 - INTERVAL) / 2
+    return [np.nanpercentile(values, [rest, 100 - rest]).tolist()
+            for values in drawn[:len(LABEL_METRICS)]]
+
+
+def summarize_labels(counts):
+    """Name -> Summary of LABEL_METRICS over all pixels of several images. counts: [images, 3,
+    classes]."""
+    counts = np.asarray(counts, np.float64)
+    is_measured = counts[:, 1].any(axis=1)
+    counts, unmeasured = counts[is_measured], int((~is_measured).sum())
+    if not len(counts):
+        return {name: Summary(None, None, None, None, 0, unmeasured) for name in LABEL_METRICS}
+    intervals = bootstrap_labels(counts) if len(counts) > 1 else [None] * len(LABEL_METRICS)
+    found = agreement_of_counts(counts.sum(axis=0))
+    return {name: Summary(float(value), None, None, interval, 0, unmeasured)
+            for name, value, interval in zip(LABEL_METRICS, found, intervals, strict=False)}
+
+
+def describe_classes(rows, side):
+    """What metrics.json and the page say of each class of label maps, as dicts: name and colour,
+    its pixels in the targets, their share, its accuracy and IoU over all images, None for a class
+    that does not occur. side: ImageType of the targets."""
+    counts = np.sum([row[COUNTS] for row in rows], axis=0)
+    found, real = agreement_of_counts(counts), counts[1]
+
+    def known(value):
+        """None for NaN."""
+        return float(value) if np.isfinite(value) else None
+    return [{**item, "pixels": int(pixels), "share": float(pixels / max(real.sum(), 1)),
+             "accuracy": known(accuracy), "iou": known(iou)}
+            for item, pixels, accuracy, iou in zip(
+                labels_data(side.labels), real, found.accuracies, found.ious, strict=True)]
+
+
 def metrics_of(options):
     """Name -> Metric of what a model makes; of measurements with digits that suit their range."""
     side = pair_of(options).targets
@@ -192,6 +261,8 @@ def metrics_of(options):
 def summarize_rows(rows, metrics=None):
     """Name -> Summary of rows, each name -> value of an image. metrics: their names; None: of
     METRICS."""
+    if metrics and metrics.keys() == LABEL_METRICS.keys():
+        return summarize_labels([row[COUNTS] for row in rows])
     return {name: summarize([row[name] for row in rows]) for name in metrics or METRICS}
 
 

@@ -24,7 +24,7 @@ from tools.lib.cli import (
 from tools.lib.geometry import is_own_size, network_shape, squeeze_of, test_sizing
 from tools.lib.image_types import (
     CHANNELS, ImageType, PairType, choose_pair, pair_of, split_columns)
-from tools.lib.images import encode_image, scale_back
+from tools.lib.images import encode_image
 from tools.lib.monitor import bytes_per_pixel
 from tools.lib.options import MODEL_OPTIONS, export_options
 from tools.lib.resume import checkpoint_options
@@ -198,7 +198,7 @@ def create_fitter(pair_type):
         inputs, targets = pair_type[:2]
         first, *_ = split_columns(inputs.decode_portable(contents), inputs.count)
         image, shape = targets.decode_portable(result), tf.shape(first)[:2]
-        fitted = targets.pixels_of(scale_back(targets.floats_of(image), shape))
+        fitted = targets.scaled_pixels(targets.floats_of(image), shape)
         encoded = encode_image(fitted)
         if "jpeg" in targets.filetypes:
             encoded = tf.cond(tf.equal(tf.strings.substr(result, 0, 4), b"\x89PNG"),
@@ -275,7 +275,7 @@ def apply_to_files(path, generate, choose_shape, channels, known=None):
         result = tf.placeholder(
             tf.float32, [1, None, None, pair.targets.file_channels if is_array else None])
         size = tf.placeholder(tf.int32, [2])
-        encoded = encode_image(pair.targets.pixels_of(scale_back(result[0], size)))
+        encoded = encode_image(pair.targets.scaled_pixels(result[0], size))
         sess = tf.Session(graph=graph, config=session_config())
 
     def run(image_bytes):

@@ -13,12 +13,14 @@ from tools.lib.checkpoints import describe_variables, infer_options, open_checkp
 from tools.lib.cli import UserError, all_of, size_of, warn
 from tools.lib.geometry import MIN_CROP
 from tools.lib.image_types import VALUE_TYPES, turn_sides
+from tools.lib.label_maps import labels_of
 from tools.lib.run_folder import SOURCES, read_stored
 
 MODEL_OPTIONS = {  # what the network is -> the value of a missing key, affinelayer's
     "which_direction": "AtoB", "num_inputs": 1, "a_channels": 3, "b_channels": 3,
     "a_type": "uint8", "b_type": "uint8", "a_range": None, "b_range": None, "a_ignore": None,
-    "b_ignore": None, "mask_channel": False,
+    "b_ignore": None, "mask_channel": False, "a_labels": None, "b_labels": None,
+    "a_classes": None, "b_classes": None, "a_nearest": False, "b_nearest": False,
     "lab_colorization": False, "generator": "unet",
     "separable_conv": False, "upsample": "deconv", "norm": "batch", "bottleneck_norm": True,
     "padding": "zero", "ngf": 64, "ndf": 64, "patch_size": 70, "unconditional": False}
@@ -32,6 +34,7 @@ USE_OPTIONS = ("resize", "aspect_ratio", "trained_ratio")  # what variables do n
 DEFAULT_CROP_SIZE = 256  # affinelayer's, of a model that does not say
 COUNTS = ("depth", "num_inputs")  # of the options that no flag gives
 TYPES = ("a_type", "b_type")  # likewise
+CLASSES = {"a_labels": "a_classes", "b_labels": "b_classes"}  # flag -> likewise
 MAX_COUNT = 64  # of these
 
 TRAIN_ONLY = (  # what test and export do not look at
@@ -131,6 +134,22 @@ def read_options(checkpoint, parser):
         else read_stored_options(path, parser)
 
 
+def read_stored_classes(path, stored):
+    """The classes of --a_labels and --b_labels by an options.json: its file may be elsewhere now.
+    Raises UserError."""
+    found = {}
+    for flag, name in CLASSES.items():
+        if stored.get(flag) is None and stored.get(name) is None:
+            continue
+        try:
+            labels_of(stored.get(name) or [])
+        except (UserError, TypeError) as error:
+            raise UserError(f"{path} has no classes of --{flag} as {name} ({error}): restore it or "
+                            "train again") from None
+        found[name] = stored[name]
+    return found
+
+
 def read_stored_options(path, parser):
     """The options of a model by its options.json. parser: as in `read_options`. Raises UserError.
     """
@@ -141,6 +160,7 @@ def read_stored_options(path, parser):
         raise UserError(f"{path} is not readable JSON: restore it or train again") from None
     ratio, *counts = (stored.get(name) for name in ("trained_ratio", *COUNTS))
     types = {name: stored[name] for name in TYPES if stored.get(name) in VALUE_TYPES}
+    types |= read_stored_classes(path, stored)
     stored = {name: value for name, value in stored.items() if name in actions}
     for name, value in stored.items():
         if not is_valid(actions[name], value):

@@ -14,7 +14,8 @@ from tools.lib import label_metrics
 from tools.lib.cli import create_progress_bar
 from tools.lib.comparison import compare_runs
 from tools.lib.images import decode_bytes, read_image, to_bytes
-from tools.lib.metrics import METRICS, summarize_rows, summary_data
+from tools.lib.metrics import (
+    LABEL_METRICS, METRICS, summarize_labels, summarize_rows, summary_data)
 
 CEILING = "real targets"  # as a run: what the reader reads from the targets themselves
 ABOUT = ("The reader, a model trained in the other direction, reads the input back from each "
@@ -68,11 +69,11 @@ def read_back(generate, score, outputs, targets, real, colours):
             summaries[run] = summarize_rows([*scores[run].values()])
             if colours is not None:
                 confusions[run] = np.sum(matrices, axis=0)
-                summaries[run] |= label_metrics.summarize_labels(matrices)
+                summaries[run] |= summarize_labels([*map(label_metrics.counts_of, matrices)])
     metrics, single = METRICS, METRICS
     if colours is not None:
-        metrics = {**label_metrics.METRICS, **METRICS}
-        single = {ACCURACY: label_metrics.METRICS[ACCURACY], **METRICS}
+        metrics = {**LABEL_METRICS, **METRICS}
+        single = {ACCURACY: LABEL_METRICS[ACCURACY], **METRICS}
     comparisons = compare_runs({run: scores[run] for run in outputs}, single)
     return ReadBack(colours, metrics, summaries, scores, confusions, comparisons)
 

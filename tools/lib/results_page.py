@@ -55,23 +55,27 @@ def write_excluded(ends, total):
             "mean, the median and the deviation.</p>")
 
 
-def write_interval(interval, digits):
-    """The interval of a mean, low and high, as HTML; "" for None."""
+def write_interval(interval, digits, is_of_all=False):
+    """The interval of a mean, low and high, as HTML; "" for None. is_of_all: it is no mean, but the
+    figure of all pixels."""
     if interval is None:
         return ""
     low, high = (number_text(value, digits) for value in interval)
-    return ('<div><dt title="where the mean would lie with other images of this kind">95 % '
-            f"interval of the mean</dt><dd>{low} to {high}</dd></div>")
+    what, text = ("it", "interval") if is_of_all else ("the mean", "interval of the mean")
+    return (f'<div><dt title="where {what} would lie with other images of this kind">95 % '
+            f"{text}</dt><dd>{low} to {high}</dd></div>")
 
 
 def write_metric(name, metric, summary, rows, ending):
     """A metric's place on the page as HTML: chart, statistics, what they leave out. ending: of the
     shown output."""
     ends = find_ends([values[name] for _, values in rows], metric.better)
-    shown = [write_statistic("mean", summary.mean, metric.digits),
-             write_interval(summary.interval, metric.digits),
-             write_statistic("median", summary.median, metric.digits),
-             write_statistic("std. dev.", summary.standard_deviation, metric.digits),
+    is_of_all = summary.mean is not None and summary.median is None  # pixels, of label maps
+    shown = [write_statistic("of all pixels" if is_of_all else "mean", summary.mean, metric.digits),
+             write_interval(summary.interval, metric.digits, is_of_all),
+             *([] if is_of_all else [
+                 write_statistic("median", summary.median, metric.digits),
+                 write_statistic("std. dev.", summary.standard_deviation, metric.digits)]),
              write_end("worst", ends.worst, name, metric, rows, ending),
              write_end("best", ends.best, name, metric, rows, ending)]
     hint, chart = ("", "") if summary.mean is None else (
@@ -81,6 +85,28 @@ def write_metric(name, metric, summary, rows, ending):
             f"{hint}</h2>\n{chart}"
             f'<dl class="statistics number">{"".join(shown)}</dl>\n'
             f"{write_excluded(ends, len(rows))}</section>")
+
+
+def write_class(item):
+    """A row of the table of classes as HTML; figures that are not known are dashes."""
+    colour = "#{:02x}{:02x}{:02x}".format(*item["rgb"])
+    share = item.get("share")
+    texts = ["–" if share is None else f"{share:.1%}",
+             *(number_text(item.get(name), 3) for name in ("accuracy", "iou"))]
+    figures = "".join(f'<td class="number">{text}</td>' for text in texts)
+    return (f'<tr><th scope="row"><svg width="14" height="14" aria-hidden="true">'
+            f'<rect width="14" height="14" fill="{colour}"/></svg> {escape(item["name"])}</th>'
+            f"{figures}</tr>")
+
+
+def write_classes(classes):
+    """The table of classes as HTML, which is their legend too. classes: as in
+    `write_results_page`."""
+    titles = ("Class", "of the pixels", "accuracy", "IoU")
+    head = "".join(f'<th scope="col">{title}</th>' for title in titles)
+    rows = "\n".join(map(write_class, classes))
+    return (f'<section class="card" id="classes">\n<h2>Classes</h2>\n<div tabindex="0"><table>\n'
+            f"<thead><tr>{head}</tr></thead>\n<tbody>\n{rows}\n</tbody>\n</table></div></section>")
 
 
 def write_about(metrics):
@@ -93,13 +119,15 @@ def write_about(metrics):
             f'<dl class="facts">{rows}</dl></details>')
 
 
-def write_results_page(output_dir, title, facts, notes, endings, metrics, rows, summaries):
+def write_results_page(output_dir, title, facts, notes, endings, metrics, rows, summaries,
+                       classes=()):
     """Writes index.html of a test: metrics, and a row per image that opens a large view.
 
     facts: (name, value) texts. endings: each of KINDS, or of the first two -> how the names of its
     files end, first of the one that is shown. metrics: name -> metrics.Metric.
     rows: list of (name of an image, {name of a metric: float}), where floats may be infinite or
-    NaN. summaries: name of a metric -> metrics.Summary.
+    NaN. summaries: name of a metric -> metrics.Summary. classes: of label maps, dicts with name,
+    rgb, and where there are targets share, accuracy and iou, which may be None.
     """
     shown = [{"name": name, "label": metric.label, "better": metric.better,
               "digits": metric.digits, "about": metric.about, "mean": summaries[name].mean,
@@ -110,5 +138,6 @@ def write_results_page(output_dir, title, facts, notes, endings, metrics, rows, 
     cards = [write_metric(name, metric, summaries[name], rows, endings["outputs"][0])
              for name, metric in metrics.items()]
     parts = {"facts": write_facts(facts), "notes": write_notes(notes),
-             "metrics": "\n".join(cards), "about": write_about(metrics)}
+             "metrics": "\n".join([*cards, *[write_classes(classes)] * bool(classes)]),
+             "about": write_about(metrics)}
     write_atomic(output_dir / "index.html", render("test", title, parts, data, sources=SOURCES))

@@ -39,12 +39,12 @@ import os
 from tools.lib.checkpoints import list_checkpoints, open_checkpoint
 from tools.lib.cli import Options, UserError, warn, with_options
 from tools.lib.image_types import turn_sides
-from tools.lib.options import (DISCRIMINATOR_OPTIONS, MODEL_OPTIONS, TRAINING_OPTIONS,
+from tools.lib.options import (CLASSES, DISCRIMINATOR_OPTIONS, MODEL_OPTIONS, TRAINING_OPTIONS,
                                options_path, read_options, usual_depth)
 from tools.lib.run_folder import SOURCES, read_mode
 from tools.lib.schedule import ENDLESS
 
-NONE_IS_KNOWN = ("a_range", "b_range", "a_ignore", "b_ignore")  # that there is none
+NONE_IS_KNOWN = ("a_range", "b_range", "a_ignore", "b_ignore", *CLASSES)  # that there is none
 EITHER_OF = ({"max_steps", "max_epochs"}, {"decay_from", "decay_from_epoch"}, {*SOURCES})
 
 
@@ -60,14 +60,21 @@ def flag_text(name, value):
 def find_conflicts(values, explicit, stored, replaceable):
     """The explicit options that differ from the stored ones and may not replace them, and these, as
     a user would give them: a list each."""
-    names = [name for name, value in stored.items() if name in explicit and
-             name not in replaceable and (value is not None or name in NONE_IS_KNOWN)
-             and value != values[name]]
-    return [[flag_text(name, options[name]) for name in names] for options in (values, stored)]
+    names = []
+    for name, value in stored.items():
+        compared = CLASSES.get(name, name)  # the same classes may be listed by another file
+        if name in explicit and name not in (*replaceable, *CLASSES.values()) \
+                and (value is not None or name in NONE_IS_KNOWN) \
+                and stored.get(compared) != values[compared]:
+            names.append(name)
+    given, known = ([flag_text(name, options[name]) for name in names]
+                    for options in (values, stored))
+    return [given, [f"{text} as it was then" if text in given else text for text in known]]
 
 
 def merge_options(values, explicit, stored, replaceable):
     """values, replaced by the stored ones unless they are explicit and replaceable."""
+    explicit = explicit | {CLASSES[name] for name in explicit & CLASSES.keys()}
     return {**values, **{name: value for name, value in stored.items()
                          if name not in explicit or name not in replaceable}}
 
@@ -79,9 +86,14 @@ def without_discriminator(stored):
 
 def same_network(values, stored, same_variables):
     """The MODEL_OPTIONS for which a stored model's variables can take the given value."""
-    model = {**values, **stored}
-    return {name for name in MODEL_OPTIONS
-            if same_variables(Options(**model), Options(**{**model, name: values[name]}))}
+    model, names = {**values, **stored}, {*MODEL_OPTIONS} - {*CLASSES.values()}
+
+    def fits(name):
+        """The classes of a flag come with it."""
+        given = {other: values[other] for other in (name, CLASSES.get(name, name))}
+        return same_variables(Options(**model), Options(**{**model, **given}))
+    fitting = {name for name in names if fits(name)}
+    return fitting | {CLASSES[name] for name in fitting & CLASSES.keys()}
 
 
 def keep_depth(values, stored):

@@ -92,8 +92,10 @@ def list_options(options, defaults):
     """(flag, value as text, whether it is as nobody has chosen it) of each option. defaults: name
     -> value. The seed may have been drawn, and the ratio is found in the images."""
     def text_of(value):
-        """As it is on a command line."""
-        return " ".join(map(str, value)) if isinstance(value, list) else str(value)
+        """As it is on a command line; of classes their names."""
+        if isinstance(value, list):
+            return " ".join(str(item["name"] if isinstance(item, dict) else item) for item in value)
+        return str(value)
     return [(f"--{name}", text_of(value), value == defaults.get(name) or name in FOUND)
             for name, value in sorted(vars(options).items())]
 

@@ -18,11 +18,13 @@ from tools.lib import exif, geometry, run_folder, schedule
 from tools.lib.cli import UserError, all_of, printable, say, warn, with_options
 from tools.lib.dataset import (MOST, OTHER_SHAPE, UNCHECKED, ImageCheck, check_file, judging_mode,
                                list_images, read_files, remember_checks, split_by_side,
-                               takes_pairs, with_sides)
+                               takes_pairs, types_of_files, with_sides)
 from tools.lib.image_files import format_of, list_folder, list_tree
-from tools.lib.image_types import pair_of
-from tools.lib.images import ImageError, create_decoder
-from tools.lib.stored import BITS_PER_SAMPLE, decode_any, read_stored
+from tools.lib.image_types import ImageType, pair_of, split_columns
+from tools.lib.images import ImageError, create_decoder, flatten
+from tools.lib.inputs import MAX_COLOURS, Statistics
+from tools.lib.label_metrics import nearest_classes
+from tools.lib.stored import BITS_PER_SAMPLE, decode_any, read_stored, read_with
 from tools.lib.tf1 import session_config, tf
 from tools.lib.values import HELD, suggest_range
 
@@ -33,6 +35,8 @@ CHANNELS = {"1": "grey", "L": "grey", "F": "grey", "P": "palette", "CMYK": "CMYK
             "LA": "grey + alpha", "La": "grey + alpha", "PA": "palette + alpha",
             "RGBA": "RGB + alpha", "RGBa": "RGB + alpha"}  # of Pillow's modes
 MAX_SAMPLED, PIXELS_SAMPLED = 50, 20000  # images, and pixels of each, that values are told by
+NAMED_CLASSES = 5  # of label maps, the most frequent
+MIN_COLOURS = 3  # that look like classes: two are a drawing's
 MIN_EMPTY = 0.001  # share of the values that are 0, from which on a line says so
 BITS = {"1": 1, "I": 32, "F": 32}  # of Pillow's modes; others have 16 or 8
 
@@ -51,6 +55,7 @@ class Facts(NamedTuple):
     frames: int = 1  # or pages
     values: tuple = ()  # the lowest and the highest: of 16 bits as stored, else as they are read
     digest: bytes = b""  # equal for the same bytes
+    misfit: str = ""  # why a file that can be decoded is not what its side takes
 
     @property
     def size(self):
@@ -106,8 +111,9 @@ def read_header(contents):
     return {**found, "channels": channels, "bits": bits, "frames": frames}
 
 
-def look_at(path, decode):
-    """The Facts of a file, which is read once. decode: from `create_decoder`, with the range."""
+def look_at(path, decode, file_type=ImageType()):
+    """The Facts of a file, which is read once. decode: from `create_decoder`, with the range;
+    file_type: of `dataset.types_of_files`."""
     found = {}
 
     def note(contents):
@@ -115,8 +121,17 @@ def look_at(path, decode):
         described = decode(contents)
         found.update(read_header(contents), values=described.values,
                      digest=hashlib.sha256(contents).digest())
+        try:
+            file_type.check(contents)
+        except ValueError as error:
+            found["misfit"] = str(error)
         return described
     return Facts(check_file(path, note), **found)
+
+
+def judged(facts):
+    """The ImageCheck of a file's Facts, as training has it."""
+    return facts.check._replace(reason=facts.check.reason or facts.misfit)
 
 
 def list_paths(folder, options):
@@ -131,8 +146,11 @@ def read_sources(options):
     """The Sources of a command line. Every file is read, and remembered as checked."""
     named = run_folder.list_sources(options)
     paths = {folder: list_paths(folder, options) for _, folder in named}
+    types = {folder: file_type for (_, folder), file_type in
+             zip(named, types_of_files(len(named), options), strict=True)}
+    type_of = {path: types[folder] for folder in paths for path in paths[folder]}
     decode = create_decoder(with_range=True)
-    found = read_files(sum(paths.values(), []), lambda path: look_at(path, decode))
+    found = read_files([*type_of], lambda path: look_at(path, decode, type_of[path]))
     sources = []
     for flag, folder in named:
         number = sum(source.letter.startswith("A") for source in sources) + 1
@@ -140,7 +158,7 @@ def read_sources(options):
                   "--b_dir": "B"}.get(flag, "")
         facts = {path: found[path] for path in paths[folder]}
         if facts:
-            remember_checks(folder, {path: facts[path].check for path in facts})
+            remember_checks(folder, {path: judged(facts[path]) for path in facts}, types[folder])
         sources.append(Source(letter, folder, facts))
     return sources
 
@@ -418,18 +436,98 @@ def describe_values(side, letter, paths, options):
     return parts
 
 
+def read_half(path, side, letter, options):
+    """A file's pixels as its side, "a" or "b", has them: of label maps those of the files, of
+    others as `Stored`. Raises ImageError."""
+    if side.kind == "labels" and not takes_pairs(options):
+        return read_with(path, side.read)
+    if side.kind == "labels":
+        return read_with(path, lambda contents: dict(pair_of(options).read_labels(contents))[side])
+    stored = read_stored(path)
+    if takes_pairs(options):
+        return stored._replace(pixels=split_columns(stored.pixels, 2)["ab".index(letter)])
+    return stored
+
+
+def sample_halves(side, letter, paths, options):
+    """Yields `read_half` of some of these images that can be read, evenly spaced."""
+    for path in paths[::-(-len(paths) // MAX_SAMPLED)]:
+        with contextlib.suppress(ImageError):
+            yield read_half(path, side, letter, options)
+
+
+def count_classes(pixels, side):
+    """The pixels of each class, and how many are ignored. pixels: of a file, an array; side:
+    LabelMap."""
+    classes = pixels[..., 0].astype(np.int64) if side.is_drawn else \
+        nearest_classes(pixels, side.labels.colours)
+    is_ignored = np.isin(classes, side.ignore)
+    counts = np.bincount(classes[~is_ignored], minlength=len(side.names))
+    return counts, int(is_ignored.sum())
+
+
+def describe_labels(side, letter, paths, options):
+    """What classes the images of a side have, as texts. side: LabelMap; the rest: as in
+    `describe_values`."""
+    counts, ignored = np.zeros(len(side.names), np.int64), 0
+    for pixels in sample_halves(side, letter, paths, options):
+        found = count_classes(pixels, side)
+        counts, ignored = counts + found[0], ignored + found[1]
+    total = max(counts.sum(), 1)
+    most = [f"{side.names[place]} ({counts[place] / total:.1%})"
+            for place in np.argsort(-counts, kind="stable")[:NAMED_CLASSES] if counts[place]]
+    texts = [f"{len(side.names)} classes, most frequently {', '.join(most)}"]
+    absent = [name for place, name in enumerate(side.names)
+              if not counts[place] and place not in side.ignore]
+    if absent:
+        names = absent[:MAX_NAMED] + [f"{len(absent) - MAX_NAMED} others"] \
+            * (len(absent) > MAX_NAMED)
+        text = f"{all_of(names)} {'do' if len(absent) > 1 else 'does'} not occur"
+        last = int(counts.nonzero()[0].max(initial=0))
+        if side.is_drawn and side.names[-1] in absent and not side.ignore:
+            text += f": --{letter}_labels {last + 1} is enough for what does"
+        texts.append(text)
+    if ignored:
+        texts.append(f"{ignored / (total + ignored):.1%} of the pixels are ignored")
+    return texts
+
+
+def suggest_labels(side, letter, paths, options):
+    """A text where the images of a side look like label maps, "" where they do not."""
+    statistics, is_index, highest = Statistics(), True, 0
+    for stored in sample_halves(side, letter, paths, options):
+        if stored.pixels.dtype != np.uint8:
+            return ""
+        is_index = is_index and (stored.palette is not None or stored.pixels.shape[2] == 1)
+        highest = max(highest, int(stored.pixels.max()))
+        statistics.add([stored.pixels if stored.palette is not None
+                        else flatten(stored).pixels])
+        if len(statistics.colours) > MAX_COLOURS:
+            return ""
+    count, flag = len(statistics.colours), f"--{letter}_labels"
+    if not statistics.has_few_colours() or count < MIN_COLOURS:
+        return ""
+    if is_index and highest < min(2 * count, MAX_COLOURS):
+        return f"{count} values in areas, 0 to {highest}, look like classes: {flag} " \
+            f"{highest + 1} gives each a channel"
+    return "" if statistics.grey else f"{count} colours in areas look like classes: {flag} with " \
+        "a file that lists them gives each a channel"
+
+
 def value_rows(found, options):
-    """What `describe_values` says of each side that holds values, as rows. found:
-    dataset.ImageList."""
+    """What there is to say of each side that holds values or label maps, or looks so, as rows.
+    found: dataset.ImageList."""
     pair, rows = pair_of(options), []
     sides = (pair.inputs, pair.targets)
+    describe = {"values": describe_values, "labels": describe_labels,
+                "images": lambda *arguments: [*filter(None, [suggest_labels(*arguments)])]}
     for letter, side, paths in zip("ab", sides if options.which_direction == "AtoB"
                                    else sides[::-1], split_by_side(found.examples, options),
                                    strict=True):
         is_used = not options.no_targets or side is pair.inputs
-        if is_used and paths and side.kind == "values":
-            title = f"values of {letter.upper()}"
-            for text in describe_values(side, letter, paths, options):
+        if is_used and paths and not options.lab_colorization:
+            title = f"{'values' if side.kind == 'values' else 'labels'} of {letter.upper()}"
+            for text in describe[side.kind](side, letter, paths, options):
                 rows.append([title, text])
                 title = ""
     return rows
@@ -480,10 +578,10 @@ def plan_lines(found, sources, options, multiple):
 def judge(sources, options):
     """The dataset.ImageList that a mode would use, which warns of what it would not; and the errors
     with which it would refuse: one is None or empty."""
-    checks = {path: facts.check for source in sources for path, facts in source.facts.items()}
+    checks = {path: judged(facts) for source in sources for path, facts in source.facts.items()}
     asked, errors, found = set(), [], None
 
-    def look(_folder, paths):
+    def look(_folder, paths, _file_type):
         """What has been found out already."""
         asked.update(paths)
         return {path: checks.get(path, UNCHECKED) for path in paths}

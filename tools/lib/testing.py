@@ -11,7 +11,8 @@ from pathlib import Path
 from tools.lib import checkpoints, cli, dataset
 from tools.lib.cli import printable, say
 from tools.lib.image_types import pair_of
-from tools.lib.metrics import describe_means, metrics_of, summarize_rows, write_metrics
+from tools.lib.metrics import (
+    COUNTS, describe_classes, describe_means, metrics_of, read_row, summarize_rows, write_metrics)
 from tools.lib.page import KINDS, save_images
 from tools.lib.results_page import write_results_page
 from tools.lib.run_folder import list_sources
@@ -50,7 +51,7 @@ def generate_images(run_next, names, output_dir, rows, pixels):
         except dataset.reading_errors() as error:
             return error
         save_images(Path(output_dir), [names[index]], images, drawn)
-        rows[index] = {name: float(value) for name, (value,) in metrics.items()}
+        rows[index] = read_row(metrics)
         return None
 
     yield from for_each_image(generate_next, len(names), pixels)
@@ -129,12 +130,16 @@ def write_results(options, all_names, rows, source):
     names, measured = [all_names[index] for index in rows], [*rows.values()]
     metrics = {} if options.no_targets else metrics_of(options)
     summaries = summarize_rows(measured, metrics) if metrics else {}
+    side = pair_of(options).targets
+    classes = describe_classes(measured, side) if rows and COUNTS in measured[0] else []
     if metrics and rows:
-        about = {**source, "options": vars(options)}
+        about = {**source, "options": vars(options), **({"classes": classes} if classes else {})}
         write_metrics(output_dir, names, measured, summaries, about, metrics)
     write_sheet(output_dir, names, [shown for shown, *_ in endings.values()],
                 options.sheet_columns)
     facts, notes = describe_test(options, len(names), len(all_names), source)
+    legend = [{**item, "name": name, "rgb": colour} for item, (name, colour) in
+              zip(classes or [{}] * len(side.legend), side.legend, strict=True)]
     write_results_page(output_dir, output_dir.name, facts, notes, endings, metrics,
-                       [*zip(names, measured, strict=True)], summaries)
+                       [*zip(names, measured, strict=True)], summaries, legend)
     return describe_means(summaries) if rows else ""

@@ -15,7 +15,7 @@ from tools.lib.cli import (UserError, all_of, check_combinations, number_type, p
 from tools.lib.files import describe_missing, remove
 from tools.lib.geometry import is_own_size
 from tools.lib.metrics import (
-    ALL_METRICS, column_of, describe_means, metrics_of, summarize_rows)
+    ALL_METRICS, column_of, describe_means, metrics_of, read_row, summarize_rows)
 from tools.lib.run_log import time_text
 from tools.lib.testing import for_each_image
 
@@ -228,7 +228,7 @@ class Validator:
             except dataset.reading_errors() as error:
                 errors.append(error)
                 return
-            rows[index] = {name: float(value) for name, (value,) in metrics.items()}
+            rows[index] = read_row(metrics)
         for _ in for_each_image(measure_next, len(self.found.examples), self.judge.pixels):
             pass
         if errors:
@@ -242,7 +242,7 @@ class Validator:
         try:
             summaries = self.measure()
         except dataset.reading_errors() as error:
-            reason = dataset.explain_unreadable(error, self.found.examples)
+            reason = dataset.explain_unreadable(error, self.found.examples, self.options)
             warn(f"no validation after step {step}: {reason}")
             return {}
         if summaries[self.options.val_metric].is_unmeasured:

@@ -78,8 +78,9 @@ function drawMark(scales, { name, value, y, anchor }) {
 }
 
 // Two lines whose names do not meet: that of the lower value left of its line, the other right of
-// its own; where there is no room on the other side, above. marks: {name, value}.
+// its own; where there is no room on the other side, above. marks: two of {name, value}, or none.
 function drawMarks(scales, marks) {
+  if (!marks.length) return [];
   const [lower, upper] = [...marks].sort((one, other) => one.value - other.value);
   const isFree = [scales.x(lower.value) > CHART_MARGIN.left + LABEL_WIDTH,
     scales.x(upper.value) < scales.right - LABEL_WIDTH];

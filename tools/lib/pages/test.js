@@ -178,7 +178,8 @@ function drawCharts() {
     hint.textContent = usual;
     drawHistogram(card.querySelector(".chart"), bins, {
       label: `Histogram of ${metric.label}: a bar shows only its images`,
-      marks: [{ name: "mean", value: metric.mean }, { name: "median", value: metric.median }],
+      marks: metric.median === null ? [] // the mean is that of all pixels, not of these values
+        : [{ name: "mean", value: metric.mean }, { name: "median", value: metric.median }],
       chosen: name === metric.name ? Number(bin) : null,
       choose: (chosen) => chooseBin(metric.name, chosen),
       hint: (text) => { hint.textContent = text || usual; },
