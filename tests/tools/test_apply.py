@@ -18,6 +18,7 @@ from PIL import Image
 import pix2pix
 from tools import apply as apply_tool
 from tools.lib import images, stored
+from tools.lib.image_types import choose_pair
 from tools.lib.models import LoadedModel, options_to_apply
 from tools.lib.tf1 import tf
 
@@ -70,8 +71,9 @@ def run(*arguments):
 def replace_model(monkeypatch):
     """A function that puts another in the model's place, by default one that copies: of a file's
     bytes to another's. more: of LoadedModel."""
-    def replace(generate=lambda contents: contents, **more):
+    def replace(generate=lambda contents: contents, num_inputs=1, **more):
         """From now on, whatever --model says."""
+        more["pair"] = choose_pair(False, "AtoB", num_inputs)
         monkeypatch.setattr(apply_tool, "find_model_files", lambda _model: [])
         monkeypatch.setattr(apply_tool, "load_model",
                             lambda *_: LoadedModel("model", generate, **more))
