@@ -195,7 +195,7 @@ def test_options_are_inferred_from_variables(tmp_path, flags):
                   for variable in tf.trainable_variables()}
     inferred = infer_options(shapes)
     assert inferred == {name: getattr(options, name) for name in inferred}
-    of_files = {f"{side}_{name}" for side in "ab" for name in SIDE_OPTIONS[1:]}
+    of_files = {f"{side}_{name}" for side in "ab" for name in (*SIDE_OPTIONS[1:], "labels")}
     assert set(MODEL_OPTIONS) - set(inferred) <= {
         "which_direction", "padding", "mask_channel", *of_files}
 
