@@ -21,7 +21,7 @@ from tools.lib.checkpoints import StoredVariables
 from tools.lib.cli import RunError, UserError, with_options
 from tools.lib.export_formats import MAX_CONSTANT, check_difference, check_pict
 from tools.lib.image_files import format_of
-from tools.lib.image_types import SIDE_OPTIONS
+from tools.lib.image_types import SIDE_OPTIONS, ImageType
 from tools.lib.images import to_bytes
 from tools.lib.options import MODEL_OPTIONS
 from tools.lib.tf1 import tf
@@ -355,7 +355,7 @@ def test_which_options_a_pict_file_can_hold(options, changes, text):
 
 def test_the_error_of_a_format_that_is_not_a_number_fails_it():
     with pytest.raises(RunError, match="gives another image"):
-        check_difference("graph", np.nan, 1)
+        check_difference("graph", np.array([np.nan]), 1, ImageType())
 
 
 def test_what_is_no_model_is_one_line(tmp_path):

@@ -282,7 +282,7 @@ def test_several_inputs_each_have_a_mask():
     (["--b_range", 0, "nan"], "argument --b_range: nan: give a number"),
     (["--a_ignore", 300], "--a_ignore 300 is no value of images of 8 bits: remove it"),
     (["--b_ignore", 0.5], "--b_ignore 0.5 is no value of images of 16 bits: remove it"),
-    (["--b_channels", 3], "images of B have 1 channels, the model takes 3"),
+    (["--b_channels", 3], "images of B, such as depth/0.png, have 1 channels, the model takes 3"),
     (["--a_channels", 2], "--a_channels 2: images of 8 bits have 1, 3 or 4"),
     (["--lab_colorization", "--b_range", 0, 9], "--lab_colorization takes colours: remove "
      "--b_range")])
@@ -392,13 +392,65 @@ def test_16_bits_among_8_are_read_as_8_with_a_line(capsys):
     assert json.loads(Path("run/options.json").read_text())["b_type"] == "uint8"
 
 
+def test_types_do_not_mix_where_values_count(capsys):
+    """8 bits of a range of 16 would be other values."""
+    draw_photos()
+    draw_depth()
+    write("depth/1", np.full((*SIZE, 1), 9, np.uint8))
+    assert train("run", *DEPTH, "--max_steps", 1) == 2
+    assert "images of B have values of uint16, such as depth/0.png and uint8, such as " \
+        "depth/1.png: convert them to one type" in capsys.readouterr().err
+    draw_depth()
+    draw_photos("others")
+    assert train("run", "--a_dir", "photos", "--a_dir", "depth", "--b_dir", "others",
+                 "--max_steps", 1) == 2
+    assert "images of A have values of uint16, such as depth/0.png and uint8, such as " \
+        "photos/0.png: convert them to one type" in capsys.readouterr().err
+
+
+def test_rotated_bits_are_refused_everywhere(capsys):
+    """As SUN RGB-D stores millimetres."""
+    draw_photos(size=(64, 64))
+    for number in range(3):
+        pixels = np.tile(np.linspace(5000, 8250, 64), (64, 1)).astype(np.uint16)[..., np.newaxis]
+        write(f"depth/{number}", (pixels >> 13) | (pixels << 3))
+    for mode in (["--mode", "train", "--output_dir", "run", *SMALL, "--max_steps", 1],
+                 ["--mode", "check"]):
+        assert run(*mode, *DEPTH[:4]) == 2
+        assert "depth/0.png cannot be used: its values look rotated by 3 bits, as SUN RGB-D stores" \
+            in capsys.readouterr().err
+
+
+def test_little_of_the_range_is_worth_a_line(capsys):
+    draw_photos()
+    draw_depth()
+    assert train("run", *DEPTH[:4], "--max_steps", 1) == 0
+    assert "values of B are 0 to 3" in (printed := capsys.readouterr().out)
+    assert ", and 0 to 65535 become -1 to 1 in the network: --mode check says which --b_range and " \
+        "--b_ignore suit them\n" in printed
+
+
+def test_training_from_a_checkpoint_takes_its_own_files_type():
+    draw_photos()
+    draw_photos("grey")
+    for path in Path("grey").iterdir():
+        with Image.open(path) as image:
+            image.convert("L").save(path)
+    draw_depth()
+    assert train("old", "--a_dir", "photos", "--b_dir", "grey", "--max_steps", 1) == 0
+    assert run("--mode", "train", "--checkpoint", "old", "--output_dir", "run", *DEPTH,
+               "--max_steps", 1, "--sample_freq", 0) == 0
+    stored = json.loads(Path("run/options.json").read_text())
+    assert (stored["b_type"], stored["b_range"]) == ("uint16", [500, 4500])
+
+
 def test_a_model_takes_the_type_that_it_was_trained_on(depth, capsys):
     shutil.copytree(depth / "run", "run")
     draw_photos("photos")
     draw_photos("depth")
     assert run("--mode", "test", "--checkpoint", "run", "--output_dir", "out", *DEPTH[:4]) == 2
-    assert "images of B have values of uint8, the model takes uint16: convert them" \
-        in capsys.readouterr().err
+    assert "images of B, such as depth/0.png, have values of uint8, the model takes uint16: " \
+        "convert them" in capsys.readouterr().err
     Path("pairs").mkdir()
     write("pairs/0", np.zeros((32, 64, 1), np.uint16))
     assert run("--mode", "test", "--checkpoint", "run", "--output_dir", "out", "--input_dir",

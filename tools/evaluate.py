@@ -39,10 +39,12 @@ from tools.lib.evaluation_page import Shown, write_evaluation_page
 from tools.lib.files import (
     describe_missing, lock_folder, match_names, unique_names, write_atomic, write_json)
 from tools.lib.image_files import describe_no_images, list_folder
+from tools.lib.image_types import pair_of
 from tools.lib.images import ImageError, read_decoded
 from tools.lib.inputs import find_colours
 from tools.lib.metrics import (
     METRICS, Summary, create_metrics, describe_protocol, summarize, summary_data)
+from tools.lib.options import MODEL_OPTIONS
 from tools.lib.read_back import read_back, read_back_data
 from tools.lib.run_folder import model_dir, read_stored
 from tools.lib.tf1 import session_config, tf
@@ -476,9 +478,22 @@ def parse_args(argv=None):
     return cli.with_options(options, output_dir=options.output_dir or f"{name}_evaluate")
 
 
+def refuse_other_kinds(runs):
+    """Raises UserError for runs whose results are no images of 8 bits."""
+    for folder in runs:
+        stored = read_stored(folder) or {}
+        targets = pair_of(Options(**{**MODEL_OPTIONS, **stored})).targets
+        if targets.kind != "images" or targets.dtype != "uint8":
+            what = "label maps" if targets.kind == "labels" else f"values of {targets.dtype}"
+            raise UserError(f"{folder} holds {what}, and images of 8 bits are compared: its "
+                            "metrics.json has the figures")
+
+
 def run(argv):
     """Evaluates."""
-    evaluate(parse_args(argv))
+    options = parse_args(argv)
+    refuse_other_kinds(options.runs)
+    evaluate(options)
 
 
 def main(argv=None):

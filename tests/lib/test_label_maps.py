@@ -356,8 +356,9 @@ def test_unknown_values_are_counted():
      "1 pixel of the colour 128,128,0, which no class of --a_labels has: add it to the list, or"),
     ({5: 7, 6: 2}, INDICES, "9 pixels of 2 values that no class of --a_labels has, most often 5 "
      "(7): give --a_labels 7 if every value up to it is a class"),
-    ({255: 7}, INDICES, "7 pixels of the value 255, which no class of --a_labels has: list the "
-     "values as colours in a file, such as 0,0,0 and 255,255,255 for a mask of 0 and 255"),
+    ({255: 7}, INDICES, "7 pixels of the value 255, which no class of --a_labels has: give "
+     "--a_ignore 255 where that stands for no class, or list the values as colours in a file, such "
+     "as 0,0,0 and 255,255,255 for a mask of 0 and 255"),
     ({300: 7}, INDICES, "7 pixels of the value 300, which no class of --a_labels has: give images "
      "with values from 0 to 3")])
 def test_unknown_values_are_described(unknown, labels, text):

@@ -26,7 +26,7 @@ from tools.lib.files import unique_names, write_atomic
 from tools.lib.geometry import is_own_size
 from tools.lib.image_files import (FORMAT_NAMES, describe_no_images, format_of, list_folder,
                                     report_others)
-from tools.lib.image_types import CHANNELS, SIDE_OPTIONS, VALUE_TYPES, ImageType, pair_of, sides_of
+from tools.lib.image_types import CHANNELS, VALUE_TYPES, ImageType, pair_of, sides_of
 from tools.lib.images import create_decoder, report_deep
 from tools.lib.label_maps import labels_data, read_labels
 from tools.lib.partners import match_folders, raise_error
@@ -37,7 +37,7 @@ MAX_VALUE = 3.4e38  # of float32
 MAX_BYTES = 2**30  # of a file
 MAX_BAD_SHARE = 0.1  # of the images, with --on_bad_image skip
 CHECK_SECONDS = 10  # spent on checking before the first step
-CHECKS_VERSION = 5  # of what is remembered: what an older version found is not used
+CHECKS_VERSION = 6  # of what is remembered: what an older version found is not used
 SAME_SHAPE = 0.02  # relative difference of width / height up to which images are of one shape
 OTHER_SHAPE = 0.05  # from which one image among many of one shape is of another
 MOST = 0.9  # of the images are of one shape where that is called theirs
@@ -505,27 +505,33 @@ def count_channels(paths, checks):
     return collections.Counter(check.channels for check in list_checked(paths, checks))
 
 
-def find_type(letter, paths, checks):
+def find_type(letter, paths, checks, is_mixable=True):
     """The type of the values in a side's files; where some have 8 bits and some 16, all are read as
-    8. Raises UserError where they differ otherwise, or have a type that is not read."""
+    8 if that is_mixable. Raises UserError where they differ otherwise, or have a type that is not
+    read."""
     firsts = {checks[path].dtype: path for path in reversed(paths)
               if checks[path] is not UNCHECKED}
     for dtype, path in firsts.items():
         if dtype not in VALUE_TYPES:
-            raise UserError(printable(f"{path} has values of {dtype}: convert them to 16 bits or "
-                                      "float32"))
-    if "float32" in firsts and len(firsts) > 1:
+            raise UserError(printable(f"{path} has values of a type that is not read (as {dtype}): "
+                                      "convert them to uint8, uint16 or float32"))
+    if len(firsts) > 1 and ("float32" in firsts or not is_mixable):
         names = all_of([f"{dtype}, such as {path}" for dtype, path in sorted(firsts.items())])
         raise UserError(printable(f"images of {letter} have values of {names}: convert them to one "
                                   "type"))
     return "uint8" if len(firsts) != 1 else next(iter(firsts))
 
 
-def find_side(letter, paths, checks):
+def find_side(letter, paths, checks, options):
     """What the files of a side are, as a FoundSide. checks: path -> ImageCheck. Raises UserError
     where they differ too much, or cannot be read."""
+    side = letter.lower()
+    # a model of 8-bit images reads 16 bits; else values would not be what flags or folders say
+    is_mixable = getattr(options, f"{side}_type") == "uint8" or not (
+        getattr(options, f"{side}_range") or getattr(options, f"{side}_ignore")
+        or side == "a" and options.num_inputs > 1)
     counts, known = count_channels(paths, checks), list_checked(paths, checks)
-    dtype = find_type(letter, paths, checks)
+    dtype = find_type(letter, paths, checks, is_mixable)
     if dtype == "uint8" and not any(check.is_stack for check in known):
         is_grey = {*counts} <= {1, 2} and len(known) == len(paths)
         return FoundSide(1 if is_grey else 3)
@@ -538,7 +544,7 @@ def find_side(letter, paths, checks):
 def find_label_side(labels, paths, checks):
     """What the files of a side of label maps are, as a FoundSide. labels: LabelMap."""
     dtypes = {check.dtype for check in list_checked(paths, checks)}
-    is_deep = labels.is_drawn and dtypes == {"uint16"}
+    is_deep = labels.is_drawn and "uint16" in dtypes
     return FoundSide(labels.file_channels, "uint16" if is_deep else "uint8")
 
 
@@ -546,7 +552,7 @@ def find_sides(examples, checks, options):
     """`find_side` of A and B, of which one may have no files."""
     sides = zip("ab", sides_of(options), split_by_side(examples, options), strict=True)
     return tuple(FoundSide() if not paths else find_label_side(side, paths, checks)
-                 if side.kind == "labels" else find_side(letter.upper(), paths, checks)
+                 if side.kind == "labels" else find_side(letter.upper(), paths, checks, options)
                  for letter, side, paths in sides)
 
 
@@ -585,11 +591,45 @@ def with_sides(options, found):
     return with_options(options, **values)
 
 
-def refuse_values(side, checks, options):
+def refuse_ignored(side, options):
+    """Raises UserError where --a_ignore, or --b_ignore, has what the files' type cannot hold."""
+    dtype = getattr(options, f"{side}_type")
+    for value in getattr(options, f"{side}_ignore") or ():
+        if dtype != "float32" and not (value == int(value) and 0 <= value <= np.iinfo(dtype).max):
+            raise UserError(f"--{side}_ignore {value:g} is no value of images of "
+                            f"{8 * np.dtype(dtype).itemsize} bits: remove it")
+
+
+def report_range(side, checks, options):
+    """Says what of the values of a side, "a" or "b", lies outside its range, or how little of it
+    they use. checks: of its files."""
+    dtype, value_range, ignore = (
+        getattr(options, f"{side}_{name}") for name in ("type", "range", "ignore"))
+    letter = side.upper()
+    ranges = np.array([check.deep_range for check in checks if check.deep_range])
+    low, high = value_range or (0, 65535)
+    if dtype == "uint8" and value_range and (low > 0 or high < 255):
+        say(f"values of {letter} outside --{side}_range {low:g} {high:g} are clipped: --mode check "
+            "says how many there are")
+    if not ranges.size or dtype == "uint8":
+        return
+    lowest, highest = ranges.min(), ranges.max()
+    parts = [f"{what} {value:g}" for what, value, is_outside in (
+        ("from", lowest, lowest < low), ("up to", highest, highest > high))
+        if is_outside and value not in (ignore or ())]
+    if parts:
+        say(f"values of {letter} go {' '.join(parts)}: what lies outside --{side}_range "
+            f"{low:g} {high:g} is clipped")
+    elif not value_range and 2 * (highest - lowest) < high - low:
+        say(f"values of {letter} are {lowest:g} to {highest:g}, and {low} to {high} become -1 to 1 "
+            f"in the network: --mode check says which --{side}_range and --{side}_ignore suit them")
+
+
+def refuse_values(side, paths, checks, options):
     """Raises UserError where --a_range, --a_ignore or --a_channels do not fit the files of a side,
     "a" or "b". checks: of them."""
-    channels, dtype, value_range, ignore, *_ = (
-        getattr(options, f"{side}_{name}") for name in SIDE_OPTIONS)
+    channels, dtype, value_range = (
+        getattr(options, f"{side}_{name}") for name in ("channels", "type", "range"))
     letter, stacks = side.upper(), {check.channels for check in checks if check.is_stack}
     counts = {check.channels for check in checks}
     known = all_of([*map(str, sorted(counts))])
@@ -598,30 +638,17 @@ def refuse_values(side, checks, options):
     elif dtype == "uint8" and not stacks:
         raise UserError(f"--{side}_channels {channels}: images of 8 bits have 1, 3 or 4")
     if counts - {channels}:
-        raise UserError(f"images of {letter} have {known} channels, the model "
-                        f"takes {channels}: remove --{side}_channels, or convert them")
+        raise UserError(printable(
+            f"images of {letter}, such as {paths[0]}, have {known} channels, the model takes "
+            f"{channels}: remove --{side}_channels, or convert them"))
     if dtype == "float32" and not value_range:
         ranges = [check.deep_range for check in checks if check.deep_range]
         low, high = suggest_range(np.float32(ranges)) or (0, 1)
         raise UserError(f"images of {letter} hold floating-point values, {np.min(ranges):.6g} to "
                         f"{np.max(ranges):.6g}: give their range, such as --{side}_range {low:g} "
                         f"{high:g}")
-    low, high = value_range or (None, None)
-    ranges = np.array([check.deep_range for check in checks if check.deep_range and value_range])
-    if dtype == "uint8" and value_range and (low > 0 or high < 255):
-        say(f"values of {letter} outside --{side}_range {low:g} {high:g} are clipped: --mode check "
-            "says how many there are")
-    elif ranges.size:
-        parts = [f"{what} {value:g}" for what, value, is_outside in (
-            ("from", ranges.min(), ranges.min() < low), ("up to", ranges.max(), ranges.max() > high)
-        ) if is_outside and value not in (ignore or ())]
-        if parts:
-            say(f"values of {letter} go {' '.join(parts)}: what lies outside --{side}_range "
-                f"{low:g} {high:g} is clipped")
-    for value in ignore or ():
-        if dtype != "float32" and not (value == int(value) and 0 <= value <= np.iinfo(dtype).max):
-            raise UserError(f"--{side}_ignore {value:g} is no value of images of "
-                            f"{8 * np.dtype(dtype).itemsize} bits: remove it")
+    report_range(side, checks, options)
+    refuse_ignored(side, options)
 
 
 def refuse_sides(found, checks, examples, options):
@@ -630,18 +657,20 @@ def refuse_sides(found, checks, examples, options):
     inputs = "b" if options.which_direction == "BtoA" else "a"
     sides = zip("ab", split_by_side(examples, options), found, strict=True)
     for side, paths, (_, dtype) in sides:
-        if not paths or options.no_targets and side != inputs \
-                or getattr(options, f"{side}_classes"):
-            continue
         letter, taken = side.upper(), getattr(options, f"{side}_type")
+        if not paths or options.no_targets and side != inputs:
+            continue
+        if getattr(options, f"{side}_classes"):
+            refuse_ignored(side, options)
+            continue
         if taken == "uint8" and dtype != "float32":
             deep = [check.deep_range for check in list_checked(paths, checks)]
             if side == inputs or run_folder.from_folders(options):  # else these have been reported
                 report_deep(deep)
         elif taken != dtype:
-            raise UserError(f"images of {letter} have values of {dtype}, the model takes {taken}: "
-                            "convert them")
-        refuse_values(side, list_checked(paths, checks), options)
+            raise UserError(printable(f"images of {letter}, such as {paths[0]}, have values of "
+                                      f"{dtype}, the model takes {taken}: convert them"))
+        refuse_values(side, paths, list_checked(paths, checks), options)
     if options.mask_channel and not pair_of(options).inputs.has_mask:
         raise UserError(f"--mask_channel needs inputs that may have no measurement: give --{inputs}"
                         "_ignore with the values that say so, or remove it")

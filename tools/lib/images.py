@@ -291,28 +291,26 @@ def create_decoder(with_range=False):
     read_shape = create_shape_reader()
     with tf.Graph().as_default() as graph:
         contents = tf.placeholder(tf.string, [])
-        deep = tf.image.decode_png(contents, channels=3, dtype=tf.uint16)
         sess = tf.Session(graph=graph, config=session_config())
         pixels = decode_pixels(contents)
         value_range = [tf.reduce_min(pixels), tf.reduce_max(pixels)] if with_range else []
         decode = sess.make_callable([*tf.unstack(tf.shape(pixels)[:2]), *value_range], [contents])
-        find_range = sess.make_callable([tf.reduce_min(deep), tf.reduce_max(deep)], [contents])
 
     def run_graph(file_bytes):
         """The header first."""
         channels = read_shape(file_bytes)[2]
         try:
             height, width, *values = map(int, decode(file_bytes))
-            deep = [*map(int, find_range(file_bytes))] if is_deep_png(file_bytes) else None
-            return Described(height, width, channels, "uint16" if deep else "uint8", False, deep,
-                             tuple(deep or values) if with_range else ())
+            return Described(height, width, channels, values=tuple(values))
         except tf.errors.OpError as error:
             raise ValueError(f"cannot be decoded: {describe_error(error)}") from None
 
     def run(file_bytes):
         """One file."""
         if format_of(file_bytes) in GRAPH_FORMATS:
-            return run_graph(file_bytes)
+            described = run_graph(file_bytes)
+            if not is_deep_png(file_bytes):
+                return described
         return describe_stored(decode_stored(file_bytes), with_range)
     return run
 

@@ -369,8 +369,9 @@ def suggest_classes(unknown, labels, flag):
     if max(unknown) < MAX_CLASSES:
         return f"give {flag} {max(unknown) + 1} if every value up to it is a class"
     if max(unknown) == 255:
-        return ("list the values as colours in a file, such as 0,0,0 and 255,255,255 for a mask of "
-                "0 and 255")
+        ignore = flag.replace("_labels", "_ignore")
+        return (f"give {ignore} 255 where that stands for no class, or list the values as colours "
+                "in a file, such as 0,0,0 and 255,255,255 for a mask of 0 and 255")
     return f"give images with values from 0 to {len(labels.names) - 1}"
 
 

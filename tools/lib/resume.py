@@ -40,7 +40,7 @@ from tools.lib.checkpoints import list_checkpoints, open_checkpoint
 from tools.lib.cli import Options, UserError, warn, with_options
 from tools.lib.image_types import turn_sides
 from tools.lib.options import (CLASSES, DISCRIMINATOR_OPTIONS, MODEL_OPTIONS, TRAINING_OPTIONS,
-                               options_path, read_options, usual_depth)
+                               TYPES, options_path, read_options, usual_depth)
 from tools.lib.run_folder import SOURCES, read_mode
 from tools.lib.schedule import ENDLESS
 
@@ -53,7 +53,7 @@ def flag_text(name, value):
     if isinstance(value, bool) or value is None and name in NONE_IS_KNOWN:
         return f"--{name}" if value else f"no --{name}"
     if isinstance(value, (list, tuple)):
-        value = " ".join(map(str, value))
+        value = " ".join(f"{item:g}" if isinstance(item, float) else str(item) for item in value)
     return f"--{name} {value}"
 
 
@@ -156,6 +156,7 @@ def checkpoint_options(values, explicit, parser, same_variables):
     stored = {name: value for name, value in stored.items()
               if name in MODEL_OPTIONS or name in TRAINING_OPTIONS or name == "depth"}
     if training:
+        stored = {name: value for name, value in stored.items() if name not in TYPES}  # the files'
         replaceable |= same_network(values, stored, same_variables)
     given, trained = find_conflicts(values, explicit, stored, replaceable)
     if training and given:

@@ -202,7 +202,7 @@ def value_kinds(facts):
     for path, found in facts.items():
         low, high = found.values
         is_whole = found.check.dtype in ("uint8", "uint16")
-        scale = np.iinfo(found.check.dtype).max if is_whole else 2 * (high - low)
+        scale = np.iinfo(found.check.dtype).max if is_whole else 0
         kinds[scale, 2 * (high - low) >= scale, low == high].append(path)
     texts = {}
     for (_, wide, single), paths in kinds.items():
@@ -401,41 +401,6 @@ def describe_channels(options):
     return f"{inputs} of the input" + f", {targets} of the target" * (not options.no_targets)
 
 
-def sample_values(paths):
-    """Values of some of the pixels of some of these images, evenly spaced: [n, channels]."""
-    samples = []
-    for path in paths[::-(-len(paths) // MAX_SAMPLED)]:
-        with contextlib.suppress(ImageError):
-            pixels = read_stored(path).pixels
-            pixels = pixels.reshape(-1, pixels.shape[2])
-            samples.append(pixels[::-(-len(pixels) // PIXELS_SAMPLED)])
-    return np.concatenate(samples)
-
-
-def describe_values(side, letter, paths, options):
-    """What --a_range and --a_ignore do with the values of A's images, or those of B, and what suits
-    them, as texts. side: ImageType; letter: "a" or "b"; paths: of the images."""
-    values, flag = sample_values(paths), f"--{letter}_ignore"
-    missing = ~np.isfinite(values) | np.isin(values, side.ignore)
-    parts = [f"{np.dtype(side.dtype).name}, {side.low:g} to {side.high:g} in the network"]
-    if missing.any() or side.ignore:
-        parts.append(f"{missing.mean():.1%} of the pixels have no measurement")
-    known = values[~missing]
-    if known.size:
-        outside = ((known < side.low) | (known > side.high)).mean()
-        if outside:
-            parts.append(f"{outside:.2%} of the values lie outside and are clipped")
-        empty = (known == 0).mean()
-        if 0 not in side.ignore and empty > MIN_EMPTY:
-            parts.append(f"{empty:.1%} of the values are 0: where that stands for no measurement, "
-                         f"give {flag} 0")
-            known = known[known != 0]
-    if not getattr(options, f"{letter}_range") and known.size:
-        low, high = suggest_range(known)
-        parts.append(f"--{letter}_range {low:g} {high:g} holds {HELD} % of them")
-    return parts
-
-
 def read_half(path, side, letter, options):
     """A file's pixels as its side, "a" or "b", has them: of label maps those of the files, of
     others as `Stored`. Raises ImageError."""
@@ -454,6 +419,41 @@ def sample_halves(side, letter, paths, options):
     for path in paths[::-(-len(paths) // MAX_SAMPLED)]:
         with contextlib.suppress(ImageError):
             yield read_half(path, side, letter, options)
+
+
+def sample_values(side, letter, paths, options):
+    """Some of the values of `sample_halves`, [n]."""
+    samples = [np.zeros([0], side.dtype)]
+    for stored in sample_halves(side, letter, paths, options):
+        values = stored.pixels.ravel()
+        samples.append(values[::-(-len(values) // PIXELS_SAMPLED)])
+    return np.concatenate(samples)
+
+
+def describe_values(side, letter, paths, options):
+    """What --a_range and --a_ignore do with the values of A's images, or those of B, and what suits
+    them, as texts. side: ImageType; letter: "a" or "b"; paths: of the images."""
+    values, flag = sample_values(side, letter, paths, options), f"--{letter}_ignore"
+    parts = [f"{np.dtype(side.dtype).name}, {side.low:g} to {side.high:g} in the network"]
+    if not values.size:
+        return parts
+    missing = ~np.isfinite(values) | np.isin(values, side.ignore)
+    if missing.any() or side.ignore:
+        parts.append(f"{missing.mean():.1%} of the pixels have no measurement")
+    known = values[~missing]
+    if known.size:
+        outside = ((known < side.low) | (known > side.high)).mean()
+        if outside:
+            parts.append(f"{outside:.2%} of the values lie outside and are clipped")
+        empty = (known == 0).mean()
+        if 0 not in side.ignore and empty > MIN_EMPTY:
+            parts.append(f"{empty:.1%} of the values are 0: where that stands for no measurement, "
+                         f"give {flag} 0")
+            known = known[known != 0]
+    if not getattr(options, f"{letter}_range") and known.size:
+        low, high = suggest_range(known)
+        parts.append(f"--{letter}_range {low:g} {high:g} holds {HELD} % of them")
+    return parts
 
 
 def count_classes(pixels, side):
