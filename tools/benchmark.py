@@ -54,7 +54,7 @@ from tools.lib.run_folder import prepare_run
 from tools.lib.run_log import RunLog
 from tools.lib.schedule import MONITOR_FREQ, Due, Progress
 from tools.lib.tf1 import fast_precision, session_config, tf
-from tools.lib.validation import Validator, choose_samples
+from tools.lib.validation import Validator, choose_samples, with_metric
 
 EXAMPLES = """\
   python tools/benchmark.py
@@ -433,6 +433,7 @@ def create_shown_step(options, paths):
     """A function that takes a training step on a fixed batch and does what a run does after a step
     at which `kind` is due: a field of Due, or None for nothing."""
     prepare_run(options)
+    options = with_metric(options)
     with tf.Graph().as_default() as graph:
         examples = keep_batch(options)
         model = pix2pix.create_model(examples, options)
