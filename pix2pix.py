@@ -59,10 +59,10 @@ from tools.lib import (checkpoints, dataset, diffaugment, export_formats, foreig
                        survey, testing, tf1, tiling, validation)
 from tools.lib.cli import (Options, RunError, UserError, number_type, printable, say, size_of,
                            warn, with_options)
-from tools.lib.fast_conv import conv2d, conv2d_transpose, doubled_shape
-from tools.lib.files import lock_folder
 from tools.lib.display import (
     create_images, create_summaries, draw_images, encode_images, show_images)
+from tools.lib.fast_conv import conv2d, conv2d_transpose, doubled_shape
+from tools.lib.files import lock_folder
 from tools.lib.image_types import ImageType, pair_of, split_columns
 from tools.lib.images import encode_image
 from tools.lib.metrics import create_metrics, metrics_of
@@ -397,10 +397,14 @@ def create_examples(found, options, first_step=0, endless=False):
     has_frame = not training and sizing.resize in geometry.MIRRORING
     kinds = ("flip",) * options.flip + tuple(options.augment) if training else ()
     sides = [pair_type.inputs] * options.num_inputs + [pair_type.targets] * (not options.no_targets)
-    has_mask = not options.no_targets and pair_type.targets.has_mask
-    fields = ["inputs", *["targets"] * (not options.no_targets), *["measured"] * has_mask,
-              *["inputs_measured"] * (pair_type.inputs.has_mask and not training),
-              *["frame"] * has_frame]
+    fields = {"inputs": pair_type.inputs.channels}  # of Examples, besides the indices -> channels
+    if not options.no_targets:
+        fields["targets"] = pair_type.targets.channels
+        fields |= {"measured": 1} if pair_type.targets.has_mask else {}
+    if pair_type.inputs.has_mask and not training:
+        fields["inputs_measured"] = options.num_inputs
+    if has_frame:
+        fields["frame"] = None
     first_epoch, steps_done = divmod(first_step, schedule.steps_per_epoch(count, step_size))
     load = dataset.create_loader(found.examples, options)
 
@@ -417,15 +421,17 @@ def create_examples(found, options, first_step=0, endless=False):
         shape = tf.shape(images[0])[:2]
         draws = draw_augmentation(options.seed, pair_number, shape, sizing, kinds) if training \
             else Augmentation(geometry.choose_window(shape, sizing))
-        *inputs, targets = [transform(image, draws, sizing.resize, side)
-                            for image, side in zip(images, sides, strict=True)] \
-            + [None] * options.no_targets
+        images = [transform(image, draws, sizing.resize, side)
+                  for image, side in zip(images, sides, strict=True)]
+        inputs, targets = images[:options.num_inputs], images[options.num_inputs:]
         found = {"inputs": pair_type.inputs.join(inputs, lambda x: jitter_input(x, draws)),
-                 "inputs_measured": tf.concat([image[..., -1:] for image in inputs], axis=-1),
                  "frame": geometry.frame_of(draws.window)}
-        if not options.no_targets:
-            found["targets"] = targets[..., :-1] if has_mask else targets
-            found["measured"] = targets[..., -1:]
+        if targets:
+            found["targets"] = targets[0]
+        if "measured" in fields:
+            found["targets"], found["measured"] = targets[0][..., :-1], targets[0][..., -1:]
+        if "inputs_measured" in fields:
+            found["inputs_measured"] = tf.concat([image[..., -1:] for image in inputs], axis=-1)
         return tuple(found[name] for name in fields)
 
     @tf.autograph.experimental.do_not_convert  # it has no Python to convert; that takes 0.3 s
@@ -444,11 +450,9 @@ def create_examples(found, options, first_step=0, endless=False):
         batches = batches.map(load_step, num_parallel_calls=tf.data.AUTOTUNE,
                               deterministic=True).prefetch(tf.data.AUTOTUNE)
     indices, *images = tf.data.make_one_shot_iterator(batches).get_next()
-    channels = {"inputs": pair_type.inputs.channels, "targets": pair_type.targets.channels,
-                "measured": 1, "inputs_measured": options.num_inputs}
-    for batch, name in zip(images, fields, strict=True):
-        if name != "frame":
-            batch.set_shape([None, *(sizing.crop or (None, None)), channels[name]])
+    for batch, channels in zip(images, fields.values(), strict=True):
+        if channels:
+            batch.set_shape([None, *(sizing.crop or (None, None)), channels])
     return Examples(indices, **dict(zip(fields, images, strict=True)))
 
 

@@ -169,10 +169,20 @@ def run(*arguments):
     return pix2pix.main([str(argument) for argument in arguments])
 
 
+def train(output_dir, *flags):
+    """Trains a small model on the images that the flags name; returns the exit code."""
+    return run("--mode", "train", "--output_dir", output_dir, *SMALL, *flags)
+
+
+def run_test_mode(output_dir, *flags):
+    """Tests; returns metrics.json."""
+    assert run("--mode", "test", "--output_dir", output_dir, *flags) == 0
+    return json.loads(Path(output_dir, "metrics.json").read_text())
+
+
 def train_small(folder, *flags):
     """Trains the smallest model on bars/train; returns the exit code."""
-    return run("--mode", "train", "--input_dir", "bars/train", "--output_dir", folder, *SMALL,
-               *flags)
+    return train(folder, "--input_dir", "bars/train", *flags)
 
 
 def resume(folder, *flags):

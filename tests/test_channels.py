@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import EXPORTS, SMALL, assert_equal_runs, read_variables, run
+from helpers import EXPORTS, assert_equal_runs, read_variables, run, run_test_mode, train
 from PIL import Image
 
 import pix2pix
@@ -46,17 +46,6 @@ def channels_of(folder):
     inputs = variables["generator/encoder_1/conv2d/kernel"].shape[2]
     targets = variables["generator/decoder_1/conv2d_transpose/kernel"].shape[2]
     return stored["a_channels"], stored["b_channels"], inputs, targets
-
-
-def train(output_dir, *flags):
-    """Trains a small model; returns the exit code."""
-    return run("--mode", "train", "--output_dir", output_dir, *SMALL, *flags)
-
-
-def run_test_mode(output_dir, *flags):
-    """Tests; returns the metrics."""
-    assert run("--mode", "test", "--output_dir", output_dir, *flags) == 0
-    return json.loads(Path(output_dir, "metrics.json").read_text())
 
 
 # ---- what is found, and given

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers import (EXPORTS, SMALL, assert_equal_runs, read_images, read_page_data, read_variables,
-                     run, to_jpeg)
+                     run, run_test_mode, to_jpeg)
 from PIL import Image
 
 import pix2pix
@@ -83,12 +83,6 @@ def train(output_dir, *flags):
     sources = [] if {"--input_dir", "--resume", "--a_dir"} & {*map(str, flags)} else FOLDERS
     return run("--mode", "train", "--output_dir", output_dir, *SMALL, *sources, "--max_steps", 2,
                "--progress_freq", 1, *flags)
-
-
-def run_test_mode(output_dir, *flags):
-    """Tests; returns the metrics."""
-    assert run("--mode", "test", "--output_dir", output_dir, *flags) == 0
-    return json.loads(Path(output_dir, "metrics.json").read_text())
 
 
 def read(path):

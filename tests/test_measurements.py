@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import EXPORTS, SMALL, assert_equal_runs, in_folder, read_variables, run
+from helpers import (EXPORTS, SMALL, assert_equal_runs, in_folder, read_variables, run,
+                     run_test_mode, train)
 from PIL import Image
 
 import pix2pix
@@ -54,17 +55,6 @@ def draw_floats(folder, channels, count=3, seed=2):
         pixels = rng.uniform(-3, 7, (*SIZE, channels)).astype(np.float32)
         Path(folder).mkdir(exist_ok=True)
         np.save(Path(folder, f"{number}.npy"), pixels)
-
-
-def train(output_dir, *flags):
-    """Trains a small model; returns the exit code."""
-    return run("--mode", "train", "--output_dir", output_dir, *SMALL, *flags)
-
-
-def run_test_mode(output_dir, *flags):
-    """Tests; returns metrics.json."""
-    assert run("--mode", "test", "--output_dir", output_dir, *flags) == 0
-    return json.loads(Path(output_dir, "metrics.json").read_text())
 
 
 def read_rows(folder):

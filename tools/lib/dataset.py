@@ -756,8 +756,8 @@ def list_images(options, look=check_folder, refuse=raise_error, remedy=TEST_REME
     them cannot be used, or are not what the mode takes.
 
     look: a function of a folder, paths in it and what their files are read as that returns path ->
-    ImageCheck. refuse: is called
-    with a UserError after which there is more to be found. remedy: as in `report_squeezing`.
+    ImageCheck. refuse: is called with a UserError after which there is more to be found. remedy: as
+    in `report_squeezing`.
     """
     examples = match_folders(options, refuse) if run_folder.from_folders(options) else \
         [(path,) for path in list_files(options.input_dir)]

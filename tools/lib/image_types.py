@@ -16,12 +16,11 @@ from tools.lib.colour_map import colour_map, draw_shown, map_colours
 from tools.lib.geometry import scale_by_area
 from tools.lib.image_files import format_of
 from tools.lib.images import (
-    MAX_PNG_CHANNELS, convert_channels, decode_bytes, decode_deep_png, decode_grey_png,
-    decode_indices, decode_pixels, decode_values, encode_files, refuse, scale_back, to_bytes,
-    to_indices)
+    MAX_PNG_CHANNELS, convert_channels, decode_bytes, decode_exact_png, decode_indices,
+    decode_pixels, decode_values, encode_files, refuse, scale_back, to_bytes, to_indices)
 from tools.lib.label_maps import (
-    Labels, arg_max, class_colours, describe_unknown, find_unknown, labels_of, legend,
-    nearest_flag, one_hot, take_nearest, to_classes)
+    Labels, arg_max, describe_unknown, find_unknown, labels_of, legend, nearest_flag, one_hot,
+    shown, take_nearest, to_classes)
 from tools.lib.label_maps import to_pixels as label_pixels
 from tools.lib.stored import Stored, decode_stored
 from tools.lib.tf1 import tf
@@ -138,11 +137,10 @@ class ImageType:
 
     def split(self, images):
         """The network's input -> the values of its images side by side, and their masks, 0 or 1
-        [..., 1]; None without."""
+        [..., count]; None without."""
         masks = None
         if self.mask_channel:
-            images, masks = images[..., :-self.count], images[..., -self.count:]
-            masks = unstack_images((masks + 1) / 2, self.count)
+            images, masks = images[..., :-self.count], (images[..., -self.count:] + 1) / 2
         return unstack_images(images, self.count), masks
 
     def floats_of(self, pixels):
@@ -182,6 +180,16 @@ class ImageType:
         unit = self.to_unit(images, other)
         return self.pixels_of(unit if size is None else scale_back(unit, self.size_of_all(size)))
 
+    def leave_out(self, pixels, measured, size, missing):
+        """Pixels of files with a value in place of those for which measured, of `to_pixels`, is 0;
+        size: [2] of the pixels, if they were scaled to it."""
+        if measured is None:
+            return pixels
+        measured = unstack_images(measured, self.count)
+        if size is not None:
+            measured = tf.image.resize(measured, size, method="area")
+        return tf.where_v2(measured > 0.5, pixels, np.array(missing, self.dtype))
+
     def size_of_all(self, size):
         """The size [2] of all images side by side, by that of one."""
         return size if self.count == 1 else [size[0], size[1] * self.count]
@@ -196,18 +204,25 @@ class ImageType:
 
 
 @dataclasses.dataclass(frozen=True)
-class Lightness(ImageType):
-    """L of CIE Lab, one channel; as a file it is grey."""
+class LabPart(ImageType):
+    """A part of CIE Lab, as which sRGB files are read."""
 
-    channels = 1
+    part = 0  # of `split_lab`
 
     def take(self, pixels):
         """An sRGB image of its own: -1..1."""
-        return split_lab(tf.image.convert_image_dtype(pixels, tf.float32))[0]
+        return self.from_floats(self.floats_of(pixels))
 
     def from_floats(self, images):
         """Of sRGB 0..1."""
-        return split_lab(images)[0]
+        return split_lab(images)[self.part]
+
+
+@dataclasses.dataclass(frozen=True)
+class Lightness(LabPart):
+    """L, one channel; as a file it is grey."""
+
+    channels = 1
 
     def to_floats(self, images, other=None):
         """As RGB."""
@@ -215,18 +230,11 @@ class Lightness(ImageType):
 
 
 @dataclasses.dataclass(frozen=True)
-class Colour(ImageType):
-    """a and b of CIE Lab, two channels; a file has them with the lightness of the other side."""
+class Colour(LabPart):
+    """a and b, two channels; a file has them with the lightness of the other side."""
 
     channels = 2
-
-    def take(self, pixels):
-        """An sRGB image of its own: -1..1."""
-        return split_lab(tf.image.convert_image_dtype(pixels, tf.float32))[1]
-
-    def from_floats(self, images):
-        """Of sRGB 0..1."""
-        return split_lab(images)[1]
+    part = 1
 
     def to_unit(self, images, other=None):
         """sRGB 0..1."""
@@ -276,7 +284,7 @@ class Measurements(ImageType):
         """Of PNG files alone if they have 16 bits."""
         if self.is_colour:
             return super().decode_portable(contents)
-        return decode_deep_png(contents, self.file_channels)
+        return decode_exact_png(contents, self.file_channels, self.dtype)
 
     def take(self, pixels):
         """[height, width, file_channels] of dtype -> -1..1, and the mask if there is one."""
@@ -335,17 +343,11 @@ class Measurements(ImageType):
         """Where nothing is measured, pixels have the first of the values to ignore, or are NaN."""
         values, masks = self.split(images)
         values = from_network(values, self.low, self.high)
-        measured = masks if measured is None else unstack_images(measured, self.count)
         if size is not None:
             size = self.size_of_all(size)
             values = scale_back(values, size)
-            measured = None if measured is None else \
-                tf.image.resize(measured, size, method="area")
-        pixels = self.pixels_of(values)
-        if measured is None:
-            return pixels
-        missing = np.array(self.ignore[0] if self.ignore else np.nan, self.dtype)
-        return tf.where_v2(measured > 0.5, pixels, missing)
+        return self.leave_out(self.pixels_of(values), masks if measured is None else measured, size,
+                              self.ignore[0] if self.ignore else np.nan)
 
     def missing_in(self, pixels):
         """Where there is no measurement in an array [height, width, channels]: [height, width]."""
@@ -473,7 +475,7 @@ class LabelMap(ImageType):
         """Indices of grey PNG files alone."""
         if self.colours:
             return super().decode_portable(contents)
-        return decode_grey_png(contents, self.dtype)
+        return decode_exact_png(contents, 1, self.dtype)
 
     def read(self, contents):
         """`decode` of the bytes of a file, as an array. Raises ValueError where that cannot be, or
@@ -513,8 +515,7 @@ class LabelMap(ImageType):
         """A file's pixels, an array, as people look at it: uint8 [height, width, 3]."""
         if self.colours:
             return pixels
-        colours = np.concatenate([class_colours(self.labels), np.zeros([1, 3], np.uint8)])
-        return colours[np.minimum(pixels[..., 0], len(self.names))]
+        return shown(np.minimum(pixels[..., 0], len(self.names)), self.labels)
 
     def draw_classes(self, classes):
         """An array of classes [height, width] -> a file's pixels, an array."""
@@ -594,25 +595,20 @@ class LabelMap(ImageType):
         """The class with the highest score; where nothing is measured, the first of the values to
         ignore."""
         scores = self.split(images)[0]
-        measured = None if measured is None else unstack_images(measured, self.count)
         if size is not None:
             size = self.size_of_all(size)
             scores = scale_back(scores, size)
-            measured = None if measured is None else \
-                tf.image.resize(measured, size, method="area")
         pixels = tf.cast(label_pixels(arg_max(scores), self.labels), self.dtype)
-        if measured is None or not self.ignore:
+        if not self.ignore:
             return pixels
-        missing = int(self.ignore[0])
-        if self.colours:
-            missing = self.colours[missing]
-        return tf.where_v2(measured > 0.5, pixels, np.array(missing, self.dtype))
+        missing = self.colours[self.ignore[0]] if self.colours else self.ignore[0]
+        return self.leave_out(pixels, measured, size, missing)
 
     def shown(self, pixels):
         """Indices in colours far apart, those of no class in black."""
         if self.colours:
             return pixels
-        colours = np.concatenate([class_colours(self.labels), np.zeros([1, 3], np.uint8)])
+        colours = shown(np.arange(len(self.names) + 1), self.labels)
         return tf.gather(colours, tf.minimum(tf.cast(pixels[..., 0], tf.int32), len(self.names)))
 
 
@@ -637,12 +633,12 @@ class PairType(NamedTuple):
     @property
     def dtype(self):
         """Of a decoded file that holds both."""
-        return self.inputs.dtype
+        return self.whole.dtype
 
     @property
     def bytes_per_pixel(self):
         """Of a decoded file in memory."""
-        return self.file_channels * np.dtype(self.dtype).itemsize
+        return self.whole.bytes_per_pixel
 
     @property
     def checked_as(self):

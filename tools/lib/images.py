@@ -109,44 +109,28 @@ def decode_by_pillow(contents, channels):
 
 
 def refuse(_contents, channels):
-    """Stops with an error: what `decode_by_pillow` does needs Python."""
+    """In place of `decode_by_pillow` in graphs that leave Python: stops with an error."""
     stop = tf.debugging.Assert(False, ["not a JPEG or PNG file: convert it to one of these"])
     with tf.control_dependencies([stop]):
         return tf.identity(tf.zeros([0, 0, channels], tf.uint8))
 
 
-def is_deep(contents):
-    """Whether the bytes of a file are a PNG file of 16 bits, [] bool."""
+def is_exact_png(contents, channels, dtype):
+    """Whether the bytes of a file are a PNG file of so many channels and this type, uint8 or
+    uint16, [] bool."""
+    form = bytes([8 * np.dtype(dtype).itemsize, PNG_TYPES[channels]])  # PNG 3rd edition, 11.2.1
     return tf.equal(tf.strings.substr(contents, 0, 3), b"\x89PN") \
-        & tf.equal(tf.strings.substr(contents, 24, 1), b"\x10")
+        & tf.equal(tf.strings.substr(contents, 24, 2), form)
 
 
-def decode_deep_png(contents, channels):
-    """Bytes of a PNG file of 16 bits and so many channels, 1, 3 or 4, -> uint16
-    [height, width, channels], upright. Another file stops it with an error."""
-    colour_type = bytes([PNG_TYPES[channels]])
-    fits = is_deep(contents) & tf.equal(tf.strings.substr(contents, 25, 1), colour_type)
-    check = tf.debugging.Assert(fits, [f"not a PNG file of 16 bits with {channels} channels: "
-                                       "convert it to one"])
+def decode_exact_png(contents, channels, dtype):
+    """Bytes of a file for which `is_exact_png` is true, of 1, 3 or 4 channels, ->
+    [height, width, channels] of its type, upright. Another file stops it with an error."""
+    check = tf.debugging.Assert(is_exact_png(contents, channels, dtype), [
+        f"not a PNG file of {8 * np.dtype(dtype).itemsize} bits in {channels} channels: convert it "
+        "to one"])
     with tf.control_dependencies([check]):
-        pixels = tf.image.decode_png(contents, channels=channels, dtype=tf.uint16)
-    return exif.turn(pixels, exif.scan_png(contents)[0])
-
-
-def is_grey_png(contents, dtype):
-    """Whether the bytes of a file are a grey PNG file of 8 bits, or 16 for uint16, [] bool."""
-    bits = b"\x10" if dtype == "uint16" else b"\x08"
-    return tf.equal(tf.strings.substr(contents, 0, 3), b"\x89PN") \
-        & tf.equal(tf.strings.substr(contents, 24, 2), bits + bytes([PNG_TYPES[1]]))
-
-
-def decode_grey_png(contents, dtype):
-    """Bytes of a file for which `is_grey_png` is true -> [height, width, 1] of a type, upright.
-    Another file stops it with an error."""
-    check = tf.debugging.Assert(is_grey_png(contents, dtype), [
-        f"not a grey PNG file of {8 * np.dtype(dtype).itemsize} bits: convert it to one"])
-    with tf.control_dependencies([check]):
-        pixels = tf.image.decode_png(contents, channels=1, dtype=tf.as_dtype(dtype))
+        pixels = tf.image.decode_png(contents, channels=channels, dtype=tf.as_dtype(dtype))
     return exif.turn(pixels, exif.scan_png(contents)[0])
 
 
@@ -156,15 +140,16 @@ def decode_indices(contents, dtype):
     def decode(file_bytes):
         """Through Python."""
         return to_indices(decode_stored(file_bytes), dtype)
-    is_quick = is_grey_png(contents, dtype) & ~exif.scan_png(contents)[1]
-    pixels = tf.cond(is_quick, lambda: decode_grey_png(contents, dtype),
+    is_quick = is_exact_png(contents, 1, dtype) & ~exif.scan_png(contents)[1]
+    pixels = tf.cond(is_quick, lambda: decode_exact_png(contents, 1, dtype),
                      lambda: tf.numpy_function(decode, [contents], tf.as_dtype(dtype)))
     pixels.set_shape([None, None, 1])
     return pixels
 
 
-def decode_in_python(contents, channels, dtype):
-    """`decode_values` of any file."""
+def decode_values(contents, channels, dtype):
+    """Bytes of an image file, told by content -> what it stores, of so many channels and this type
+    alone: [height, width, channels], upright. Another file stops it with an error."""
     def decode(file_bytes):
         """Through Python."""
         pixels = decode_stored(file_bytes).pixels
@@ -172,16 +157,15 @@ def decode_in_python(contents, channels, dtype):
             raise ValueError(f"{pixels.shape[2]} channels of {pixels.dtype}, not {channels} of "
                              f"{dtype}")
         return pixels
-    return tf.numpy_function(decode, [contents], tf.as_dtype(dtype))
 
-
-def decode_values(contents, channels, dtype):
-    """Bytes of an image file, told by content -> what it stores, of so many channels and this type
-    alone: [height, width, channels], upright. Another file stops it with an error."""
-    pixels = decode_in_python if dtype != "uint16" or channels not in (1, 3) else \
-        lambda *_: tf.cond(is_deep(contents), lambda: decode_deep_png(contents, channels),
-                           lambda: decode_in_python(contents, channels, dtype))
-    pixels = pixels(contents, channels, dtype)
+    def decode_in_python():
+        """Any file."""
+        return tf.numpy_function(decode, [contents], tf.as_dtype(dtype))
+    if dtype == "uint16" and channels in (1, 3):  # which TensorFlow decodes
+        pixels = tf.cond(is_exact_png(contents, channels, dtype),
+                         lambda: decode_exact_png(contents, channels, dtype), decode_in_python)
+    else:
+        pixels = decode_in_python()
     pixels.set_shape([None, None, channels])
     return pixels
 
@@ -200,13 +184,6 @@ def decode_pixels(contents, channels=3, decode_other=decode_by_pillow):
                         lambda: decode_other(contents, channels)))
     pixels.set_shape([None, None, channels])
     return pixels
-
-
-def decode_image(contents, channels=3):
-    """Bytes of a JPEG or PNG file -> 0..1 [height, width, channels], upright; for graphs that leave
-    Python. Other files stop it with an error."""
-    pixels = decode_pixels(contents, channels, decode_other=refuse)
-    return tf.image.convert_image_dtype(pixels, tf.float32)
 
 
 def encode_image(pixels, filetype="png", compression=-1):

@@ -424,6 +424,6 @@ def legend(labels):
 
 
 def shown(classes, labels):
-    """Classes as people look at them, -1 in black: int [height, width] -> uint8
-    [height, width, 3]."""
+    """Classes as people look at them, -1 and the number of classes in black: int [...] -> uint8
+    [..., 3]."""
     return np.concatenate([class_colours(labels), np.zeros([1, 3], np.uint8)])[classes]

@@ -199,7 +199,8 @@ def bootstrap_interval(values):
 def summarize(values):
     """The Summary of a metric's values."""
     values = np.asarray(values, np.float64)
-    finite, many = values[np.isfinite(values)], np.isfinite(values).sum() > 1
+    finite = values[np.isfinite(values)]
+    many = len(finite) > 1
     left_out = int(np.isinf(values).sum()), int(np.isnan(values).sum())
     if not len(finite):
         return Summary(None, None, None, None, *left_out)
@@ -258,12 +259,11 @@ def metrics_of(options):
             for name, metric in KINDS[side.kind].items()}
 
 
-def summarize_rows(rows, metrics=None):
-    """Name -> Summary of rows, each name -> value of an image. metrics: their names; None: of
-    METRICS."""
-    if metrics and metrics.keys() == LABEL_METRICS.keys():
+def summarize_rows(rows, metrics=METRICS):
+    """Name -> Summary of rows, each name -> value of an image. metrics: name -> Metric."""
+    if metrics.keys() == LABEL_METRICS.keys():
         return summarize_labels([row[COUNTS] for row in rows])
-    return {name: summarize([row[name] for row in rows]) for name in metrics or METRICS}
+    return {name: summarize([row[name] for row in rows]) for name in metrics}
 
 
 def describe_means(summaries):
@@ -289,20 +289,18 @@ def summary_data(summaries, count):
            if any(summary.unmeasured for summary in summaries.values()) else {})}
 
 
-def describe_protocol(metrics=None):
-    """What metrics.json says of how the figures are computed. metrics: name -> Metric; None: of
-    METRICS."""
+def describe_protocol(metrics=METRICS):
+    """What metrics.json says of how the figures are computed. metrics: name -> Metric."""
     return {"images": IMAGES, "interval": INTERVAL_ABOUT,
-            **{name: metric.about for name, metric in (metrics or METRICS).items()}}
+            **{name: metric.about for name, metric in metrics.items()}}
 
 
-def write_metrics(output_dir, names, rows, summaries, about=None, metrics=None):
+def write_metrics(output_dir, names, rows, summaries, about=None, metrics=METRICS):
     """Writes metrics.csv (a row per image) and metrics.json.
 
     rows: name -> value of each image; summaries: of `summarize_rows`. about: more for metrics.json,
-    such as the checkpoint. metrics: name -> Metric; None: of METRICS.
+    such as the checkpoint. metrics: name -> Metric.
     """
-    metrics = metrics or METRICS
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["name", *metrics])

@@ -21,9 +21,9 @@ from tools.lib.checkpoints import (
     checkpoint_step, infer_options, load_variables, open_checkpoint)
 from tools.lib.cli import (
     Options, RunError, UserError, describe_error, quiet_stderr, size_of, with_options)
-from tools.lib.geometry import is_own_size, network_shape, squeeze_of, test_sizing
+from tools.lib.geometry import network_shape, squeeze_of, test_sizing
 from tools.lib.image_types import (
-    CHANNELS, ImageType, PairType, choose_pair, pair_of, split_columns)
+    CHANNELS, ImageType, choose_pair, pair_of, split_columns)
 from tools.lib.images import encode_image
 from tools.lib.monitor import bytes_per_pixel
 from tools.lib.options import MODEL_OPTIONS, export_options
@@ -58,7 +58,7 @@ class LoadedModel(NamedTuple):
     # function from an image's (height, width) to those that it has in the network; None: unknown
     network_shape: Any = None
     bytes_per_pixel: int = 0  # of memory at an image's own size; 0: unknown
-    pair: Any = PairType(ImageType(), ImageType(), None, True)  # image_types.PairType
+    pair: Any = choose_pair(False, "AtoB")  # image_types.PairType
     trained_ratio: float | None = None  # width / height of training's images; None: unknown
 
     @property
@@ -227,7 +227,7 @@ def find_shape_of(path):
         raise UserError(f"--model {path} is not a model of image files: give one that --mode "
                         "export wrote, with the options.json beside it, and --native_size "
                         "otherwise")
-    options = Options(**{**known, "native_size": is_own_size(Options(**known))})
+    options = Options(**known)
     sizing, squeeze = test_sizing(options, 1), squeeze_of(options)
     return lambda shape: network_shape(shape, sizing, squeeze)
 
