@@ -1645,13 +1645,13 @@ def build_affinelayer(options):
     return export_formats.Endpoints(None, None, encoded, result)
 
 
-NETWORK = models.Network(create_parser, same_variables, generate_encoded, create_strips,
-                         network_shape)
+NETWORK = models.Network(create_parser, same_variables, generate_encoded, place_images,
+                         generate_floats, create_strips, network_shape)
 
 
-def load_model(path, native_size=False, tile=0):
+def load_model(path, native_size=False, tile=0, with_floats=False):
     """`models.load_model`."""
-    return models.load_model(path, NETWORK, native_size, tile)
+    return models.load_model(path, NETWORK, native_size, tile, with_floats)
 
 
 def checkpoint_results(stored, options, images):

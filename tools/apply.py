@@ -42,11 +42,10 @@ from tools.lib.image_files import (
     EXTENSIONS, FORMATS, GRAPH_FORMATS, FolderContents, describe_no_images, format_of, is_hidden,
     list_tree, other_kind, report_others)
 from tools.lib.images import (
-    ImageError, create_shape_reader, decode_pixels, encode_image, is_deep_png, read_decoded,
-    report_deep, to_bytes)
-from tools.lib.models import ONE_SIZE, find_export
+    ImageError, create_shape_reader, decode_pixels, encode_image, report_deep)
+from tools.lib.models import ONE_SIZE, find_export, make_readable
 from tools.lib.run_folder import find_model
-from tools.lib.stored import encode_stored, read_stored, read_with
+from tools.lib.stored import read_with
 from tools.lib.tf1 import session_config, tf
 
 REPORT_FREQ = 100  # images between two lines
@@ -294,38 +293,6 @@ def create_converter(channels, filetype):
             converted, [contents])
 
 
-def read_values(path, side):
-    """The bytes of an image file as a model of such values, not of colours, reads them, PNG or
-    .npy. side: its ImageType. Raises ImageError."""
-    pixels = read_stored(path).pixels
-    taken, found = (side.file_channels, side.dtype), (pixels.shape[2], pixels.dtype.name)
-    if found != taken:
-        raise ImageError(f"{path} has {found[0]} channels of {found[1]}, the model takes "
-                         f"{taken[0]} of {taken[1]}: convert it")
-    return encode_stored(pixels, compress_level=1)
-
-
-def read_for_model(path, side):
-    """The bytes of an image file as a model reads them, and what these do not tell any more: its
-    `Decoded.deep_range` and channels, None where they do. side: ImageType of its inputs. Raises
-    ImageError."""
-    channels = side.file_channels
-    if side.kind == "labels":
-        pixels = read_with(path, side.read)
-        return encode_stored(pixels, compress_level=1), None, channels
-    if "jpeg" not in side.filetypes:
-        return read_values(path, side), None, channels
-    try:
-        contents = path.read_bytes() if path.is_file() else b""
-    except OSError as error:
-        raise ImageError(f"{path} cannot be read ({error.strerror}): repair or remove it") \
-            from error
-    if format_of(contents) in GRAPH_FORMATS and not is_deep_png(contents):
-        return contents, None, None
-    decoded = read_decoded(path, channels)
-    return to_bytes(decoded.pixels), decoded.deep_range, decoded.channels
-
-
 class Translator:
     """A model at work."""
 
@@ -364,8 +331,9 @@ class Translator:
     def translate(self, job):
         """Writes a Job's result, with a record of how it was made; returns Translated. Raises
         ImageError naming the image."""
-        contents, deep_range, stored = read_for_model(job.path, self.model.pair.inputs)
-        result, shape, channels = self.generate(job.path, contents)
+        readable = read_with(job.path, lambda contents: make_readable(
+            contents, self.model.pair.inputs, job.path))
+        result, shape, channels = self.generate(job.path, readable.contents)
         self.refuse_single(job.path, shape)
         if job.filetype not in (None, format_of(result)):
             if "npy" in (job.filetype, format_of(result)) \
@@ -379,8 +347,8 @@ class Translator:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(path, provenance.add_record(result, record))
         find_shape = self.model.network_shape
-        return Translated(job.path, shape, stored or channels, find_shape and find_shape(shape),
-                          deep_range)
+        return Translated(job.path, shape, readable.channels or channels,
+                          find_shape and find_shape(shape), readable.deep_range)
 
     def refuse_single(self, path, shape):
         """Raises ImageError for an image that looks like one where the model takes several side by

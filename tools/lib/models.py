@@ -22,13 +22,16 @@ from tools.lib.checkpoints import (
 from tools.lib.cli import (
     Options, RunError, UserError, describe_error, quiet_stderr, size_of, with_options)
 from tools.lib.geometry import network_shape, squeeze_of, test_sizing
+from tools.lib.image_files import GRAPH_FORMATS, format_of
 from tools.lib.image_types import (
     CHANNELS, ImageType, choose_pair, pair_of, split_columns)
-from tools.lib.images import encode_image
+from tools.lib.images import (
+    ImageError, decode_bytes, encode_image, is_deep_png, to_bytes)
 from tools.lib.monitor import bytes_per_pixel
 from tools.lib.options import MODEL_OPTIONS, export_options
 from tools.lib.resume import checkpoint_options
 from tools.lib.run_folder import check_name, find_model
+from tools.lib.stored import decode_stored, encode_stored
 from tools.lib.tf1 import session_config, tf
 
 EXPORT_FILES = {  # --export_format -> the file to load
@@ -46,6 +49,8 @@ class Network(NamedTuple):
     create_parser: Any  # the command line
     same_variables: Any  # as for resume.checkpoint_options
     generate: Any  # of an image file's bytes [] and options: those of the result, by Python too
+    place_images: Any  # of options: the placeholder of a batch of images as floats
+    generate_floats: Any  # of this and options: those of the results
     create_strips: Any  # of inputs, options and key: the tiling.Strips
     find_shape: Any  # of an image's shape [2] and options: that in the network
 
@@ -60,6 +65,9 @@ class LoadedModel(NamedTuple):
     bytes_per_pixel: int = 0  # of memory at an image's own size; 0: unknown
     pair: Any = choose_pair(False, "AtoB")  # image_types.PairType
     trained_ratio: float | None = None  # width / height of training's images; None: unknown
+    # function of floats as exports take them, [1, height, width, channels], to those that they
+    # give; None: there is none
+    generate_floats: Any = None
 
     @property
     def num_inputs(self):
@@ -97,8 +105,9 @@ def options_to_apply(model, network):
     return Options(**{**values, "precision": "float32", "native_size": own_size})
 
 
-def load_checkpoint(path, network, native_size=False, tile=0):
-    """`load_model` of a training folder, a checkpoint's prefix or a .pict file."""
+def load_checkpoint(path, network, native_size=False, tile=0, with_floats=False):
+    """`load_model` of a training folder, a checkpoint's prefix or a .pict file. with_floats: for
+    `LoadedModel.generate_floats` too, which takes as long again."""
     options, stored = options_to_apply(path, network), open_checkpoint(str(path))
     options = with_options(options, native_size=native_size or options.native_size)
     strips = []
@@ -111,13 +120,16 @@ def load_checkpoint(path, network, native_size=False, tile=0):
     with tf.Graph().as_default() as graph:
         contents = tf.placeholder(tf.string, [])
         result = network.generate(contents, options, create if tile else None, portable=False)
+        images = network.place_images(options) if with_floats else None
+        floats = network.generate_floats(images, options) if with_floats else None
         sess = tf.Session(graph=graph, config=(tiling if tile else tf1).session_config())
         load_variables(sess, stored, tf.global_variables(), options)
         generate = sess.make_callable(result, [contents]) if not tile else \
             lambda data: tiling.run(sess, *strips, result, tile, feeds={contents: data})
         return LoadedModel(
             stored.path, generate, run_on_shapes(lambda shape: network.find_shape(shape, options)),
-            bytes_per_pixel(options), pair_of(options), options.trained_ratio)
+            bytes_per_pixel(options), pair_of(options), options.trained_ratio,
+            sess.make_callable(floats, [images]) if with_floats else None)
 
 
 # --------------------------------------------------------------------------------------------------
@@ -150,10 +162,11 @@ def import_onnx(flag, *names):
             f"{shlex.quote(sys.executable)} -m pip install {' '.join(packages)}") from None
 
 
-def load_file(path, network, native_size=False):
+def load_file(path, network, native_size=False, with_floats=False):
     """The LoadedModel of a file of an export, by what it alone says. native_size: it works at each
     image's own size. Raises UserError."""
-    path, pict = Path(path), lambda path, native_size: load_checkpoint(path, network, native_size)
+    path, pict = Path(path), lambda path, native_size: load_checkpoint(
+        path, network, native_size, with_floats=with_floats)
     loaders = {".meta": load_affinelayer, ".pb": load_graph, ".tflite": load_tflite,
                ".onnx": load_onnx, ".pict": pict}
     if native_size and path.suffix in ONE_SIZE:
@@ -252,12 +265,13 @@ def load_graph(path, native_size):
             ends = {kind: (f"{first}:0", f"{last}:0")
                     for kind, (_, first, last) in SIGNATURES.items()}
         channels = int(graph.get_tensor_by_name(ends["floats"][0]).shape[-1])
-        first, last = ends["files" if has_files and not native_size else "floats"]
-        run = sess.make_callable(last, [first])
+        run = {kind: sess.make_callable(last, [first]) for kind, (first, last) in ends.items()
+               if has_files or kind == "floats"}
     if native_size or not has_files:
-        return apply_to_files(path, run, (lambda shape: shape) if native_size
+        return apply_to_files(path, run["floats"], (lambda shape: shape) if native_size
                               else find_shape_of(path), channels)
-    return LoadedModel(path, lambda contents: run([contents])[0], pair=find_pair(path, channels))
+    return LoadedModel(path, lambda contents: run["files"]([contents])[0],
+                       pair=find_pair(path, channels), generate_floats=run["floats"])
 
 
 def apply_to_files(path, generate, choose_shape, channels, known=None):
@@ -282,7 +296,7 @@ def apply_to_files(path, generate, choose_shape, channels, known=None):
         """One image through the model."""
         pixels, shape = sess.run(fed, {contents: image_bytes})
         return sess.run(encoded, {result: generate(pixels[np.newaxis]), size: shape})
-    return LoadedModel(path, run, run_on_shapes(choose_shape), pair=pair)
+    return LoadedModel(path, run, run_on_shapes(choose_shape), pair=pair, generate_floats=generate)
 
 
 def load_tflite(path, _native_size):
@@ -338,9 +352,9 @@ def load_onnx(path, native_size):
         json.loads(metadata.get("model", "{}")))
 
 
-def load_export(path, network, native_size=False):
+def load_export(path, network, native_size=False, with_floats=False):
     """`load_model` of a file of an export, with what the options.json beside it says."""
-    model = load_file(path, network, native_size)
+    model = load_file(path, network, native_size, with_floats)
     if path.suffix == ".pict" or not export_options(path):
         return model
     options = options_to_apply(path, network)
@@ -350,11 +364,11 @@ def load_export(path, network, native_size=False):
     return model._replace(network_shape=find_shape, trained_ratio=options.trained_ratio)
 
 
-def load_model(path, network, native_size=False, tile=0):
+def load_model(path, network, native_size=False, tile=0, with_floats=False):
     """The LoadedModel of a training folder, a checkpoint, a .pict file or an export.
 
     network: Network. native_size: it works at each image's own size; tile: in strips of so many
-    rows. Raises UserError.
+    rows. with_floats: its `generate_floats` is wanted too. Raises UserError.
     """
     export_file = find_export(path)
     if tile and not (export_file and export_file.suffix != ".pict"):
@@ -362,5 +376,38 @@ def load_model(path, network, native_size=False, tile=0):
     if tile:
         raise UserError(f"--tile {tile} does not work with {export_file}, which is one graph: give "
                         "the training folder, a checkpoint or a .pict file")
-    return load_export(export_file, network, native_size) if export_file \
-        else load_checkpoint(find_model(path), network, native_size)
+    return load_export(export_file, network, native_size, with_floats) if export_file \
+        else load_checkpoint(find_model(path), network, native_size, with_floats=with_floats)
+
+
+# --------------------------------------------------------------------------------------------------
+# Images for them
+# --------------------------------------------------------------------------------------------------
+
+
+class Readable(NamedTuple):
+    """An image file as a model reads it."""
+
+    contents: bytes  # of a file of a type that it reads
+    # what the file said that these do not tell any more; None: they do
+    deep_range: Any = None  # as in Decoded
+    channels: int | None = None
+
+
+def make_readable(contents, side, name="the image"):
+    """The Readable of an image file's bytes, of any format. side: ImageType of the model's inputs;
+    name: of the image, for messages. Raises ValueError, ImageError."""
+    channels = side.file_channels
+    if side.kind == "labels":
+        return Readable(encode_stored(side.read(contents), compress_level=1), None, channels)
+    if "jpeg" not in side.filetypes:
+        pixels = decode_stored(contents).pixels
+        taken, found = (channels, side.dtype), (pixels.shape[2], pixels.dtype.name)
+        if found != taken:
+            raise ImageError(f"{name} has {found[0]} channels of {found[1]}, the model takes "
+                             f"{taken[0]} of {taken[1]}: convert it")
+        return Readable(encode_stored(pixels, compress_level=1), None, channels)
+    if format_of(contents) in GRAPH_FORMATS and not is_deep_png(contents):
+        return Readable(contents)
+    decoded = decode_bytes(contents, channels)
+    return Readable(to_bytes(decoded.pixels), decoded.deep_range, decoded.channels)
