@@ -15,13 +15,13 @@ ORDER = [  # modules import from earlier groups, or earlier in their own
     ["cli", "files", "provenance", "foreign_flags", "tf1", "workers"],
     ["colour", "values", "colour_map", "label_maps", "exif", "image_files", "stored", "images",
      "geometry", "image_types", "display", "foreign_files", "fast_conv", "tiling", "diffaugment",
-     "schedule", "run_folder", "page", "sheet"],
-    ["partners", "label_metrics", "metrics", "run_page", "results_page", "checkpoints", "dataset", "inputs",
-     "survey", "comparison", "read_back", "outside_metrics", "evaluation_page"],
+     "schedule", "run_folder", "page", "sheet", "sample_run"],
+    ["partners", "label_metrics", "metrics", "run_page", "results_page", "checkpoints", "dataset",
+     "inputs", "drawing", "survey", "comparison", "read_back", "outside_metrics", "evaluation_page"],
     ["options", "resume", "run_log", "testing", "validation", "monitor"],
-    ["models", "export_formats"]]
+    ["models", "export_formats", "served_models", "rest_predict", "server"]]
 USE_A_MODEL = {  # and so may import pix2pix
-    "ablation", "apply", "benchmark", "evaluate", "inspect-checkpoint"}
+    "ablation", "apply", "benchmark", "evaluate", "inspect-checkpoint", "serve"}
 
 
 # ---- imports

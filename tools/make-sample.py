@@ -29,6 +29,7 @@ from tools.lib import provenance, workers
 from tools.lib.cli import Options, UserError, number_type
 from tools.lib.files import share_folder
 from tools.lib.images import write_image
+from tools.lib.label_maps import FACADES
 
 SPLITS = ("train", "val")
 SMALLEST, LARGEST = 32, 1024  # --size
@@ -36,12 +37,6 @@ IMAGES_PER_WORKER = 8  # fewer are drawn sooner than another process starts
 EXAMPLES = """\
   python tools/make-sample.py
   python tools/make-sample.py --output_dir datasets/sample --num_train 400"""
-
-LABELS = {  # as measured in the facades dataset: steps of MATLAB's colour map jet
-    "background": (0, 0, 222), "facade": (0, 48, 255), "window": (0, 128, 255),
-    "door": (0, 207, 255), "cornice": (32, 255, 223), "sill": (111, 255, 143),
-    "balcony": (192, 255, 63), "blind": (255, 239, 0), "deco": (255, 159, 0),
-    "molding": (255, 80, 0), "pillar": (255, 0, 0), "shop": (175, 0, 0)}
 
 LAYERS = ("facade", "roof", "neighbour", "window", "door", "shop", "blind", "pillar", "sill",
           "cornice", "deco", "molding", "balcony")  # painted in this order; later ones cover
@@ -534,19 +529,19 @@ PAINTERS = {
 
 
 def draw_labels(scene, size):
-    """The label map of a scene: uint8 [size, size, 3], colours of LABELS alone."""
-    image = Image.new("RGB", (size, size), LABELS["background"])
+    """The label map of a scene: uint8 [size, size, 3], colours of FACADES alone."""
+    image = Image.new("RGB", (size, size), FACADES["background"])
     draw = ImageDraw.Draw(image)
     for part in scene.parts:
         left, top, right, bottom = to_box(part, size)
         if part.kind == "roof":
             cap = slope_of(bottom - top)
             draw.polygon([(left + cap, top), (right - 1 - cap, top), (right - 1, bottom - 1),
-                          (left, bottom - 1)], fill=LABELS["facade"])
+                          (left, bottom - 1)], fill=FACADES["facade"])
         elif part.kind == "neighbour":
             continue  # the house next door is background but for its windows
         else:
-            draw.rectangle((left, top, right - 1, bottom - 1), fill=LABELS[part.kind])
+            draw.rectangle((left, top, right - 1, bottom - 1), fill=FACADES[part.kind])
     return np.asarray(image)
 
 

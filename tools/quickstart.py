@@ -15,16 +15,10 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from tools.lib import cli
-from tools.lib.cli import RunError, say
+from tools.lib import cli, sample_run
+from tools.lib.cli import say
 
-# Trains for about three minutes on two cores.
-NUM_TRAIN, NUM_VAL = 120, 12  # images
-MAX_EPOCHS = 20
-VAL_FREQ = 240  # steps; two epochs
-NUM_FILTERS = 16  # --ngf and --ndf; the paper's networks have 64
-
-SAMPLE_DIR, TRAIN_DIR, TEST_DIR = "sample", "sample_train", "sample_test"  # below ROOT
+TEST_DIR = "sample_test"  # below ROOT
 
 
 def venv_python(os_name=os.name):
@@ -37,36 +31,16 @@ def install_command():
     return [sys.executable, "tools/test.py", "--install_only"]
 
 
-def sample_command():
-    """The command that draws the dataset."""
-    return [venv_python(), "tools/make-sample.py", "--output_dir", SAMPLE_DIR,
-            "--num_train", str(NUM_TRAIN), "--num_val", str(NUM_VAL), "--seed", "0"]
-
-
-def train_command():
-    """The command that trains, replacing an earlier run."""
-    return [venv_python(), "pix2pix.py", "--mode", "train", "--input_dir", f"{SAMPLE_DIR}/train",
-            "--val_dir", f"{SAMPLE_DIR}/val", "--val_freq", str(VAL_FREQ), "--output_dir",
-            TRAIN_DIR, "--which_direction", "BtoA", "--ngf", str(NUM_FILTERS), "--ndf",
-            str(NUM_FILTERS), "--max_epochs", str(MAX_EPOCHS), "--seed", "0", "--overwrite"]
-
-
 def test_command():
     """The command that translates images that training has not seen."""
-    return [venv_python(), "pix2pix.py", "--mode", "test", "--input_dir", f"{SAMPLE_DIR}/val",
-            "--checkpoint", TRAIN_DIR, "--output_dir", TEST_DIR]
-
-
-def has_sample(root):
-    """Whether an earlier run has drawn the whole dataset."""
-    counts = [len(list((root / SAMPLE_DIR / part).glob("*.png"))) for part in ("train", "val")]
-    return counts == [NUM_TRAIN, NUM_VAL]
+    return [venv_python(), "pix2pix.py", "--mode", "test", "--input_dir",
+            f"{sample_run.SAMPLE_DIR}/val", "--checkpoint", sample_run.TRAIN_DIR, "--output_dir",
+            TEST_DIR]
 
 
 def run_command(command):
     """Runs a command in ROOT; returns its exit code, 128 + n after signal n."""
-    program = [str(ROOT / command[0]), *command[1:]]  # an absolute command[0] stays as it is
-    return cli.run_child(program, cwd=str(ROOT))
+    return sample_run.run_command(ROOT, command)
 
 
 def run_steps():
@@ -75,19 +49,10 @@ def run_steps():
     code = run_command(install_command())
     if code:
         return code  # tools/test.py has reported why
-    steps = [train_command, test_command]
-    if not has_sample(ROOT):
-        steps.insert(0, sample_command)
-    for step in steps:
-        command = step()
-        text = " ".join(command)
-        say(f"$ {text}")
-        code = run_command(command)
-        if code == 130:
-            raise KeyboardInterrupt
-        if code:
-            raise RunError(f"{text} failed with exit code {code}", code)
+    python = venv_python()
+    sample_run.run_commands([*sample_run.list_commands(ROOT, python), test_command()], run_command)
     say(f"open this page in a browser: {(ROOT / TEST_DIR / 'index.html').as_uri()}")
+    say(f"draw: {python} tools/serve.py --model {sample_run.TRAIN_DIR}")
     return 0
 
 

@@ -11,6 +11,7 @@ import pytest
 from helpers import ROOT
 
 from tools import quickstart
+from tools.lib import sample_run
 
 TOOLS = ROOT / "tools"
 
@@ -76,18 +77,18 @@ def test_steps_and_their_folders(ran, tmp_path, capsys):
     assert value_of(test, "--input_dir") == value_of(sample, "--output_dir") + "/val"
     assert value_of(test, "--checkpoint") == value_of(train, "--output_dir") == "sample_train"
     assert value_of(test, "--output_dir") == "sample_test" and "--overwrite" in train
-    last = capsys.readouterr().out.splitlines()[-1]
-    assert last.endswith((tmp_path / "sample_test" / "index.html").as_uri())
-    assert "file:///" in last
+    page, draw = capsys.readouterr().out.splitlines()[-2:]
+    assert page.endswith((tmp_path / "sample_test" / "index.html").as_uri())
+    assert "file:///" in page and draw == f"draw: {python} tools/serve.py --model sample_train"
 
 
 def test_a_complete_sample_is_used_again(ran, tmp_path):
     """The dataset is drawn only where it is not complete."""
-    for part, count in [("train", quickstart.NUM_TRAIN), ("val", quickstart.NUM_VAL - 1)]:
+    for part, count in [("train", sample_run.NUM_TRAIN), ("val", sample_run.NUM_VAL - 1)]:
         (tmp_path / "sample" / part).mkdir(parents=True)
         for number in range(count):
             (tmp_path / "sample" / part / f"{number}.png").touch()
-    assert not quickstart.has_sample(tmp_path)
+    assert not sample_run.has_sample(tmp_path)
     (tmp_path / "sample" / "val" / "last.png").touch()
     assert quickstart.main([]) == 0
     assert len(ran.commands) == 3

@@ -22,7 +22,7 @@ from tools.lib.label_maps import (
     Labels, arg_max, describe_unknown, find_unknown, labels_of, legend, nearest_flag, one_hot,
     shown, take_nearest, to_classes)
 from tools.lib.label_maps import to_pixels as label_pixels
-from tools.lib.stored import Stored, decode_stored
+from tools.lib.stored import Stored, blend_on_white, decode_stored
 from tools.lib.tf1 import tf
 from tools.lib.values import find_missing, from_network, scale_measured, to_network, to_stored
 
@@ -202,6 +202,11 @@ class ImageType:
         """What `to_pixels` gives -> the PNG files that people look at [batch]."""
         return encode_files(self.shown(pixels))
 
+    def paint(self, pixels, has_scale=False):
+        """`shown` of one file's pixels, an array -> uint8 [height, width, 1 or 3]; with the scale
+        of what has one."""
+        return blend_on_white(pixels) if pixels.shape[2] == 4 else pixels
+
 
 @dataclasses.dataclass(frozen=True)
 class LabPart(ImageType):
@@ -357,8 +362,7 @@ class Measurements(ImageType):
         return missing.any(axis=-1)
 
     def paint(self, pixels, has_scale=False):
-        """A file's pixels, an array, as people look at it: uint8 [height, width, 1 or 3]. Of one
-        channel it is a colour map, and where that is asked for its scale is below it."""
+        """Of one channel it is a colour map, and where that is asked for its scale is below it."""
         missing = self.missing_in(pixels)
         if self.file_channels == 1:
             draw = draw_shown if has_scale else colour_map
@@ -511,8 +515,8 @@ class LabelMap(ImageType):
         if unknown:
             raise ValueError(describe_unknown(unknown, self.labels, f"--{self.letter}_labels"))
 
-    def paint(self, pixels):
-        """A file's pixels, an array, as people look at it: uint8 [height, width, 3]."""
+    def paint(self, pixels, has_scale=False):
+        """Indices as `shown`."""
         if self.colours:
             return pixels
         return shown(np.minimum(pixels[..., 0], len(self.names)), self.labels)

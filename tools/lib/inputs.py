@@ -7,12 +7,15 @@ certain colours or a grey image.
 from __future__ import annotations
 
 import collections
+import contextlib
+import json
 from pathlib import Path
 
 import numpy as np
 
-from tools.lib.files import write_json
-from tools.lib.image_files import image_format
+from tools.lib import run_folder
+from tools.lib.files import sorted_by_name, write_json
+from tools.lib.image_files import image_format, list_tree
 from tools.lib.image_types import pair_of
 from tools.lib.images import ImageError, read_decoded, write_image
 from tools.lib.stored import read_stored, read_with
@@ -48,19 +51,24 @@ def create_viewer(pair_type):
         return sess.make_callable(shown, [pixels])
 
 
+def read_input(path, pair_type, is_whole):
+    """The input in an image file, as a file of its own holds it: [height, width, channels].
+    is_whole: whether the file holds the pair. Raises ImageError."""
+    side = pair_type.inputs
+    if side.kind == "labels":
+        return read_with(path, lambda contents: dict(pair_type.read_labels(contents))[side]
+                         if is_whole else side.read(contents))
+    pixels = read_decoded(path, side.file_channels).pixels if "jpeg" in side.filetypes \
+        else read_stored(path).pixels
+    return pair_type.split(pixels)[0] if is_whole else pixels
+
+
 def read_inputs(paths, pair_type, options):
     """The inputs of an example as people look at them, each uint8 [height, width, 1 or 3]. Raises
     ImageError."""
-    side, is_whole = pair_type.inputs, len(paths) == 1 and not options.lab_colorization
-    paths = input_paths(paths, options)
-    if side.kind == "labels":
-        read = (lambda contents: dict(pair_type.read_labels(contents))[side]) if is_whole \
-            else side.read
-        return [side.paint(read_with(path, read)) for path in paths]
-    files = [side.paint(read_stored(path).pixels) if side.kind == "values"
-             else read_decoded(path, min(side.file_channels, 3)).pixels  # alpha on white
-             for path in paths]
-    return [pair_type.split(files[0])[0]] if is_whole else files
+    is_whole = len(paths) == 1 and pair_type.side_by_side
+    return [pair_type.inputs.paint(read_input(path, pair_type, is_whole))
+            for path in input_paths(paths, options)]
 
 
 def sample_inputs(examples, options):
@@ -106,11 +114,26 @@ class Statistics:
         """Whether the inputs are made of few colours, each in areas, as label maps are."""
         return len(self.colours) <= MAX_COLOURS and self.alike >= MIN_FLAT * self.neighbours
 
+    def describe(self, exact=True):
+        """What inputs.json says of colours. exact: whether few colours are the images' own."""
+        return {"grey": self.grey,
+                "colours": self.list_colours() if exact and self.has_few_colours() else None,
+                "white_share": round(self.white / max(self.pixels, 1), 4)}
+
     def list_colours(self):
         """The colours and their share of all pixels, the most frequent first."""
         return [{"rgb": [code >> 16, code >> 8 & 255, code & 255],
                  "share": round(count / self.pixels, 4)}
                 for code, count in self.colours.most_common()]
+
+
+def describe_colours(images):
+    """`Statistics.describe` of images, each uint8 [height, width, 1 or 3]; {} where there are none.
+    """
+    statistics = Statistics()
+    for image in images:
+        statistics.add([image])
+    return statistics.describe() if images else {}
 
 
 def find_colours(images):
@@ -165,12 +188,84 @@ def describe_inputs(examples, options):
         "channels": side.channels, "kind": side.kind, "type": side.dtype,
         "range": [side.low, side.high], "ignore": [*side.ignore],
         "classes": [{"name": name, "color": colour} for name, colour in side.legend] or None,
-        "indices": is_labels and side.is_drawn, "grey": statistics.grey,
-        "colours": statistics.list_colours() if exact and not (is_labels and is_jpeg) else None,
-        "jpeg": is_jpeg,
-        "white_share": round(statistics.white / statistics.pixels, 4),
+        "indices": is_labels and side.is_drawn, "jpeg": is_jpeg,
+        **statistics.describe(exact and not (is_labels and is_jpeg)),
         "examples": [f"inputs-{number}.png" for number in range(1, len(shown) + 1)],
     }, [nearest if exact else averaged for nearest, averaged in shown]
+
+
+# --------------------------------------------------------------------------------------------------
+# Reading them back
+# --------------------------------------------------------------------------------------------------
+
+
+def read_statistics(folder):
+    """The statistics of a training folder; {} where it has none that can be read."""
+    try:
+        return dict(json.loads(Path(folder, NAME).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError, RecursionError):
+        return {}
+
+
+def has_folders(stored):
+    """Whether the two images of a pair are files of their own. stored: an options.json."""
+    return bool(stored.get("a_dir") or stored.get("b_dir"))
+
+
+def find_input_dir(stored, folder):
+    """Where images that a model has as input are, those of validation rather than those of
+    training; None where they are gone, or inputs are several images. stored: the options.json of
+    its training folder."""
+    sources = [*(stored.get("a_dir") or []), stored.get("b_dir")] if has_folders(stored) \
+        else [stored.get("input_dir")]
+    for folders in (stored.get("val_dir") or [], sources):
+        if 0 < len(folders) <= 2:
+            chosen = folders[-1 if stored.get("which_direction") == "BtoA" else 0]
+            for path in run_folder.stored_paths(chosen or "", folder):
+                if chosen and path.is_dir():
+                    return path
+    return None
+
+
+def fit_pixels(pixels, size, exact):
+    """[height, width, channels] -> [*size, channels], the middle of it. exact: by the nearest
+    pixel, so that there are no other values."""
+    from PIL import Image, ImageOps
+    if not exact:
+        image = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
+        fitted = ImageOps.fit(image, size[::-1], Image.Resampling.BOX)
+        return np.asarray(fitted).reshape(*size, -1)
+    scale = min(side / wanted for side, wanted in zip(pixels.shape, size, strict=False))
+    rows, columns = (np.int64((np.arange(wanted) + 0.5 - wanted / 2) * scale + side / 2)
+                     for side, wanted in zip(pixels.shape, size, strict=False))
+    return pixels[rows][:, columns]
+
+
+def read_some(paths, count, read):
+    """What `read` makes of up to so many of paths, evenly chosen, leaving out what cannot be read.
+    """
+    found = []
+    for path in paths[::max(len(paths) // count, 1)][:count]:
+        with contextlib.suppress(ImageError):
+            found.append(read(path))
+    return found
+
+
+def read_examples(folder, pair_type, size, count):
+    """Up to so many inputs of a training folder's model as files hold them, [*size, channels]: from
+    its images if they are still there, else those that the folder has."""
+    side, stored = pair_type.inputs, run_folder.read_stored(folder) or {}
+    exact = side.kind != "images" or side.dtype != "uint8" \
+        or read_statistics(folder).get("colours") is not None
+    input_dir, is_whole = find_input_dir(stored, folder), \
+        pair_type.side_by_side and not has_folders(stored)
+    if input_dir is not None:
+        return read_some(
+            sorted_by_name(list_tree(input_dir).images), count,
+            lambda path: fit_pixels(read_input(path, pair_type, is_whole), size, exact))
+    names = [] if side.is_drawn else read_statistics(folder).get("examples", [])
+    return read_some([Path(folder, Path(name).name) for name in names], count, lambda path:
+                     fit_pixels(read_decoded(path, side.file_channels).pixels, size, exact))
 
 
 def write_inputs(output_dir, examples, options):

@@ -20,6 +20,11 @@ from tools.lib.colour import rgb_to_lab
 from tools.lib.tf1 import session_config, tf
 
 MAX_CLASSES = 255
+FACADES = {  # as measured in the facades dataset: steps of MATLAB's colour map jet
+    "background": (0, 0, 222), "facade": (0, 48, 255), "window": (0, 128, 255),
+    "door": (0, 207, 255), "cornice": (32, 255, 223), "sill": (111, 255, 143),
+    "balcony": (192, 255, 63), "blind": (255, 239, 0), "deco": (255, 159, 0),
+    "molding": (255, 80, 0), "pillar": (255, 0, 0), "shop": (175, 0, 0)}
 
 
 class Labels(NamedTuple):

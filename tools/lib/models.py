@@ -65,6 +65,7 @@ class LoadedModel(NamedTuple):
     bytes_per_pixel: int = 0  # of memory at an image's own size; 0: unknown
     pair: Any = choose_pair(False, "AtoB")  # image_types.PairType
     trained_ratio: float | None = None  # width / height of training's images; None: unknown
+    size: Any = None  # (height, width) of training's crops; None: unknown
     # function of floats as exports take them, [1, height, width, channels], to those that they
     # give; None: there is none
     generate_floats: Any = None
@@ -129,6 +130,7 @@ def load_checkpoint(path, network, native_size=False, tile=0, with_floats=False)
         return LoadedModel(
             stored.path, generate, run_on_shapes(lambda shape: network.find_shape(shape, options)),
             bytes_per_pixel(options), pair_of(options), options.trained_ratio,
+            size_of(options.crop_size),
             sess.make_callable(floats, [images]) if with_floats else None)
 
 
@@ -361,7 +363,8 @@ def load_export(path, network, native_size=False, with_floats=False):
     find_shape = model.network_shape or run_on_shapes(
         lambda shape: size_of(options.crop_size) if path.suffix in ONE_SIZE
         else network.find_shape(shape, options))
-    return model._replace(network_shape=find_shape, trained_ratio=options.trained_ratio)
+    return model._replace(network_shape=find_shape, trained_ratio=options.trained_ratio,
+                          size=size_of(options.crop_size))
 
 
 def load_model(path, network, native_size=False, tile=0, with_floats=False):
