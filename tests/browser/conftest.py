@@ -1,7 +1,7 @@
 """A browser for the tests of pages: Debian's chromium, driven by selenium.
 
 Every test fails on an error in the console, a violation of the page's policy and a request for
-anything but a file.
+anything but a file or the server that the page came from.
 """
 
 import contextlib
@@ -90,21 +90,26 @@ class Browser:
     def __init__(self, driver):
         """Starts to note violations of policies."""
         self.driver = driver
+        self.origin = None  # of the server that pages come from
+        self.expected = []  # parts of messages in the console that a test provokes
         self.command("Page.addScriptToEvaluateOnNewDocument", source=COLLECT)
 
     def command(self, name, **parameters):
         """The browser's answer to a command of the DevTools protocol."""
         return self.driver.execute_cdp_cmd(name, parameters)
 
-    def open(self, path, state="", size=(1280, 800), dark=False):
-        """Opens an HTML file. state: after # in the address; size: of the window."""
+    def open(self, page, state="", size=(1280, 800), dark=False):
+        """Opens an HTML file or the address of a server's page. state: after # in the address;
+        size: of the window."""
+        address = page if isinstance(page, str) else page.as_uri()
+        self.origin = address if isinstance(page, str) else None
         scheme = "dark" if dark else "light"
         self.command("Emulation.setDeviceMetricsOverride", width=size[0], height=size[1],
                      deviceScaleFactor=0, mobile=False)
         self.command("Emulation.setEmulatedMedia", features=[
             {"name": "prefers-color-scheme", "value": scheme}])
         self.driver.get("about:blank")  # the same file with another # would not be loaded again
-        self.driver.get(path.as_uri() + (f"#{state}" if state else ""))
+        self.driver.get(address + (f"#{state}" if state else ""))
 
     def show(self, state):
         """Puts another state into the address of the open page."""
@@ -186,14 +191,17 @@ class Browser:
                 and node["role"]["value"] in roles and not node.get("name", {}).get("value")]
 
     def problems(self):
-        """Errors, violations and requests for anything but files, since the last call."""
-        found = [entry["message"] for entry in self.driver.get_log("browser")]
+        """Errors, violations and requests for anything but files and the page's server, since the
+        last call."""
+        found = [entry["message"] for entry in self.driver.get_log("browser")
+                 if not any(part in entry["message"] for part in self.expected)]
         found += self.run("return window.violations || []")
+        allowed = ("file:", "data:", "blob:", "about:", *([self.origin] if self.origin else []))
         for entry in self.driver.get_log("performance"):
             message = json.loads(entry["message"])["message"]
             if message["method"] == "Network.requestWillBeSent":
                 url = message["params"]["request"]["url"]
-                if not url.startswith(("file:", "data:", "blob:", "about:")):
+                if not url.startswith(allowed):
                     found.append(url)
         return found
 
@@ -210,6 +218,7 @@ def started_browser():
 def watched(browser):
     """Fails where a page inside has failed, has been refused anything or has asked for anything."""
     browser.problems()
+    browser.expected = []
     yield browser
     assert browser.problems() == []
 

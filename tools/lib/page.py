@@ -1,7 +1,8 @@
 """What the pages of runs, tests and evaluations share.
 
 A page is one file. Its style and script, which lie in pages/, are written into it, and its policy
-names their hashes, so that nothing else runs and nothing is loaded but images beside it.
+names their hashes, so that nothing else runs and nothing is loaded but images beside it. Only the
+drawing page has a server, and asks it alone.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from tools.lib.image_files import format_of
 
 KINDS = ("inputs", "outputs", "targets")  # of images/NAME-KIND.png, and columns of the page
 PAGES = Path(__file__).with_name("pages")
+DRAW_SOURCES = ("png", "pixels", "model_input", "undo", "pad", "live", "photo", "share")
 
 
 def escape(text):
@@ -46,23 +48,29 @@ def write_data(data):
     return text.replace("<", "\\u003c")
 
 
-def render(name, title, parts=None, data=None, siblings=False, sources=()):
+def render(name, title, parts=None, data=None, siblings=False, sources=(), connects=False):
     """A page of pages/NAME.html with base and NAME of both .css and .js: bytes.
 
     parts: name -> HTML that stands for $name in NAME.html. data: what the script reads from the
     element `data`. siblings: whether the page loads scripts that lie beside it. sources: more
-    styles and scripts, between base and NAME.
+    styles and scripts, between base and NAME. connects: whether the page asks its server.
     """
     css, js = (read_sources(ending, ["base", *sources, name]) for ending in (".css", ".js"))
     own = " 'self'" if siblings else ""
+    connect = "connect-src 'self'; " if connects else ""
     policy = ("default-src 'none'; img-src 'self' data: blob:; "
               f"style-src {source_hash(css)}; script-src {source_hash(js)}{own}; "
-              "base-uri 'none'; form-action 'none'")
+              f"{connect}base-uri 'none'; form-action 'none'")
     shell, body = (string.Template((PAGES / f"{part}.html").read_text(encoding="utf-8"))
                    for part in ("shell", name))
     body = body.substitute({"title": escape(title), **(parts or {})})
     return shell.substitute(policy=policy, title=escape(title), css=css, js=js, body=body.rstrip(),
                             data=write_data(data)).encode()
+
+
+def render_drawing(title):
+    """The page that people draw on, which its server serves: bytes."""
+    return render("draw", title, sources=DRAW_SOURCES, connects=True)
 
 
 def number_data(value):

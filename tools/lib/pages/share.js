@@ -1,0 +1,35 @@
+// A drawing as part of an address: the bytes of its PNG file, which are deflated, as base64url.
+
+const LONGEST_LINK = 60000; // characters; programs that pass links on cut longer ones
+
+// Bytes as base64url.
+function toBase64Url(bytes) {
+  let text = "";
+  for (let at = 0; at < bytes.length; at += 0x8000) {
+    text += String.fromCharCode(...bytes.subarray(at, at + 0x8000));
+  }
+  return btoa(text).replaceAll("+", "-").replaceAll("/", "_").replace(/=+$/, "");
+}
+
+// Bytes of base64url; null where it is none.
+function fromBase64Url(text) {
+  try {
+    return Uint8Array.from(atob(text.replaceAll("-", "+").replaceAll("_", "/")),
+      (letter) => letter.charCodeAt(0));
+  } catch {
+    return null;
+  }
+}
+
+// The address of this page with a model and the bytes of a drawing.
+function linkOf(model, bytes) {
+  const hash = new URLSearchParams({ model, drawing: toBase64Url(bytes) });
+  return `${location.origin}${location.pathname}#${hash}`;
+}
+
+// Has the browser save a file.
+function saveFile(blob, name) {
+  const address = URL.createObjectURL(blob);
+  element("a", { href: address, download: name }).click();
+  setTimeout(() => URL.revokeObjectURL(address), 60000);
+}
