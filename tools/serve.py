@@ -183,7 +183,7 @@ def serve(options):
     access = choose_access(options, listening.getsockname()[0])
     models = load_models(options)
     limits = Limits(options.parallel, options.queue_size, options.time_limit, MAX_BYTES)
-    pages = {}
+    pages = {"/": page.render_drawing("pix2pix")}
     application, work = create_application(models, limits, access, pages)
     server = uvicorn.Server(uvicorn.Config(
         application, loop="asyncio", http="h11", ws="none", lifespan="off", log_config=None,

@@ -312,13 +312,16 @@ class Server(NamedTuple):
 
 
 def add_pages(app, pages):
-    """The routes of HTML. pages: path -> (bytes, Content-Security-Policy)."""
-    for path, (contents, policy) in pages.items():
-        def answer(contents=contents, policy=policy):
-            """The page."""
-            return Response(contents, media_type="text/html; charset=utf-8",
-                            headers={"content-security-policy": policy})
-        app.add_api_route(path, answer, include_in_schema=False)
+    """The routes of HTML. pages: path -> bytes; each has its policy in it."""
+    def create_answer(contents):
+        """The function that answers with a page."""
+        async def answer():
+            """The page, which no other page may show in a frame."""
+            return Response(contents, media_type="text/html",
+                            headers={"content-security-policy": "frame-ancestors 'none'"})
+        return answer
+    for path, contents in pages.items():
+        app.add_api_route(path, create_answer(contents), include_in_schema=False)
 
 
 def add_models(app, server):
