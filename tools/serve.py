@@ -183,7 +183,8 @@ def serve(options):
     access = choose_access(options, listening.getsockname()[0])
     models = load_models(options)
     limits = Limits(options.parallel, options.queue_size, options.time_limit, MAX_BYTES)
-    pages = {"/": page.render_drawing("pix2pix")}
+    pages = {"/": page.render_drawing("pix2pix"), "/api": page.render_calls(
+        [model.current.description for model in models.values()], access.token is not None)}
     application, work = create_application(models, limits, access, pages)
     server = uvicorn.Server(uvicorn.Config(
         application, loop="asyncio", http="h11", ws="none", lifespan="off", log_config=None,

@@ -73,6 +73,21 @@ def render_drawing(title):
     return render("draw", title, sources=DRAW_SOURCES, connects=True)
 
 
+def render_calls(models, has_token):
+    """The page with calls to copy, for those who write programs: bytes. models: their descriptions
+    (served_models); has_token: whether its server asks for one."""
+    rows = []
+    for model in models:
+        inputs, outputs = model["inputs"], model["outputs"]
+        rows.append({
+            "name": model["name"], "input": inputs["file"], "output": outputs["file"],
+            "drawn": outputs["kind"] != "images", "floats": model["floats"],
+            "height": inputs["height"], "width": inputs["width"],
+            "channels": inputs["channels"] * inputs["count"],
+            "unit": 0.5 if inputs["kind"] == "images" else 0})
+    return render("api", "pix2pix: calls to copy", data={"models": rows, "token": has_token})
+
+
 def number_data(value):
     """A float for `write_data`, as JavaScript's Number reads it: the text where it is not finite,
     for which JSON has no number."""

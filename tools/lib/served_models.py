@@ -103,6 +103,7 @@ def describe(name, loaded_model, step, examples, statistics):
     values = [targets.low, targets.high] if targets.kind == "values" else None
     return {
         "name": name, "step": step, "state": "AVAILABLE", "examples": len(examples),
+        "floats": loaded_model.generate_floats is not None,
         "inputs": {
             "count": inputs.count, "width": width, "height": height,
             "channels": inputs.file_channels, "kind": inputs.kind, "type": inputs.dtype,
