@@ -13,7 +13,8 @@ BLACK, WHITE = (0, 0, 0), (255, 255, 255)
 MIN_BACKGROUND = 0.5  # of the pixels of drawings: of edges 0.9
 MAX_LINE_WIDTH = 15
 NEAR = 48  # levels from a known colour, as JPEG compression leaves them
-MIN_NEAR = 0.9  # of the pixels of label maps
+MIN_NEAR = 0.7  # of the pixels of label maps: of facades 0.84 and more
+MARKER = 4  # width of lines where nothing is known of them
 
 
 def name_colour(colour):
@@ -67,7 +68,7 @@ def choose_tool(statistics, images):
     few = [tuple(row["rgb"]) for row in statistics.get("colours") or []]
     is_grey = statistics.get("grey", True)
     if not statistics:
-        return describe_brush([], WHITE)
+        return describe_brush([], WHITE) | {"line_width": MARKER}
     if few and is_grey and statistics["colours"][0]["share"] >= MIN_BACKGROUND:
         return describe_brush(images, few[0])
     if not {*few} <= {*FACADES.values()}:
