@@ -9,13 +9,17 @@ Everything that is compared runs interleaved, round after round, so that other l
 affects all of it the same. Prints a JSON line per row, then a table of each group.
 
 Read from the top: contestants and rows, the machine, the step, what a step costs, input and files,
-extras, programs, command line.
+extras, programs, serving, command line.
 """
 
 from __future__ import annotations
 
+import argparse
+import base64
+import concurrent.futures
 import contextlib
 import functools
+import http.client
 import importlib
 import io
 import json
@@ -28,6 +32,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.parse
 from pathlib import Path
 from typing import Any, NamedTuple
 from unittest import mock
@@ -45,7 +50,8 @@ from PIL import Image
 import pix2pix
 from tools.lib import fast_conv
 from tools.lib.checkpoints import CheckpointManager
-from tools.lib.cli import UserError, number_type, quiet_stderr, say, with_options
+from tools.lib.cli import (
+    UserError, describe_error, number_type, quiet_stderr, say, with_options)
 from tools.lib.dataset import ImageList
 from tools.lib.files import unique_names, write_atomic
 from tools.lib.image_files import find_images, require_images
@@ -82,10 +88,18 @@ class Contestant(NamedTuple):
     """One of the things that are compared."""
 
     name: str
-    turn: Any  # function without arguments -> a measured value, in `unit`
+    turn: Any  # function without arguments -> a measured value, in `unit`, or Answers
     unit: str
     baseline: str | None = None  # name of the contestant to compare with
     work: Work | None = None  # of one unit
+
+
+class Answers(NamedTuple):
+    """What was measured while threads asked for images, one after the other in each."""
+
+    rate: float  # images per second, of all threads
+    latencies: list  # seconds that each image took
+    client: float  # seconds of CPU time that an image took in the asking thread
 
 
 class Row(NamedTuple):
@@ -104,6 +118,9 @@ class Row(NamedTuple):
     to_step: float | None  # times as many pairs as a training step takes
     operations: int | None  # those of Work
     num_bytes: int | None
+    latency: float | None  # median of all images' in all Answers, in milliseconds
+    latency_99: float | None  # that 99% of them do not exceed
+    client: float | None  # CPU time in the asking thread, median of all Answers, in milliseconds
 
 
 def per_second(function, times=1, amount=1):
@@ -130,8 +147,18 @@ def measure(contestants, num_rounds, warm_up):
     return values
 
 
+def summarize_latencies(answers):
+    """Latency, its 99% and the client's time, as in Row, of the Answers of all rounds."""
+    latencies = [1000 * seconds for turn in answers for seconds in turn.latencies]
+    return (statistics.median(latencies),
+            statistics.quantiles(latencies, n=100, method="inclusive")[-1],
+            1000 * statistics.median(turn.client for turn in answers))
+
+
 def make_rows(what, contestants, values, model):
     """The Rows of contestants from the values of `measure`. model: Options."""
+    answers = {name: found for name, found in values.items() if isinstance(found[0], Answers)}
+    values = {**values, **{name: [turn.rate for turn in found] for name, found in answers.items()}}
     medians = {name: statistics.median(found) for name, found in values.items()}
     rows = []
     for name, _, unit, baseline, work in contestants:
@@ -143,7 +170,8 @@ def make_rows(what, contestants, values, model):
             1 / to_baseline if baseline and unit in SMALLER_IS_BETTER else to_baseline,
             medians[name] * least_seconds(work, medians) if work else None,
             medians[name] / medians["step"] if unit == "pairs/s" else None,
-            *(work[1:] if work else (None, None))))
+            *(work[1:] if work else (None, None)),
+            *(summarize_latencies(answers[name]) if name in answers else (None, None, None))))
     return rows
 
 
@@ -258,7 +286,7 @@ def compete(functions, times, work, unit):
         for name, function in functions.items()]
 
 
-def step_contestants(model, _files):
+def step_contestants(model, _files, _options):
     """A step in each precision, and the tutorial's."""
     steps = {name: create_step(with_options(model, precision=name)) for name in PRECISIONS}
     return compete({**steps, "keras": create_tutorial(model)}, 1, find_work(model), "steps/s")
@@ -357,6 +385,7 @@ class Files(NamedTuple):
 
     pairs: Path
     work: Path  # for all files created; removed at the end
+    programs: Any = None  # ExitStack of the programs that contestants need; ended with their group
 
 
 def draw_image(path, width, height, seed):
@@ -399,7 +428,7 @@ def read_tutorial(model):
     return iter(keras_tutorial().create_input(model.input_dir, model.crop_size, model.batch_size))
 
 
-def train_contestants(model, _files):
+def train_contestants(model, _files, _options):
     """Steps from files in each precision, and the tutorial's."""
     steps = {name: create_step(with_options(model, precision=name), read_examples)
              for name in PRECISIONS}
@@ -409,7 +438,7 @@ def train_contestants(model, _files):
                    find_work(model), "steps/s")
 
 
-def input_contestants(model, _files):
+def input_contestants(model, _files, _options):
     """The program's examples and the tutorial's, without a step; then the step, in pairs too."""
     def build():
         """The op of a batch."""
@@ -484,7 +513,7 @@ def share(plain, other, freq=1):
     return timed
 
 
-def extras_contestants(model, files):
+def extras_contestants(model, files, _options):
     """The time of each extra at its default frequency; the finite check is in every step."""
     paths = find_images(files.pairs)
     options = with_options(model, precision=fast_precision(), overwrite=True,
@@ -571,14 +600,18 @@ def train_flags(model, files, output_dir, num_steps):
         "--summary_freq", 0))]
 
 
+def train_model(model, files):
+    """The folder of a model; if there is none yet, trains one for two steps."""
+    folder = files.work / f"model-{model.crop_size}"
+    if not folder.exists():
+        run_here(train_flags(with_options(model, batch_size=1), files, folder, 2))
+    return folder
+
+
 def test_flags(model, files, input_dir, output_dir, precision="float32"):
-    """The program's command line for test mode; if there is no model yet, trains one for two steps.
-    """
-    checkpoint = files.work / f"model-{model.crop_size}"
-    if not checkpoint.exists():
-        run_here(train_flags(with_options(model, batch_size=1), files, checkpoint, 2))
+    """The program's command line for test mode."""
     return [*map(str, ("--mode", "test", "--input_dir", input_dir, "--output_dir", output_dir,
-                       "--checkpoint", checkpoint, "--precision", precision))]
+                       "--checkpoint", train_model(model, files), "--precision", precision))]
 
 
 def create_test(arguments, output_dir):
@@ -592,7 +625,7 @@ def create_test(arguments, output_dir):
     return test
 
 
-def test_contestants(model, files):
+def test_contestants(model, files, _options):
     """Test mode in each precision; the tutorial's generator with plain decoding and encoding."""
     folder = fill_folder(files.work / "tested", files.pairs, NUM_TESTED)
     generator = keras_tutorial().create_generator(model.crop_size, model.ngf)
@@ -643,7 +676,7 @@ def create_process(operation, input_dir, output_dir, *more):
     return lambda: run_command(command)
 
 
-def process_contestants(model, files):
+def process_contestants(model, files, _options):
     """process.py and a plain loop in one process, resizing photos and combining the results."""
     size = model.crop_size
     resized, combined, plain = (files.work / f"{name}-{size}"
@@ -695,18 +728,173 @@ SIGNS = {  # what a program prints when its start is over
     "test": "wrote 1 ", "keras train": "step 1", "keras test": "image 1"}
 
 
-def start_contestants(model, files):
+def start_contestants(model, files, _options):
     """Programs until they have answered, taken the first step or translated the first image."""
     commands = create_commands(model, files, 1, 1)
     return [Contestant(name, lambda name=name: seconds_until(commands[name], SIGNS[name]), "s",
                        KERAS_PROGRAMS.get(name)) for name in commands]
 
 
-def memory_contestants(model, files):
+def memory_contestants(model, files, _options):
     """Training for a few steps and test mode of some images, as whole processes."""
     commands = create_commands(model, files, NUM_TESTED, STEPS_FOR_MEMORY)
     return [Contestant(name, lambda name=name: peak_megabytes(commands[name]), "MB", baseline)
             for name, baseline in KERAS_PROGRAMS.items()]
+
+
+# --------------------------------------------------------------------------------------------------
+# Serving
+# --------------------------------------------------------------------------------------------------
+
+PARALLEL = 2  # images that the server computes at once, and the network alone
+NUM_CLIENTS = 16
+IMAGES_ALONE = 16  # in a turn of one at a time
+IMAGES_TOGETHER = 64  # in a turn of several at once
+FIRST_REQUESTS = 100  # after which a server should have all the memory that it needs
+CLIENT_SECONDS = 300  # that an answer may take
+SERVED = "model"  # its name
+SERVER_SIGN = "draw at "  # before the server's address
+
+
+def ask_together(functions, count):
+    """The Answers to `count` calls of functions, each in a thread of its own."""
+    numbers, latencies, used = iter(range(count)), [], []
+
+    def ask(function):
+        """In a thread: calls a function until there were enough calls in all."""
+        began = time.thread_time()
+        for _ in numbers:
+            start = time.perf_counter()
+            function()
+            latencies.append(time.perf_counter() - start)
+        used.append(time.thread_time() - began)
+    start = time.perf_counter()
+    with concurrent.futures.ThreadPoolExecutor(len(functions)) as threads:
+        try:
+            [*threads.map(ask, functions)]  # raises what they raise
+        finally:
+            [*numbers]  # after an error or a signal none begins another
+    return Answers(count / (time.perf_counter() - start), latencies, sum(used) / count)
+
+
+def create_client(url, body):
+    """A connection that stays open, and a function that posts a body over it and reads the answer,
+    which raises UserError where this is an error."""
+    place = urllib.parse.urlsplit(url)
+    connection = http.client.HTTPConnection(place.hostname, place.port, timeout=CLIENT_SECONDS)
+
+    def post():
+        """One request."""
+        connection.request("POST", place.path, body, {"Content-Type": "application/octet-stream"})
+        answer = connection.getresponse()
+        contents = answer.read()
+        if answer.status != 200:
+            raise UserError(f"{url} answered {answer.status}: {contents[:200].decode('latin-1')}")
+    return connection, post
+
+
+def ask_server(url, body, num_clients, count):
+    """The Answers to `count` requests of clients, each with a connection of its own. Raises
+    UserError."""
+    clients = [create_client(url, body) for _ in range(num_clients)]
+    with contextlib.ExitStack() as connections:
+        try:
+            for connection, _ in clients:
+                connections.callback(connection.close)
+                connection.connect()
+            return ask_together([post for _, post in clients], count)
+        except (OSError, http.client.HTTPException) as error:
+            raise UserError(f"{url} does not answer ({describe_error(error)}): see whether its "
+                            "server runs") from None
+
+
+def start_server(folder, programs):
+    """Starts tools/serve.py with the model of a folder; returns the process and the URL that
+    translates images. programs: ExitStack. Raises UserError where it does not start."""
+    command = [sys.executable, "serve.py", "--model", f"{SERVED}={folder}", "--port", "0",
+               "--parallel", str(PARALLEL)]
+    process = programs.enter_context(subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=TOOLS))
+    programs.callback(process.kill)
+    lines = []
+    for line in process.stdout:
+        if line.startswith(SERVER_SIGN):
+            return process, f"{line.removeprefix(SERVER_SIGN).split()[0]}{SERVED}"
+        lines.append(line)
+    raise UserError(f"{' '.join(command)} never printed {SERVER_SIGN}: {''.join(lines).strip()}")
+
+
+def resident_megabytes(process):
+    """Resident memory of a process now, in MB."""
+    pages = Path(f"/proc/{process.pid}/statm")
+    if pages.exists():
+        return int(pages.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
+    return int(run_command(["ps", "-o", "rss=", "-p", str(process.pid)])) / 2**10
+
+
+def measure_memory(process, url, image, num_requests):
+    """Name -> MB that a new server has after the first requests, and after all."""
+    megabytes = {}
+    for total, new in ((FIRST_REQUESTS, FIRST_REQUESTS),
+                       (num_requests, num_requests - FIRST_REQUESTS)):
+        ask_server(url, image, NUM_CLIENTS, new)
+        megabytes[f"after {total} requests"] = resident_megabytes(process)
+    return megabytes
+
+
+def compare_server(name, url, body):
+    """Contestants: a server with one client and with several, against the network alone."""
+    return [Contestant(f"{name}, 1 client",
+                       lambda: ask_server(url, body, 1, IMAGES_ALONE), "images/s", "network"),
+            Contestant(f"{name}, {NUM_CLIENTS} clients",
+                       lambda: ask_server(url, body, NUM_CLIENTS, IMAGES_TOGETHER), "images/s",
+                       f"network, {PARALLEL} at once")]
+
+
+def compare_tensorflow_serving(url, image):
+    """`compare_server` for the signature of image files that TensorFlow Serving has of an exported
+    model. Raises UserError where it does not translate an image."""
+    body = json.dumps({"signature_name": "encoded", "instances": [
+        {"input_bytes": {"b64": base64.b64encode(image).decode()}}]}).encode()
+    ask_server(f"{url}:predict", body, 1, 1)
+    return compare_server("TensorFlow Serving", f"{url}:predict", body)
+
+
+def serve_contestants(model, files, options):
+    """The network in this process, one image at a time and several at once; tools/serve.py in a
+    process of its own; its memory, measured before; TensorFlow Serving."""
+    path, folder = files.work / f"input-{model.crop_size}.jpg", train_model(model, files)
+    draw_image(path, model.crop_size, model.crop_size, 0)
+    image = path.read_bytes()
+    others = compare_tensorflow_serving(options.tensorflow_serving, image) \
+        if options.tensorflow_serving else []
+    loaded = pix2pix.load_model(folder)
+    process, url = start_server(folder, files.programs)
+    megabytes = measure_memory(process, url, image, options.requests)
+
+    def generate():
+        """One image through the network."""
+        loaded.generate(image)
+    return [
+        Contestant("network", lambda: ask_together([generate], IMAGES_ALONE), "images/s"),
+        Contestant(f"network, {PARALLEL} at once",
+                   lambda: ask_together([generate] * PARALLEL, IMAGES_TOGETHER), "images/s"),
+        *compare_server("server", url, image), *others,
+        *(Contestant(f"server {name}", lambda value=value: value, "MB")
+          for name, value in megabytes.items())]
+
+
+def conclude_serving(rows):
+    """Lines: what a server adds to the network's time, and which share of its rate it keeps."""
+    found, lines = {(row.name, row.size): row for row in rows}, []
+    for name, size in found:
+        server, is_alone, _ = name.partition(", 1 client")
+        if is_alone:
+            added = found[name, size].latency / found["network", size].latency - 1
+            kept = found[f"{server}, {NUM_CLIENTS} clients", size].to_baseline
+            lines.append(f"{server}, {size}x{size}: adds {added:.1%} to the network's time at one "
+                         f"client, {kept:.1%} of the network's rate with {NUM_CLIENTS} clients")
+    return lines
 
 
 # --------------------------------------------------------------------------------------------------
@@ -717,9 +905,10 @@ def memory_contestants(model, files):
 class Group(NamedTuple):
     """A group of contestants."""
 
-    create: Any  # function of Options and Files -> contestants
+    create: Any  # function of pix2pix's Options, Files and the command line's -> contestants
     by_batch: bool  # whether the number of images in a step matters
     warm_up: int  # rounds that are not counted
+    conclude: Any = None  # function of its rows -> lines below their table
 
 
 GROUPS = {
@@ -731,6 +920,7 @@ GROUPS = {
     "process": Group(process_contestants, False, 1),
     "start": Group(start_contestants, False, 1),
     "memory": Group(memory_contestants, True, 0),
+    "serve": Group(serve_contestants, False, 1, conclude_serving),
 }
 COLUMNS = {  # of a table -> a Row's value as text
     "name": lambda row: row.name,
@@ -743,6 +933,9 @@ COLUMNS = {  # of a table -> a Row's value as text
     "to baseline": lambda row: row.to_baseline and f"{row.to_baseline:.2f}",
     "to the limit": lambda row: row.to_limit and f"{row.to_limit:.0%}",
     "to the step": lambda row: row.to_step and f"{row.to_step:.1f}",
+    "latency, ms": lambda row: row.latency and f"{row.latency:.1f}",
+    "99%, ms": lambda row: row.latency_99 and f"{row.latency_99:.1f}",
+    "client, ms": lambda row: row.client and f"{row.client:.2f}",
 }
 
 
@@ -754,6 +947,19 @@ def format_table(rows):
     lines += ["| " + " | ".join("" if cell is None else str(cell) for cell in line) + " |"
               for line in zip(*cells.values(), strict=True)]
     return "\n".join(lines)
+
+
+def model_address(text):
+    """An argparse type: the address of a model by HTTP. Raises ArgumentTypeError."""
+    wrong = argparse.ArgumentTypeError(f"{text}: give http://HOST:PORT/v1/models/NAME")
+    try:
+        place = urllib.parse.urlsplit(text)
+        parts = place.hostname, place.port or 80, place.path.strip("/")
+    except ValueError:
+        raise wrong from None
+    if place.scheme != "http" or not all(parts):
+        raise wrong
+    return text.rstrip("/")
 
 
 def create_parser():
@@ -768,6 +974,11 @@ def create_parser():
     add("--batch_sizes", type=count, nargs="+", default=[1], help="images in a step")
     add("--ngf", type=count, default=64, help="filters in both networks' first layers")
     add("--rounds", type=number_type(int, 2), default=10, help="number of rounds")
+    add("--requests", type=number_type(int, FIRST_REQUESTS + 1), default=1000,
+        help="requests after which a server's memory is measured")
+    add("--tensorflow_serving", type=model_address, metavar="URL",
+        help="model of a TensorFlow Serving that runs, to measure in serve too, such as "
+        "http://127.0.0.1:8501/v1/models/facades")
     add("--output", help="file for the JSON lines")
     return parser
 
@@ -789,8 +1000,9 @@ def run_group(what, models, options, files):
         models = [with_options(model, batch_size=1)
                   for model in models[::len(options.batch_sizes)]]
     for model in models:
-        contestants = group.create(model, files)
-        values = measure(contestants, options.rounds, group.warm_up)
+        with contextlib.ExitStack() as programs:
+            contestants = group.create(model, files._replace(programs=programs), options)
+            values = measure(contestants, options.rounds, group.warm_up)
         new = make_rows(what, contestants, values, model)
         rows += new
         for row in new:
@@ -824,6 +1036,8 @@ def run(argv):
         write_atomic(options.output, ("\n".join(lines) + "\n").encode())
     for what, rows in groups.items():
         say(f"\n## {what}\n\n{format_table(rows)}")
+        for line in GROUPS[what].conclude(rows) if GROUPS[what].conclude else []:
+            say(f"\n{line}")
 
 
 def main(argv=None):

@@ -1,9 +1,13 @@
 """tools/benchmark.py: what it counts, by arithmetic; the rows it writes; what a step may cost."""
 
+import base64
+import http.server
 import json
 import signal
 import sys
 import tempfile
+import threading
+import time
 
 import numpy as np
 import pytest
@@ -195,6 +199,71 @@ def test_tables_have_the_columns_that_rows_have(options):
 | keras | 256 | 1 | 2 | 120 | s | 0% | 1.00 |"""
 
 
+def test_latencies_are_of_all_rounds_and_rates_of_each(options):
+    turns = [benchmark.Answers(20.0, [0.001 * n for n in range(1, 51)], 0.002),
+             benchmark.Answers(30.0, [0.001 * n for n in range(51, 102)], 0.004),
+             benchmark.Answers(10.0, [], 0.005)]
+    rows = make_rows("serve", [("network", "images/s"), ("server", "images/s", "network")],
+                     {"server": turns, "network": [turns[1]] * 2}, options)
+    row = rows["server"]
+    assert (row.median, row.to_baseline) == (20, 20 / 30)
+    assert (row.latency, row.latency_99, row.client) == pytest.approx((51, 100, 4))  # 1..101
+    assert rows["network"].latency == pytest.approx(76)
+    assert "| 20.00 | images/s | 50% | 0.67 | 51.0 | 100.0 | 4.00 |" \
+        in benchmark.format_table(rows.values())
+
+
+def test_threads_share_the_calls_and_keep_their_times():
+    together, seen = threading.Barrier(3, timeout=60), []
+
+    def call():
+        """Waits for the other two, so that three threads must call at once."""
+        together.wait()
+        seen.append(threading.get_ident())
+    answers = benchmark.ask_together([call] * 3, 12)
+    assert len(seen) == len(answers.latencies) == 12 and len({*seen}) == 3
+    assert sum(answers.latencies) <= 3 * 12 / answers.rate  # each thread's in the turn's seconds
+    assert 0 < answers.client < 12 / answers.rate
+
+
+def test_the_clients_time_is_what_its_thread_computes():
+    def compute():
+        """20 ms of CPU time."""
+        end = time.thread_time() + 0.02
+        while time.thread_time() < end:
+            pass
+    assert benchmark.ask_together([compute], 3).client == pytest.approx(0.02, rel=0.2)
+
+
+def test_a_thread_that_fails_ends_the_turn():
+    calls, begun = [], threading.Event()
+
+    def call():
+        """Tells the other, which fails then."""
+        begun.set()
+        calls.append(1)
+    with pytest.raises(ZeroDivisionError):
+        benchmark.ask_together([lambda: begun.wait(60) and 1 / 0, call], 10**6)
+    assert 0 < len(calls) < 10**6 - 1
+
+
+def test_what_a_server_adds_and_keeps_is_said_for_every_size(options):
+    def row(name, size, latency, to_baseline=None):
+        """A Row."""
+        return benchmark.Row("serve", name, size, 1, 2, 5.0, "images/s", 0.0, to_baseline, None,
+                             None, None, None, latency, latency, 0.1)
+    names = ("network", "server, 1 client", "server, 16 clients")
+    rows = [row(names[0], 64, 40.0), row(names[1], 64, 41.0, 0.5), row(names[2], 64, 700.0, 0.95),
+            row(names[0], 32, 10.0), row(names[1], 32, 12.0, 0.5), row(names[2], 32, 700.0, 0.625),
+            row("TensorFlow Serving, 1 client", 32, 9.0, 0.5),
+            row("TensorFlow Serving, 16 clients", 32, 9.0, 1.125)]
+    ends = "to the network's time at one client, {} of the network's rate with 16 clients"
+    assert benchmark.conclude_serving(rows) == [
+        "server, 64x64: adds 2.5% " + ends.format("95.0%"),
+        "server, 32x32: adds 20.0% " + ends.format("62.5%"),
+        "TensorFlow Serving, 32x32: adds -10.0% " + ends.format("112.5%")]
+
+
 # ---- the groups, on tiny networks and images
 
 
@@ -203,7 +272,8 @@ def small(monkeypatch):
     """Little work in each turn, and the tutorial's step without compiling it."""
     for name, value in (("MATRIX_SIZE", 64), ("COPY_BYTES", 2**16), ("STEPS_IN_TURN", 2),
                         ("PAIRS_IN_TURN", 8), ("NUM_TESTED", 5), ("NUM_PHOTOS", 3),
-                        ("NUM_PLAIN", 2), ("NUM_DRAWN", 2)):
+                        ("NUM_PLAIN", 2), ("NUM_DRAWN", 2), ("IMAGES_ALONE", 2),
+                        ("IMAGES_TOGETHER", 20), ("FIRST_REQUESTS", 17)):
         monkeypatch.setattr(benchmark, name, value)
     for what, group in benchmark.GROUPS.items():
         monkeypatch.setitem(benchmark.GROUPS, what, group._replace(warm_up=0))
@@ -253,6 +323,134 @@ def test_the_extras_write_their_rows(small, tmp_path, capsys):
     assert "progress  epoch" not in capsys.readouterr().out
 
 
+class StandIn(http.server.BaseHTTPRequestHandler):
+    """Answers as TensorFlow Serving: the image of a request in lower case, by its signature."""
+
+    protocol_version = "HTTP/1.1"
+    wbufsize = -1  # an answer is sent at once, not header by header
+
+    def do_POST(self):
+        """Keeps the request in the server's `asked`."""
+        request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        self.server.asked.append((self.client_address, self.path, request))
+        (image,), is_right = request["instances"], self.path == "/v1/models/facades:predict" \
+            and request["signature_name"] == "encoded"
+        result = base64.b64encode(base64.b64decode(image["input_bytes"]["b64"]).lower()).decode()
+        body = json.dumps({"predictions": [{"b64": result}]} if is_right else
+                          {"error": f"Servable not found for {self.path}"}).encode()
+        self.send_response(200 if is_right else 404)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_):
+        """Prints nothing."""
+
+
+@pytest.fixture
+def stand_in():
+    """A StandIn's server."""
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), StandIn) as server:
+        server.asked, server.daemon_threads = [], True
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+def address_of(server, name="facades"):
+    """That of a model."""
+    return f"http://127.0.0.1:{server.server_address[1]}/v1/models/{name}"
+
+
+def test_tensorflow_serving_is_asked_by_the_same_clients(small, stand_in):
+    alone, together = benchmark.compare_tensorflow_serving(address_of(stand_in), b"AN IMAGE")
+    assert (alone.name, alone.baseline) == ("TensorFlow Serving, 1 client", "network")
+    assert (together.name, together.baseline) == ("TensorFlow Serving, 16 clients",
+                                                  "network, 2 at once")
+    stand_in.asked.clear()
+    assert len(alone.turn().latencies) == 2
+    assert len({client for client, *_ in stand_in.asked}) == 1  # the connection stays open
+    assert {path for _, path, _ in stand_in.asked} == {"/v1/models/facades:predict"}
+    assert [request for *_, request in stand_in.asked] == 2 * [{
+        "signature_name": "encoded",
+        "instances": [{"input_bytes": {"b64": base64.b64encode(b"AN IMAGE").decode()}}]}]
+    answers = together.turn()
+    assert len(answers.latencies) == 20 and len(stand_in.asked) == 22
+
+
+def test_a_tensorflow_serving_that_does_not_help_is_one_line(stand_in):
+    with pytest.raises(UserError, match="maps:predict answered 404: .*Servable not found for"):
+        benchmark.compare_tensorflow_serving(address_of(stand_in, "maps"), b"AN IMAGE")
+    gone = "http://127.0.0.1:1/v1/models/facades"
+    with pytest.raises(UserError, match=f"{gone}:predict does not answer .*refused"):
+        benchmark.compare_tensorflow_serving(gone, b"AN IMAGE")
+
+
+def test_the_server_is_measured_beside_the_network(small, stand_in, tiny, tmp_path, monkeypatch,
+                                                   capsys):
+    monkeypatch.setattr(benchmark, "train_model", lambda model, files: tiny / "whole")
+    out = tmp_path / "bench.jsonl"
+    assert benchmark.main([
+        "--what", "serve", "--sizes", "32", "--ngf", "1", "--rounds", "2", "--requests", "40",
+        "--tensorflow_serving", address_of(stand_in), "--output", str(out)]) == 0
+    rows = {row["name"]: row for row in map(json.loads, out.read_text().splitlines())}
+    assert [*rows] == [
+        "network", "network, 2 at once", "server, 1 client", "server, 16 clients",
+        "TensorFlow Serving, 1 client", "TensorFlow Serving, 16 clients",
+        "server after 17 requests", "server after 40 requests"]
+    for row in [*rows.values()][:6]:
+        assert row["unit"] == "images/s" and 0 < row["latency"] <= row["latency_99"]
+    memory = [rows[f"server after {count} requests"]["median"] for count in (17, 40)]
+    assert all(100 < megabytes < 4000 for megabytes in memory)  # TensorFlow is in it
+    lines = capsys.readouterr().out.split("## serve\n")[1].splitlines()
+    assert [line.partition(":")[0] for line in lines if "to the network's time" in line] == [
+        "server, 32x32", "TensorFlow Serving, 32x32"]
+
+
+def test_a_server_is_ended_with_its_group(small, tmp_path, monkeypatch):
+    """Also where its answers are errors."""
+    started, popen = [], benchmark.subprocess.Popen
+    monkeypatch.setattr(benchmark.subprocess, "Popen",
+                        lambda *arguments, **more: started.append(popen(*arguments, **more))
+                        or started[-1])
+    monkeypatch.setattr(benchmark, "train_model", lambda model, files: tmp_path)
+    monkeypatch.setattr(pix2pix, "load_model", lambda path: None)
+    code = """
+import http.server
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_POST(self):
+        self.send_error(503)
+server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+print(f"draw at http://127.0.0.1:{server.server_address[1]}/", flush=True)
+server.serve_forever()"""
+    (tmp_path / "serve.py").write_text(code)
+    monkeypatch.setattr(benchmark, "TOOLS", tmp_path)
+    options = benchmark.create_parser().parse_args(["--sizes", "32"])
+    files = benchmark.Files(tmp_path, tmp_path)
+    with pytest.raises(UserError, match="/model answered 503"):
+        benchmark.run_group("serve", benchmark.list_models(options, files), options, files)
+    server, = started
+    assert server.returncode == -signal.SIGKILL
+    (tmp_path / "serve.py").write_text("raise SystemExit('serve.py: error: no such thing')")
+    with pytest.raises(UserError, match="never printed draw at .*no such thing"):
+        benchmark.run_group("serve", benchmark.list_models(options, files), options, files)
+
+
+def test_memory_is_what_a_program_holds_now():
+    code = "import sys; held = b'1' * int(sys.argv[1]); print(flush=True); sys.stdin.read()"
+    found = []
+    for num_bytes in (2**20, 2**26):
+        with benchmark.subprocess.Popen(
+                [sys.executable, "-c", code, str(num_bytes)], stdin=benchmark.subprocess.PIPE,
+                stdout=benchmark.subprocess.PIPE) as process:
+            process.stdout.readline()
+            found.append(benchmark.resident_megabytes(process))
+            process.stdin.close()
+    assert found[1] - found[0] == pytest.approx(63, abs=3)
+
+
 def test_a_share_is_the_second_functions_extra_time(monkeypatch):
     clock = iter([10.0, 14.0, 19.0])  # 4 seconds, then 5
     monkeypatch.setattr(benchmark.time, "perf_counter", lambda: next(clock))
@@ -262,7 +460,7 @@ def test_a_share_is_the_second_functions_extra_time(monkeypatch):
 def test_groups_sizes_and_batches_are_chosen(monkeypatch, tmp_path, capsys):
     seen = []
 
-    def create(model, files):
+    def create(model, files, _options):
         """A group of one contestant."""
         seen.append((model.crop_size, model.batch_size, model.ngf, model.ndf,
                      len(find_images(files.pairs))))
@@ -357,7 +555,7 @@ def test_programs_and_their_signs(small, tmp_path, options, monkeypatch):
                         lambda command, sign: commands.update({sign: command}) or 1.5)
     monkeypatch.setattr(benchmark, "peak_megabytes", lambda command: len(command))
     files = benchmark.Files(benchmark.draw_folder(tmp_path / "pairs", 64, 32, 2), tmp_path)
-    started = benchmark.start_contestants(options, files)
+    started = benchmark.start_contestants(options, files, None)
     assert [(one.name, one.baseline) for one in started] == [
         ("--help", None), ("option error", None), ("train", "keras train"), ("test", "keras test"),
         ("keras train", "keras train"), ("keras test", "keras test")]
@@ -366,7 +564,7 @@ def test_programs_and_their_signs(small, tmp_path, options, monkeypatch):
     train = commands["progress  epoch"]
     assert train[train.index("--max_steps") + 1] == "1"
     assert "keras_baseline.train(*" in commands["step 1"][2]
-    measured = benchmark.memory_contestants(options, files)
+    measured = benchmark.memory_contestants(options, files, None)
     assert [one.name for one in measured] == ["train", "test", "keras train", "keras test"]
     assert all(one.turn() > 0 for one in measured)
     assert len(find_images(tmp_path / "tested-5")) == 5
@@ -397,6 +595,11 @@ def test_wrong_options_are_one_line(capsys, tmp_path):
     assert "lunch" in error("--what", "lunch")
     assert "is not a folder" in error("--input_dir", str(tmp_path / "none"))
     assert "contains no" in error("--input_dir", str(tmp_path))
+    for address in ("https://host/v1/models/a", "http://host", "127.0.0.1:8501", "http://[/a",
+                    "http://host:port/v1/models/a"):
+        assert f"{address}: give http://HOST:PORT/v1/models/NAME" in error(
+            "--tensorflow_serving", address)
+    assert "at least 101" in error("--requests", "100")
     benchmark.draw_folder(tmp_path / "pairs", 64, 32, 3)
     assert "does not divide the 3 pairs" in error(
         "--input_dir", str(tmp_path / "pairs"), "--batch_sizes", "1", "2")
