@@ -62,9 +62,9 @@ CONTRASTS = """
 """
 
 
-def start_driver(ratio=1):
+def start_driver(ratio=1, flags=()):
     """A driver of a browser; skips the test where there is none. ratio: device pixels per CSS
-    pixel; set while the browser runs, it would blur."""
+    pixel; set while the browser runs, it would blur. flags: more of the browser's."""
     browser = next(filter(None, map(shutil.which, BROWSERS)), None)
     if not browser or not shutil.which("chromedriver"):
         pytest.skip("no chromium with chromedriver here (Debian: chromium, chromium-driver)")
@@ -74,7 +74,7 @@ def start_driver(ratio=1):
     from selenium.common import exceptions
     options = webdriver.ChromeOptions()
     options.binary_location = browser
-    for flag in (*FLAGS, f"--force-device-scale-factor={ratio}"):
+    for flag in (*FLAGS, *flags, f"--force-device-scale-factor={ratio}"):
         options.add_argument(flag)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
     service = webdriver.ChromeService(shutil.which("chromedriver"))
@@ -232,10 +232,10 @@ def browser(started_browser):
 
 @pytest.fixture
 def browser_of():
-    """Starts a browser of a number of device pixels per CSS pixel."""
+    """Starts a browser of a number of device pixels per CSS pixel, with more flags."""
     with contextlib.ExitStack() as stack:
-        def start(ratio):
-            driver = start_driver(ratio)
+        def start(ratio, *flags):
+            driver = start_driver(ratio, flags)
             stack.callback(driver.quit)
             return stack.enter_context(watched(Browser(driver)))
         yield start

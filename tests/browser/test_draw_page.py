@@ -3,11 +3,15 @@ all when a test says so."""
 
 import contextlib
 import http.server
+import importlib.util
 import io
 import json
 import re
+import socket
 import threading
+import time
 import urllib.parse
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,6 +22,7 @@ from tools.lib.page import render_drawing
 PALETTE = [("background", (0, 0, 170)), ("wall", (0, 0, 255)), ("door", (170, 0, 0)),
            ("window", (0, 85, 255))]
 BLUE, WALL, DOOR, WINDOW = (color for _, color in PALETTE)
+WAIT = 20  # seconds for something that takes milliseconds
 
 
 def to_png(pixels):
@@ -71,6 +76,7 @@ class Server:
         self.lock = threading.Lock()
         self.in_flight = self.most_in_flight = 0
         self.port = 0
+        self.connections = []
         self.start()
 
     @property
@@ -86,10 +92,14 @@ class Server:
         threading.Thread(target=self.httpd.serve_forever, args=(0.01,), daemon=True).start()
 
     def stop(self):
-        """Answers nobody any more."""
+        """Answers nobody any more, not even those that are connected."""
         self.gate.set()
         self.httpd.shutdown()
         self.httpd.server_close()
+        for connection in self.connections:
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+        self.connections.clear()
 
     def close_gate(self):
         """Keeps results back until the gate opens."""
@@ -146,6 +156,11 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     protocol_version = "HTTP/1.1"
     server_of_test = None
+
+    def setup(self):
+        """Notes the connection."""
+        super().setup()
+        self.server_of_test.connections.append(self.connection)
 
     def log_message(self, *_):
         """Is quiet."""
@@ -213,7 +228,7 @@ def opened(browser, server, state="", **how):
 def wait_until_done(browser):
     """Waits until the result is that of what is drawn."""
     browser.wait("document.getElementById('state').dataset.state === 'done'"
-                 " && document.getElementById('result').ariaBusy === 'false'")
+                 " && !document.querySelector('[aria-busy=true]')")
 
 
 def state_of(browser):
@@ -280,6 +295,14 @@ def drawn(browser, server):
     return server.drawn()
 
 
+def assert_drawn(browser, server, expected):
+    """What is posted becomes what is expected: the browser passes touches on when it likes."""
+    end = time.monotonic() + WAIT
+    while not np.array_equal(drawn(browser, server), expected) and time.monotonic() < end:
+        browser.settle()
+    np.testing.assert_array_equal(server.drawn(), expected)
+
+
 def drawn_image(width=48, height=32, color=BLUE):
     """A drawing of one colour: [height, width, 3]."""
     return np.full((height, width, 3), color, np.uint8)
@@ -314,30 +337,795 @@ def test_strokes_rectangles_and_fills_are_exact(browser, serve):
     server = serve(model_of())
     opened(browser, server)
     expected = drawn_image()
-    np.testing.assert_array_equal(drawn(browser, server), expected)
+    assert_drawn(browser, server, expected)
     choose(browser, mode="rectangle", label="window")
     drag(browser, (10, 5), (30, 12), (20, 24))
     expected[5:25, 10:21] = WINDOW
-    np.testing.assert_array_equal(drawn(browser, server), expected)
+    assert_drawn(browser, server, expected)
     choose(browser, mode="brush", label="door", size=1)
     drag(browser, (2, 2), (2, 20), (40, 20))
     expected[2:21, 2] = expected[20, 2:41] = DOOR
-    np.testing.assert_array_equal(drawn(browser, server), expected)
+    assert_drawn(browser, server, expected)
     choose(browser, size=4)  # the pixels whose middle lies in the circle around its own
     drag(browser, (44, 28))
     for y, x in np.ndindex(4, 4):
         if (y - 1.5) ** 2 + (x - 1.5) ** 2 <= 4:
             expected[27 + y, 43 + x] = DOOR
-    np.testing.assert_array_equal(drawn(browser, server), expected)
+    assert_drawn(browser, server, expected)
     choose(browser, mode="fill", label="wall")
     drag(browser, (12, 22))  # what is left of the window below the line
     expected[21:25, 10:21] = WALL
-    np.testing.assert_array_equal(drawn(browser, server), expected)
+    assert_drawn(browser, server, expected)
     choose(browser, mode="eraser", size=3)
     drag(browser, (2, 10))
     expected[9:12, 1:4] = BLUE
-    np.testing.assert_array_equal(drawn(browser, server), expected)
+    assert_drawn(browser, server, expected)
     np.testing.assert_array_equal(canvas_pixels(browser), expected)
     np.testing.assert_array_equal(result_pixels(browser), 255 - expected)
     assert server.posts[-1][:2] == ("/facades", "image/png")
     assert server.most_in_flight == 1
+
+
+def test_a_stroke_stays_inside_and_goes_on_outside(browser, serve):
+    """A stroke that leaves the canvas and comes back elsewhere has no line along the edge."""
+    server = serve(sketch_model())
+    opened(browser, server)
+    drag(browser, (40, 10), (60, 10), (60, 20), (40, 20))
+    expected = drawn_image(color=(255, 255, 255))
+    expected[10, 40:] = expected[20, 40:] = 0
+    assert_drawn(browser, server, expected)
+
+
+def test_undo_and_redo_go_step_by_step(browser, serve):
+    from selenium.webdriver import Keys
+    example = np.random.default_rng(1).integers(0, 256, (32, 48, 3), np.uint8)
+    server = serve(sketch_model(), sketch=[to_png(example)])
+    opened(browser, server)
+    assert not browser.one("#undo").is_enabled() and not browser.one("#redo").is_enabled()
+    states = [example]
+    drag(browser, (5, 5), (20, 5))
+    states.append(drawn(browser, server))
+    choose(browser, mode="fill")
+    drag(browser, (40, 30))
+    states.append(drawn(browser, server))
+    browser.click("#clear")
+    states.append(drawn(browser, server))
+    browser.click("#gallery button")
+    assert_drawn(browser, server, example)
+    assert (states[3] == 255).all() and (states[1][5, 5:21] == 0).all()
+    for index in (3, 2, 1, 0):
+        browser.press((Keys.CONTROL, "z"))
+        assert_drawn(browser, server, states[index])
+    assert not browser.one("#undo").is_enabled()
+    browser.press((Keys.CONTROL, Keys.SHIFT, "z"))
+    assert_drawn(browser, server, states[1])
+    browser.click("#redo")
+    assert_drawn(browser, server, states[2])
+    drag(browser, (0, 0))  # forgets what was undone
+    assert not browser.one("#redo").is_enabled()
+    np.testing.assert_array_equal(canvas_pixels(browser), drawn(browser, server))
+
+
+def test_undo_forgets_the_oldest_changes(browser, serve):
+    """Changes are kept up to a number of bytes, and the last one always."""
+    opened(browser, serve(sketch_model()))
+    kept = browser.run("""
+      const history = new UndoHistory(100);
+      const change = (what, count) => ({ what, before: { data: new Uint8Array(count) },
+        after: { data: new Uint8Array(count) } });
+      for (const name of ["a", "b", "c"]) history.add(change(name, 20));
+      const first = history.past.map(({ what }) => what);
+      history.add(change("d", 1000));
+      return [first, history.past.map(({ what }) => what)];""")
+    assert kept == [["b", "c"], ["d"]]
+
+
+# ---- touch, pen, keyboard
+
+
+def test_a_finger_draws_and_a_second_takes_the_stroke_back(browser, serve):
+    server = serve(sketch_model())
+    opened(browser, server)
+    blank = drawn_image(color=(255, 255, 255))
+    touch(browser, "Start", (4, 4))
+    touch(browser, "Move", (20, 4))
+    touch(browser, "Move", (20, 16))
+    touch(browser, "End")
+    expected = blank.copy()
+    expected[4, 4:21] = expected[4:17, 20] = 0
+    assert_drawn(browser, server, expected)
+    touch(browser, "Start", (30, 4))
+    touch(browser, "Move", (40, 20))
+    touch(browser, "Start", (40, 20), (6, 28))
+    touch(browser, "Move", (44, 24), (10, 30))
+    touch(browser, "End")
+    assert_drawn(browser, server, expected)
+    np.testing.assert_array_equal(canvas_pixels(browser), expected)
+    touch(browser, "Start", (30, 4))  # a stroke that the system ends stays
+    touch(browser, "Move", (30, 9))
+    touch(browser, "Cancel")
+    expected[4:10, 30] = 0
+    assert_drawn(browser, server, expected)
+
+
+def test_a_pen_shuts_fingers_out_until_they_are_let_in(browser, serve):
+    server = serve(sketch_model())
+    opened(browser, server)
+    drag(browser, (4, 4), (20, 4), pointer="pen")
+    expected = drawn_image(color=(255, 255, 255))
+    expected[4, 4:21] = 0
+    assert_drawn(browser, server, expected)
+    assert browser.one("#pen").text.startswith("Drawing by pen: fingers are ignored.")
+    touch(browser, "Start", (4, 10))
+    touch(browser, "Move", (20, 10))
+    touch(browser, "End")
+    assert_drawn(browser, server, expected)
+    browser.click("#pen-off")
+    touch(browser, "Start", (4, 20))
+    touch(browser, "Move", (20, 20))
+    touch(browser, "End")
+    expected[20, 4:21] = 0
+    assert_drawn(browser, server, expected)
+    assert not browser.one("#pen").is_displayed()
+
+
+def test_a_pen_that_is_turned_round_erases(browser, serve):
+    server = serve(sketch_model())
+    opened(browser, server)
+    choose(browser, size=20)
+    drag(browser, (24, 16))
+    x, y = screen_of(browser, 24, 16)
+    before = drawn(browser, server)
+    browser.run("""
+      const [clientX, clientY] = arguments;
+      const canvas = document.getElementById("canvas");
+      canvas.setPointerCapture = () => null;
+      for (const [name, buttons] of [["pointerdown", 32], ["pointerup", 0]]) {
+        canvas.dispatchEvent(new PointerEvent(name, { pointerId: 9, pointerType: "pen", button: 5,
+          buttons, clientX, clientY, bubbles: true }));
+      }""", x, y)
+    after = drawn(browser, server)
+    erased = np.argwhere((after != before).any(-1))
+    assert erased.min(0).tolist() == [9, 17] and erased.max(0).tolist() == [23, 31]  # 15 pixels
+    assert (after[16, 24] == 255).all() and (after[24, 24] == 0).all()
+
+
+def test_all_samples_of_a_pointer_are_drawn(browser, serve):
+    """An event holds those since the last one; older browsers have no such list."""
+    server = serve(sketch_model())
+    opened(browser, server)
+    start = screen_of(browser, 4, 4)
+    samples = [screen_of(browser, *point) for point in ((4, 20), (20, 20), (20, 4))]
+    expected = drawn_image(color=(255, 255, 255))
+    expected[4:21, 4] = expected[20, 4:21] = expected[4:21, 20] = 0
+    browser.run("""
+      const [start, samples] = arguments;
+      const canvas = document.getElementById("canvas");
+      canvas.setPointerCapture = () => null;
+      const event = (name, [clientX, clientY]) => new PointerEvent(name, { pointerId: 7,
+        pointerType: "mouse", button: 0, buttons: 1, clientX, clientY, bubbles: true,
+        coalescedEvents: name === "pointermove"
+          ? samples.map((sample) => new PointerEvent(name, { clientX: sample[0],
+            clientY: sample[1] })) : [] });
+      canvas.dispatchEvent(event("pointerdown", start));
+      canvas.dispatchEvent(event("pointermove", samples[2]));
+      canvas.dispatchEvent(event("pointerup", samples[2]));""", start, samples)
+    assert_drawn(browser, server, expected)
+
+
+def test_drawing_by_keyboard_alone(browser, serve):
+    from selenium.webdriver import ActionChains, Keys
+    server = serve(model_of())
+    opened(browser, server)
+    browser.run("document.getElementById('canvas').focus()")
+    browser.press("f", "4", Keys.ARROW_LEFT, Keys.SPACE)  # from the middle, 24, 16
+    assert_drawn(browser, server, drawn_image(color=WINDOW))
+    assert browser.texts("#spoken") == ["painted: 23, 16 window"]
+    browser.press("r", "3", Keys.SPACE, *[Keys.ARROW_RIGHT] * 4, (Keys.SHIFT, Keys.ARROW_DOWN),
+                  Keys.SPACE)
+    expected = drawn_image(color=WINDOW)
+    expected[16:27, 23:28] = DOOR
+    assert_drawn(browser, server, expected)
+    assert browser.texts("#readout") == ["27, 26 door"]
+    browser.press(Keys.SPACE, Keys.ARROW_LEFT, Keys.ESCAPE)  # a rectangle that is given up
+    browser.press("b", *["["] * 10, "2")
+    assert browser.texts("#size-text") == ["1 px"]
+    actions = ActionChains(browser.driver, duration=0).key_down(Keys.SPACE)
+    for _ in range(3):
+        actions.send_keys(Keys.ARROW_UP)
+    actions.key_up(Keys.SPACE).perform()
+    expected[23:27, 26] = WALL
+    assert_drawn(browser, server, expected)
+    browser.press(Keys.DELETE)
+    assert_drawn(browser, server, drawn_image())
+    browser.press((Keys.CONTROL, "z"), (Keys.CONTROL, "z"))  # the clearing, and the whole line
+    expected[23:27, 26] = DOOR
+    assert_drawn(browser, server, expected)
+
+
+def test_labels_are_a_group_of_named_radio_buttons(browser, serve):
+    opened(browser, serve(model_of()))
+    nodes = browser.command("Accessibility.getFullAXTree")["nodes"]
+    named = [(node["role"]["value"], node["name"]["value"]) for node in nodes
+             if not node["ignored"] and node["role"]["value"] in ("radio", "radiogroup")]
+    assert named == [("radiogroup", "Labels"), *(("radio", name) for name, _ in PALETTE)]
+    colors = browser.run("""return [...document.querySelectorAll("#palette .swatch")].map(
+      (swatch) => getComputedStyle(swatch).backgroundColor)""")
+    assert colors == [f"rgb({', '.join(map(str, color))})" for _, color in PALETTE]
+
+
+# ---- kinds of models
+
+
+def test_a_grey_model_gets_a_grey_file(browser, serve):
+    photo = np.random.default_rng(2).integers(0, 256, (32, 48, 3), np.uint8)
+    server = serve(photo_model("grey", channels=1), grey=[to_png(photo)])
+    opened(browser, server)
+    expected = np.asarray(Image.fromarray(photo).convert("L"))
+    assert_drawn(browser, server, expected)
+    np.testing.assert_array_equal(canvas_pixels(browser), np.stack([expected] * 3, -1))
+
+
+@pytest.mark.parametrize(("kind", "most"), [(np.uint8, 200), (np.uint16, 1000)])
+def test_a_model_of_indices_gets_indices(browser, serve, kind, most):
+    """Examples are drawn in the palette's colours; what is posted are their indices."""
+    indices = [0, 7, most, 30]
+    palette = [{"name": name, "color": [*color], "index": index}
+               for (name, color), index in zip(PALETTE, indices, strict=True)]
+    example = np.array(indices, kind)[np.random.default_rng(3).integers(0, 4, (32, 48))]
+    server = serve(model_of("labels", kind="labels", channels=1, indices=True, palette=palette,
+                            type=np.dtype(kind).name), labels=[to_png(example)])
+    opened(browser, server)
+    assert_drawn(browser, server, example)
+    assert of_png(server.posts[-1][2]).dtype == kind
+    colors = np.array([color for _, color in PALETTE], np.uint8)
+    places = np.searchsorted(np.sort(indices), example)
+    np.testing.assert_array_equal(canvas_pixels(browser), colors[np.argsort(indices)][places])
+    choose(browser, mode="rectangle", label="door")
+    drag(browser, (3, 3), (9, 20))
+    example[3:21, 3:10] = most
+    assert_drawn(browser, server, example)
+
+
+def test_a_label_file_that_cannot_be_drawn_is_sent_as_it_is(browser, serve, tmp_path):
+    server = serve(model_of("labels", kind="labels"))
+    opened(browser, server)
+    assert browser.texts("#kinds button") == ["Labels", "File"]
+    strange = np.full((32, 48, 3), 9, np.uint8)
+    (tmp_path / "strange.png").write_bytes(to_png(strange))
+    browser.one("#file").send_keys(str(tmp_path / "strange.png"))
+    assert_drawn(browser, server, strange)
+    assert server.posts[-1][2] == to_png(strange)
+    assert browser.one("#readout").text == "strange.png, sent as it is"
+    assert not browser.one("#canvas").is_displayed()
+    drag_before = len(server.posts)
+    browser.click("#undo")
+    assert_drawn(browser, server, drawn_image())
+    assert browser.one("#canvas").is_displayed() and len(server.posts) == drag_before + 1
+    fit = np.broadcast_to(np.array(WALL, np.uint8), (32, 48, 3))  # of the palette alone: drawn on
+    (tmp_path / "fit.png").write_bytes(to_png(fit))
+    browser.one("#file").send_keys(str(tmp_path / "fit.png"))
+    assert_drawn(browser, server, fit)
+    assert browser.one("#canvas").is_displayed()
+
+
+def test_files_of_values_are_sent_as_they_are(browser, serve, tmp_path):
+    """Shown as the server shows them; the result can be had in its own units."""
+    values = np.linspace(0, 1, 32 * 48, dtype=np.float32).reshape(32, 48)
+    file = io.BytesIO()
+    np.save(file, values)
+    model = photo_model("depth", kind="values", type="float32", file="npy", channels=1)
+    model["outputs"].update(kind="values", type="float32", file="npy", range=[0, 1])
+    server = serve(model)
+    browser.open(server.url)
+    assert wait_for_state(browser, "ready") == "Ready: draw, or start from an example."
+    assert browser.one("#empty").is_displayed() and not browser.all("#kinds button")[1:]
+    (tmp_path / "a.npy").write_bytes(file.getvalue())
+    browser.one("#file").send_keys(str(tmp_path / "a.npy"))
+    wait_until_done(browser)
+    assert server.posts == [("/depth?show=output", "application/octet-stream", file.getvalue())]
+    np.testing.assert_array_equal(result_pixels(browser)[..., 0], np.uint8((1 - values) * 255))
+    browser.wait("document.getElementById('file-view').naturalWidth === 48")
+    assert browser.one("#save-own").text == "Download values (.npy)"
+    browser.run("window.saved = []; saveFile = async (blob, name) => "
+                "window.saved.push([name, [...new Uint8Array(await blob.arrayBuffer())]]);")
+    browser.click("#save-own")
+    browser.wait("window.saved.length")
+    (name, contents), = browser.run("return window.saved")
+    assert name == "depth-output.npy"
+    np.testing.assert_array_equal(np.load(io.BytesIO(bytes(contents))), 1 - values)
+
+
+def test_inputs_side_by_side_are_named_and_kept_apart(browser, serve, tmp_path):
+    server = serve(photo_model("two", count=2, tool="brush"))
+    opened(browser, server)
+    assert browser.texts("#parts span") == ["Input 1", "Input 2"]
+    choose(browser, size=8)
+    drag(browser, (40, 16), (60, 16))  # a stroke stays in the input in which it began
+    image = drawn(browser, server)
+    assert image.shape == (32, 96, 3)
+    assert (image[16, 40:48] == 0).all() and (image[:, 48:] == 255).all()
+    choose(browser, mode="fill")
+    drag(browser, (90, 3))
+    image = drawn(browser, server)
+    assert (image[:, 48:] == 0).all() and (image[0, :48] == 255).all()
+    left = np.random.default_rng(5).integers(0, 256, (32, 48, 3), np.uint8)
+    (tmp_path / "left.png").write_bytes(to_png(left))
+    browser.one("#file").send_keys(str(tmp_path / "left.png"))
+    image = drawn(browser, server)
+    np.testing.assert_array_equal(image[:, :48], left)
+    assert (image[:, 48:] == 0).all()
+
+
+# ---- images that are brought
+
+
+def transfer(browser, event, contents, *, name="a.png", kind="image/png", at=(24, 16)):
+    """Drops or pastes a file."""
+    x, y = screen_of(browser, *at)
+    browser.run("""
+      const [event, contents, name, type, clientX, clientY] = arguments;
+      const transfer = new DataTransfer();
+      transfer.items.add(new File([Uint8Array.from(contents)], name, { type }));
+      const target = document.getElementById("canvas");
+      const options = { bubbles: true, cancelable: true, clientX, clientY };
+      if (event === "paste") {
+        target.dispatchEvent(new ClipboardEvent("paste", { ...options, clipboardData: transfer }));
+      } else {
+        for (const name of ["dragover", "drop"]) {
+          target.dispatchEvent(new DragEvent(name, { ...options, dataTransfer: transfer }));
+        }
+      }""", event, [*contents], name, kind, x, y)
+
+
+@pytest.mark.parametrize("event", ["drop", "paste"])
+def test_a_photo_is_cropped_and_never_stretched(browser, serve, event):
+    """Of 96x96 the middle 96x64 is seen, at half its size: blocks of 2x2 keep their colours."""
+    server = serve(photo_model())
+    opened(browser, server)
+    blocks = np.random.default_rng(7).integers(0, 256, (48, 48, 3), np.uint8)
+    transfer(browser, event, to_png(np.kron(blocks, np.ones((2, 2, 1), np.uint8))))
+    assert_drawn(browser, server, blocks[8:40])
+    drag(browser, (24, 10), (24, 13))  # the photo moves with the pointer
+    assert_drawn(browser, server, blocks[5:37])
+    drag(browser, (24, 3), (24, 30))  # to its end
+    assert_drawn(browser, server, blocks[:32])
+    browser.run("""const range = document.getElementById("zoom");
+      range.value = 2; for (const name of ["input", "change"]) range.dispatchEvent(new Event(name));""")
+    # twice as large: the middle 24 columns of blocks, now of 2x2 pixels each, mixed in no place
+    # but between them
+    image = drawn(browser, server)
+    np.testing.assert_array_equal(image[:, 24], canvas_pixels(browser)[:, 24])
+    browser.click("#undo")
+    assert_drawn(browser, server, drawn_image(color=(255, 255, 255)))
+
+
+def test_a_photo_is_turned_the_right_way_up(browser, serve):
+    """By its EXIF orientation; a JPEG of few colours in large blocks is nearly what was saved."""
+    server = serve(photo_model())
+    opened(browser, server)
+    upright = np.zeros((64, 96, 3), np.uint8)
+    upright[:32, :48], upright[:32, 48:], upright[32:, :48] = (200, 30, 30), (30, 200, 30), (9, 9, 200)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned by 90 degrees, clockwise
+    file = io.BytesIO()
+    Image.fromarray(np.rot90(upright)).save(file, "JPEG", quality=95, exif=exif)
+    transfer(browser, "drop", file.getvalue(), name="a.jpg", kind="image/jpeg")
+    browser.wait("!document.getElementById('undo').disabled")
+    difference = np.abs(drawn(browser, server).astype(int) - upright[::2, ::2])
+    assert difference.mean() < 5
+
+
+def test_every_kind_of_png_is_read_exactly(browser, serve):
+    """Filters, bit depths, palettes: our own reader against Pillow's."""
+    opened(browser, serve(photo_model()))
+    rng = np.random.default_rng(8)
+    smooth = np.cumsum(rng.integers(0, 3, (37, 53, 3)), 1).astype(np.uint8)  # has all filters
+    images = {"rgb": Image.fromarray(smooth), "grey": Image.fromarray(smooth[..., 0]),
+              "1 bit": Image.fromarray(smooth[..., 0] > 50), "16 bits":
+              Image.fromarray(rng.integers(0, 65536, (5, 7), np.uint16)),
+              "palette": Image.fromarray(smooth).quantize(9)}
+    for name, image in images.items():
+        file = io.BytesIO()
+        image.save(file, "PNG")
+        found = browser.driver.execute_async_script("""
+          const [bytes, done] = arguments;
+          readPng(Uint8Array.from(bytes)).then((image) => done(
+            { ...image, samples: [...image.samples] }));""", [*file.getvalue()])
+        expected = np.asarray(image.convert("RGB") if name == "palette" else image)
+        assert (found["width"], found["height"]) == image.size, name
+        np.testing.assert_array_equal(found["samples"], expected.astype(int).ravel(), name)
+    for broken in (b"GIF89a", to_png(smooth)[:60], to_png(np.dstack([smooth, smooth[..., :1]]))):
+        assert browser.driver.execute_async_script(
+            "readPng(Uint8Array.from(arguments[0])).then(arguments[1])", [*broken]) is None
+
+
+def test_what_is_no_image_is_reported(browser, serve):
+    server = serve(photo_model())
+    opened(browser, server)
+    transfer(browser, "drop", b"no image", name="<b>notes</b>.txt", kind="text/plain")
+    browser.wait("document.getElementById('message').textContent !== ''")
+    assert browser.texts("#message") == ["<b>notes</b>.txt cannot be read as an image."]
+    assert len(server.posts) == 1
+
+
+def test_the_camera_takes_a_photo(browser_of, serve):
+    """Chromium's fake camera shows a moving pie on green; the photo is as large as the canvas."""
+    browser = browser_of(1, "--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream")
+    server = serve(photo_model())
+    opened(browser, server)
+    browser.click("#camera-open")
+    browser.wait("document.getElementById('camera').open"
+                 " && !document.getElementById('camera-take').disabled")
+    browser.click("#camera-take")
+    browser.wait("!document.getElementById('camera').open && loop.changes === 2")
+    image = drawn(browser, server)
+    assert image.shape == (32, 48, 3) and len(np.unique(image.reshape(-1, 3), axis=0)) > 1
+    assert browser.run("return camera.stream === null")  # it is off again
+
+
+def test_without_a_camera_a_photo_is_a_file(browser, serve):
+    """As on http://192.168.0.1, where browsers have no camera for a page."""
+    opened(browser, serve(photo_model()))
+    browser.run("""Camera.isAllowed = () => false;
+      document.getElementById("capture").click = () => { window.captured = true; };""")
+    browser.click("#camera-open")
+    assert browser.run("return window.captured")
+    assert browser.texts("#message")[0].startswith("Browsers give pages a camera on https and on")
+
+
+# ---- the live loop
+
+
+def wait_for_posts(browser, server, count):
+    """Waits until a server has got so many requests for results."""
+    end = time.monotonic() + WAIT
+    while len(server.posts) < count and time.monotonic() < end:
+        browser.settle()
+    assert len(server.posts) == count
+
+
+def test_one_request_at_a_time_and_the_newest_wins(browser, serve):
+    server = serve(sketch_model())
+    opened(browser, server)
+    server.close_gate()
+    for x in (5, 10, 15, 20):  # the first is sent, of the others the last alone
+        drag(browser, (x, 2), (x, 20))
+        wait_for_posts(browser, server, 2)
+    assert wait_for_state(browser, "working") == "Working…"
+    assert browser.one("#result").get_attribute("aria-busy") == "true"
+    server.gate.set()
+    image = drawn(browser, server)
+    assert len(server.posts) == 3 and server.most_in_flight == 1
+    assert all((image[2:21, x] == 0).all() for x in (5, 10, 15, 20))
+    np.testing.assert_array_equal(result_pixels(browser), 255 - image)
+
+
+def test_results_come_in_the_middle_of_a_stroke(browser, serve):
+    server = serve(sketch_model())
+    opened(browser, server)
+    mouse(browser, "Moved", (5, 5))
+    mouse(browser, "Pressed", (5, 5))
+    wait_for_posts(browser, server, 2)
+    mouse(browser, "Moved", (20, 5))
+    wait_for_posts(browser, server, 3)
+    assert (server.drawn()[5, 5:21] == 0).all()
+    browser.wait("!loop.isBusy")
+    browser.run("loop.latency = 5000;")  # of a slow model only the stroke's end is sent
+    mouse(browser, "Moved", (30, 5))
+    browser.settle()
+    assert len(server.posts) == 3
+    mouse(browser, "Released", (30, 5))
+    assert (drawn(browser, server)[5, 5:31] == 0).all() and len(server.posts) == 4
+
+
+def test_an_unchanged_drawing_is_not_sent_again(browser, serve):
+    server = serve(sketch_model())
+    opened(browser, server)
+    browser.click("#clear")  # is clear already
+    wait_until_done(browser)
+    browser.click("#run")
+    wait_until_done(browser)
+    assert len(server.posts) == 1
+
+
+def test_without_live_results_come_by_run(browser, serve):
+    from selenium.webdriver import Keys
+    server = serve(sketch_model())
+    opened(browser, server)
+    browser.click("#live")
+    drag(browser, (5, 5), (20, 5))
+    assert wait_for_state(browser, "stale") == "The result is older than the drawing: press Run."
+    drag(browser, (5, 9), (20, 9))
+    assert len(server.posts) == 1
+    browser.click("#run")
+    assert (drawn(browser, server)[[5, 9], 5:21] == 0).all() and len(server.posts) == 2
+    drag(browser, (5, 12), (20, 12))
+    browser.press("l")  # live again: what has been drawn is sent
+    assert (drawn(browser, server)[12, 5:21] == 0).all() and len(server.posts) == 3
+    browser.press("l")
+    drag(browser, (5, 14), (20, 14))
+    browser.press(Keys.ENTER)
+    assert (drawn(browser, server)[14, 5:21] == 0).all() and len(server.posts) == 4
+
+
+def test_an_answer_of_another_model_is_not_shown(browser, serve):
+    """It arrives after the other has been chosen; the drawing, of the same kind, is kept."""
+    from selenium.webdriver.support.ui import Select
+    server = serve(sketch_model("one"), sketch_model("two"), photo_model("three"))
+    opened(browser, server)
+    server.close_gate()
+    drag(browser, (5, 5), (20, 5))
+    wait_for_posts(browser, server, 2)
+    Select(browser.one("#model")).select_by_visible_text("two")
+    assert browser.one("#output").get_attribute("src") is None or not browser.one(
+        "#output").is_displayed()
+    server.gate.set()
+    image = drawn(browser, server)
+    assert [address for address, *_ in server.posts] == ["/one", "/one", "/two"]
+    assert (image[5, 5:21] == 0).all()
+    np.testing.assert_array_equal(result_pixels(browser), 255 - image)
+    assert browser.one("#output").get_attribute("alt") == "What two makes of the drawing"
+    assert server.most_in_flight == 1
+
+
+def test_a_drawing_is_scaled_for_a_model_of_another_size(browser, serve):
+    from selenium.webdriver.support.ui import Select
+    server = serve(model_of("one"), model_of("two", width=96, height=64),
+                   sketch_model("three", width=20, height=20))
+    opened(browser, server)
+    choose(browser, mode="rectangle", label="door")
+    drag(browser, (10, 6), (20, 16))
+    small = drawn(browser, server)
+    Select(browser.one("#model")).select_by_visible_text("two")
+    assert_drawn(browser, server, np.kron(small, np.ones((2, 2, 1), np.uint8)))
+    Select(browser.one("#model")).select_by_visible_text("three")  # takes other drawings
+    assert_drawn(browser, server, drawn_image(20, 20, (255, 255, 255)))
+    Select(browser.one("#model")).select_by_visible_text("one")  # what was drawn for it
+    assert_drawn(browser, server, small)
+
+
+def test_a_newer_checkpoint_is_reported_and_run(browser, serve):
+    server = serve(sketch_model(step=400))
+    opened(browser, server)
+    assert browser.one("#step").text == "step 400"
+    assert re.fullmatch(r"step 400, [0-9]+ ms \(network 7 ms\)", browser.one("#timing").text)
+    server.models[0] = {**server.models[0], "step": 4000}
+    browser.run("poll()")
+    wait_for_posts(browser, server, 2)
+    wait_until_done(browser)
+    assert browser.one("#message").text == "A newer checkpoint has arrived: step 4,000."
+    assert browser.one("#step").text == "step 4,000"
+    assert browser.one("#timing").text.startswith("step 4,000, ")
+
+
+# ---- what goes wrong
+
+
+REFUSED = "Failed to load resource"
+
+
+def test_a_server_that_is_gone_and_comes_back(browser, serve):
+    """Drawing goes on; when the server is back, the newest drawing is sent."""
+    server = serve(sketch_model())
+    opened(browser, server)
+    browser.expected = [REFUSED]
+    server.stop()
+    drag(browser, (5, 5), (20, 5))
+    assert wait_for_state(browser, "gone") == (
+        "The server does not answer. Keep drawing: it is asked again and again.")
+    assert browser.one("#output").is_displayed() and not browser.one("#run").is_enabled()
+    drag(browser, (5, 9), (20, 9))
+    browser.run("poll()")
+    assert wait_for_state(browser, "gone")
+    server.start()
+    browser.run("poll()")
+    wait_for_posts(browser, server, 2)
+    assert (drawn(browser, server)[[5, 9], 5:21] == 0).all()
+
+
+def test_a_busy_server_is_asked_again(browser, serve):
+    server = serve(sketch_model())
+    opened(browser, server)
+    browser.expected = [REFUSED]
+    server.failures = [(503, "the queue is full", {"Retry-After": "1"})]
+    drag(browser, (5, 5), (20, 5))
+    assert wait_for_state(browser, "busy") == "The server is busy. Trying again in a moment…"
+    drag(browser, (5, 9), (20, 9))
+    wait_for_posts(browser, server, 3)
+    assert (drawn(browser, server)[[5, 9], 5:21] == 0).all() and server.most_in_flight == 1
+
+
+@pytest.mark.parametrize(("status", "error", "shown"), [
+    (400, '<img src=x onerror="document.title=1"> is no image', None),
+    (504, "facades took longer than 30 seconds", None),
+    (500, {"not": "a text"}, "The server answers with the status 500.")])
+def test_errors_are_shown_as_text(browser, serve, status, error, shown):
+    """The next change is sent as ever."""
+    server = serve(sketch_model())
+    opened(browser, server)
+    browser.expected = [REFUSED]
+    server.failures = [(status, error, {})]
+    choose(browser, mode="fill")
+    drag(browser, (5, 5))
+    assert wait_for_state(browser, "error") == (shown or error)
+    assert browser.run("return document.title") == "Draw" and browser.one("#output").is_displayed()
+    browser.click("#undo")
+    wait_until_done(browser)
+    assert len(server.posts) == 2  # the drawing of the result that is shown is not sent again
+    browser.click("#redo")
+    wait_until_done(browser)
+    assert len(server.posts) == 3
+
+
+def test_names_are_shown_as_text(browser, serve):
+    name = '<img src=x onerror="document.title=1">&amp;/?#'
+    palette = [{"name": name, "color": [1, 2, 3], "index": None},
+               {"name": "b", "color": [4, 5, 6], "index": None}]
+    model = model_of(name, palette=palette)
+    model["outputs"]["legend"] = palette
+    server = serve(model, **{name: [to_png(drawn_image(color=(4, 5, 6)))]})
+    opened(browser, server)
+    assert (drawn(browser, server) == (4, 5, 6)).all() and server.posts[-1][0] == f"/{name}"
+    assert browser.texts("#model option") == [name] == browser.texts("#palette .name")[:1]
+    assert browser.texts("#legend dd")[0] == name and len(browser.all("img")) == 4
+    assert browser.run("return document.title") == "Draw"
+
+
+def test_no_models_and_a_model_that_is_loaded_are_reported(browser, serve):
+    server = serve()
+    browser.open(server.url)
+    browser.wait("document.getElementById('state').textContent.startsWith('There is no model')")
+    server.models = [{**sketch_model(), "state": "LOADING"}]
+    browser.run("poll()")
+    browser.wait("document.getElementById('state').textContent === 'sketch is being loaded…'")
+    drag(browser, (5, 5), (20, 5))  # in the meantime
+    assert server.posts == []
+    server.models = [sketch_model()]
+    browser.run("poll()")
+    wait_for_posts(browser, server, 1)
+    assert (drawn(browser, server)[5, 5:21] == 0).all()
+
+
+# ---- sharing
+
+
+def test_a_link_restores_the_exact_pixels(browser, serve):
+    server = serve(sketch_model("other"), model_of(), facades=[to_png(drawn_image())])
+    opened(browser, server, "model=facades")
+    choose(browser, label="window", size=5)
+    drag(browser, (5, 5), (40, 25))
+    image = drawn(browser, server)
+    browser.click("#share")
+    link = browser.wait("document.getElementById('share-link').value")
+    address, state = link.split("#")
+    assert address == server.url and re.fullmatch(r"model=facades&drawing=[\w-]+", state)
+    opened(browser, server, state)
+    assert_drawn(browser, server, image)
+    assert browser.one("#model").get_attribute("value") == "facades"
+    np.testing.assert_array_equal(canvas_pixels(browser), image)
+    browser.show("model=facades&drawing=iVBORw0KGgo")
+    browser.wait("document.getElementById('message').textContent.startsWith('The link')")
+    assert browser.texts("#message") == ["The link's drawing is damaged: perhaps the link was cut."]
+
+
+def test_a_link_that_is_too_long_is_reported(browser, serve):
+    noise = np.random.default_rng(9).integers(0, 256, (256, 256, 3), np.uint8)
+    server = serve(photo_model(width=256, height=256), photo=[to_png(noise)])
+    opened(browser, server)
+    browser.click("#share")
+    browser.wait("document.getElementById('share-dialog').open")
+    assert re.fullmatch(r"This drawing needs a link of 26\d,\d{3} characters, and many programs cut "
+                        r"links beyond 60,000. Share it as a file.", browser.one("#share-text").text)
+    assert not browser.one("#share-link").is_displayed()
+    browser.run("window.saved = []; saveFile = async (blob, name) => "
+                "window.saved.push([name, [...new Uint8Array(await blob.arrayBuffer())]]);")
+    browser.click("#share-file")
+    browser.wait("window.saved.length")
+    (name, contents), = browser.run("return window.saved")
+    assert name == "photo-input.png"
+    np.testing.assert_array_equal(of_png(bytes(contents)), noise)
+
+
+def test_drawing_and_result_can_be_saved(browser, serve):
+    server = serve(sketch_model())
+    opened(browser, server)
+    drag(browser, (5, 5), (20, 5))
+    image = drawn(browser, server)
+    browser.run("window.saved = []; saveFile = async (blob, name) => "
+                "window.saved.push([name, [...new Uint8Array(await blob.arrayBuffer())]]);")
+    browser.click("#save-input")
+    browser.click("#save-shown")
+    browser.wait("window.saved.length === 2")
+    files = {name: of_png(bytes(contents)) for name, contents in browser.run("return window.saved")}
+    np.testing.assert_array_equal(files["sketch-input.png"], image)
+    np.testing.assert_array_equal(files["sketch-output.png"], 255 - image)
+
+
+# ---- examples, views, looks
+
+
+def test_the_page_opens_with_an_example_and_offers_others(browser, serve):
+    images = [drawn_image(color=color) for color in (BLUE, WALL, DOOR)]
+    server = serve(model_of(), facades=[*map(to_png, images)])
+    opened(browser, server)
+    assert_drawn(browser, server, images[0])
+    assert browser.run("return [...document.querySelectorAll('#gallery img')].map("
+                       "(image) => image.alt)") == ["Example 1", "Example 2", "Example 3"]
+    browser.click("#gallery button", 2)
+    assert_drawn(browser, server, images[2])
+    browser.press("x")  # another than that
+    wait_for_posts(browser, server, 3)
+    assert any(np.array_equal(server.drawn(), image) for image in images[:2])
+
+
+def test_the_result_lies_over_the_drawing(browser, serve):
+    """Right of where the slider is, and strokes go through it."""
+    server = serve(sketch_model(width=64, height=64))
+    opened(browser, server)
+    browser.press("v")
+    browser.run("""const range = document.getElementById("reveal");
+      range.value = 25; range.dispatchEvent(new Event("input"));""")
+    image = browser.pixels()
+    for x, expected in ((4, 255), (12, 255), (20, 0), (60, 0)):
+        column, row = (round(value) for value in screen_of(browser, x, 30))
+        assert (image[row, column] == expected).all()
+    drag(browser, (40, 10), (50, 10))
+    assert (drawn(browser, server)[10, 40:51] == 0).all()
+    browser.click('#views [data-value="beside"]')
+    assert browser.one("#output").is_displayed() and not browser.one("#over").is_displayed()
+
+
+def test_the_window_shows_exactly_the_pixels(browser, serve):
+    """Enlarged by a whole number, no two colours are mixed."""
+    example = np.random.default_rng(4).integers(0, 2, (64, 64, 1)).repeat(3, 2).astype(np.uint8) * 255
+    server = serve(sketch_model(width=64, height=64), sketch=[to_png(example)])
+    opened(browser, server)
+    image = browser.pixels()
+    box = browser.run("""const box = document.getElementById("canvas").getBoundingClientRect();
+      return [box.left, box.top, box.width];""")
+    left, top, width = map(round, box)
+    factor, rest = divmod(width, 64)
+    assert rest == 0 and factor >= 4
+    shown = image[top + 4:top + width - 4, left + 4:left + width - 4]  # without its round corners
+    expected = np.kron(example, np.ones((factor, factor, 1), int))[4:-4, 4:-4]
+    assert np.mean(np.any(shown != expected, -1)) < 0.01
+
+
+@pytest.mark.parametrize("dark", [False, True])
+@pytest.mark.parametrize("size", [(400, 800), (1920, 1080)])
+@pytest.mark.parametrize("make", [model_of, sketch_model, photo_model])
+def test_the_page_can_be_read_and_used(browser, serve, make, size, dark):
+    """No horizontal scrolling, enough contrast, names and sizes of all controls; axe-core finds
+    nothing."""
+    example = np.random.default_rng(6).integers(0, 256, (32, 48, 3), np.uint8)
+    server = serve(make("a"), make("b"), a=[to_png(example)] * 5)
+    opened(browser, server, size=size, dark=dark)
+    browser.settle()
+    assert browser.run("return document.documentElement.scrollWidth") <= size[0]
+    assert browser.low_contrasts() == [] and browser.unnamed() == []
+    small = browser.run("""
+      return [...document.querySelectorAll("button, select, a, input")].filter((node) => {
+        const box = (node.closest("label") || node).getBoundingClientRect();
+        return node.checkVisibility() && box.width && (box.width < 24 || box.height < 24);
+      }).map((node) => node.outerHTML);""")
+    assert small == []
+    assert axe_violations(browser) == []
+    for opener, dialog in (("#share", "share-dialog"), ("#help", "keys")):
+        browser.click(opener)
+        browser.wait(f"document.getElementById('{dialog}').open")
+        assert axe_violations(browser) == [] and browser.low_contrasts() == []
+        browser.run(f"document.getElementById('{dialog}').close()")
+
+
+def axe_violations(browser):
+    """What axe-core finds, where it is installed."""
+    if not importlib.util.find_spec("axe_core_python"):
+        return []
+    folder = importlib.util.find_spec("axe_core_python").submodule_search_locations[0]
+    browser.run(Path(folder, "axe.min.js").read_text(encoding="utf-8"))
+    found = browser.driver.execute_async_script("""
+      const done = arguments[0];
+      axe.run().then(({ violations }) => done(violations.map(({ id, nodes }) => [
+        id, nodes.map(({ html, failureSummary }) => html + failureSummary)])));""")
+    return found

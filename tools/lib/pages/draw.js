@@ -120,9 +120,12 @@ async function openInput(before) {
     return;
   }
   const own = kept.get(state.model.name);
-  startInput(own && own.pixels.width === size.width && own.pixels.height === size.height
-    ? own : { pixels: blankPixels() });
-  if (!own && state.model.examples) await openExample(0, true);
+  if (own && own.pixels.width === size.width && own.pixels.height === size.height) startInput(own);
+  else if (!state.model.examples) startInput({ pixels: blankPixels() });
+  else {
+    startInput({ pixels: blankPixels() }, false); // its result would be seen for a moment
+    await openExample(0, true);
+  }
 }
 
 // A cleared drawing.
@@ -173,15 +176,15 @@ function chooseSize(size) {
 
 // ---- what is drawn
 
-// Begins with an input that cannot be undone.
-function startInput({ pixels, file = null, photo = null }) {
+// Begins with an input that cannot be undone. isAsked: whether its result is asked for.
+function startInput({ pixels, file = null, photo = null }, isAsked = true) {
   if (pad.stroke) pad.cancel();
   undo.clear();
   opening += 1;
   Object.assign(state, { pixels, file, photo });
   pad.setPixels(pixels, state.model.inputs.count);
   showInput();
-  loop.renew();
+  if (isAsked) loop.renew();
 }
 
 // A side of a change: what is in a rectangle, and what the pixels stand for.
@@ -275,11 +278,15 @@ async function openImage(blob, { what, name, part = null, isStart = false }) {
   const { model } = state;
   const number = opening += 1;
   let input = null;
+  tell("");
+  find("drawing").setAttribute("aria-busy", "true");
   try {
     input = await readInput(blob, { name, part });
   } catch {
     tell(`${name} cannot be read as an image.`);
     return;
+  } finally {
+    find("drawing").setAttribute("aria-busy", "false");
   }
   if (number !== opening || model !== state.model) return; // another has been opened meanwhile
   if (isStart) startInput({ pixels: blankPixels(), ...input });
@@ -287,7 +294,6 @@ async function openImage(blob, { what, name, part = null, isStart = false }) {
   if (state.kind !== "image" && input.photo && what === "photo" && model.inputs.tool === "image") {
     chooseKind("image");
   }
-  tell("");
 }
 
 // An image as what is drawn: {pixels}, {pixels, photo} or {file}. Raises where it is no image.
@@ -312,6 +318,7 @@ async function readInput(blob, { name, part }) {
 async function openExample(number, isStart = false) {
   const { model } = state;
   lastExample = number;
+  find("drawing").setAttribute("aria-busy", "true");
   try {
     const response = await fetch(`v1/models/${addressOf(model)}/examples/${number}`);
     if (!response.ok) throw new Error(await errorText(response));
@@ -320,6 +327,8 @@ async function openExample(number, isStart = false) {
   } catch (error) {
     if (error instanceof TypeError) lose();
     else tell(error.message);
+  } finally {
+    find("drawing").setAttribute("aria-busy", "false");
   }
 }
 
@@ -512,6 +521,7 @@ function stateWords() {
   if (loop.error) return ["error", loop.error];
   if (loop.waiting) return ["busy", "The server is busy. Trying again in a moment…"];
   if (loop.isBusy) return ["working", "Working…"];
+  if (loop.isLive && loop.isStale) return ["working", pad.stroke ? "Drawing…" : "Working…"];
   if (state.result && loop.isStale) {
     return ["stale", "The result is older than the drawing: press Run."];
   }

@@ -58,11 +58,11 @@ class LiveLoop {
   change(isEnd = true) {
     this.changes += 1;
     clearTimeout(this.timer);
-    if (!this.isLive) this.told();
-    else if (isEnd) this.run();
-    else if (this.latency < MID_STROKE_LATENCY) {
+    if (this.isLive && isEnd) this.run();
+    else if (this.isLive && this.latency < MID_STROKE_LATENCY) {
       this.timer = setTimeout(() => this.run(), MID_STROKE_PAUSE);
     }
+    this.told();
   }
 
   // Asks for the result of the input as it is now.
@@ -117,7 +117,8 @@ class LiveLoop {
     let answer;
     try {
       const response = await fetch(request.address, { method: "POST", body: request.bytes,
-        headers: { "Content-Type": request.type }, signal: AbortSignal.timeout(TIME_LIMIT * 1000) });
+        headers: { "Content-Type": request.type },
+        signal: AbortSignal.timeout(TIME_LIMIT * 1000) });
       if (response.status === 503) {
         this.waitFor(Number(response.headers.get("Retry-After")) || BUSY_PAUSE);
         return;
@@ -130,8 +131,8 @@ class LiveLoop {
     this.latency = performance.now() - started;
     this.answered = change;
     this.error = answer.error || null;
-    this.last = answer.error ? null : request;
     if (answer.error) return;
+    this.last = request;
     this.error = await this.show({ ...answer, request, milliseconds: this.latency });
     this.told();
   }
