@@ -35,7 +35,9 @@ class Pad {
     on("keydown", this.pressKey);
     on("keyup", this.releaseKey);
     on("blur", this.leaveKeys);
-    on("contextmenu", (event) => this.stroke && event.preventDefault());
+    on("contextmenu", (event) => { // of a long press
+      if (this.stroke || this.touches.size) event.preventDefault();
+    });
   }
 
   // Shows other pixels. parts: how many images lie side by side in them.
