@@ -3,7 +3,6 @@ all when a test says so."""
 
 import contextlib
 import http.server
-import importlib.util
 import io
 import json
 import re
@@ -61,14 +60,26 @@ def photo_model(name="photo", **inputs):
                              **inputs})
 
 
+def blank_example(inputs):
+    """An input on which nothing is drawn."""
+    return to_png(drawn_image(inputs["count"] * inputs["width"], inputs["height"],
+                              inputs["background"]))
+
+
+def drawn_image(width=48, height=32, color=BLUE):
+    """A drawing of one colour: [height, width, 3]."""
+    return np.full((height, width, 3), color, np.uint8)
+
+
 class Server:
     """A server that speaks as tools/serve.py does. Its network inverts the image."""
 
     def __init__(self, models, examples=None):
-        """Starts it. examples: name of a model -> files."""
+        """Starts it. examples: name of a model -> files; a blank one where there are none."""
         self.models, self.examples = models, examples or {}
         for model in models:
-            model["examples"] = len(self.examples.get(model["name"], []))
+            files = self.examples.setdefault(model["name"], [blank_example(model["inputs"])])
+            model["examples"] = len(files)
         self.posts = []  # (address, content type, body) of those that ask for results
         self.failures = []  # (status, error, headers) of the next ones
         self.gate = threading.Event()  # closed: results are kept back
@@ -301,11 +312,6 @@ def assert_drawn(browser, server, expected):
     while not np.array_equal(drawn(browser, server), expected) and time.monotonic() < end:
         browser.settle()
     np.testing.assert_array_equal(server.drawn(), expected)
-
-
-def drawn_image(width=48, height=32, color=BLUE):
-    """A drawing of one colour: [height, width, 3]."""
-    return np.full((height, width, 3), color, np.uint8)
 
 
 def canvas_pixels(browser):
@@ -624,9 +630,9 @@ def test_files_of_values_are_sent_as_they_are(browser, serve, tmp_path):
     np.save(file, values)
     model = photo_model("depth", kind="values", type="float32", file="npy", channels=1)
     model["outputs"].update(kind="values", type="float32", file="npy", range=[0, 1])
-    server = serve(model)
+    server = serve(model, depth=[])
     browser.open(server.url)
-    assert wait_for_state(browser, "ready") == "Ready: draw, or start from an example."
+    assert wait_for_state(browser, "ready") == "Ready: open a file."
     assert browser.one("#empty").is_displayed() and not browser.all("#kinds button")[1:]
     (tmp_path / "a.npy").write_bytes(file.getvalue())
     browser.one("#file").send_keys(str(tmp_path / "a.npy"))
@@ -699,11 +705,10 @@ def test_a_photo_is_cropped_and_never_stretched(browser, serve, event):
     drag(browser, (24, 3), (24, 30))  # to its end
     assert_drawn(browser, server, blocks[:32])
     browser.run("""const range = document.getElementById("zoom");
-      range.value = 2; for (const name of ["input", "change"]) range.dispatchEvent(new Event(name));""")
-    # twice as large: the middle 24 columns of blocks, now of 2x2 pixels each, mixed in no place
-    # but between them
-    image = drawn(browser, server)
-    np.testing.assert_array_equal(image[:, 24], canvas_pixels(browser)[:, 24])
+      range.value = 2;
+      for (const name of ["input", "change"]) range.dispatchEvent(new Event(name));""")
+    # at its own size: a quarter of what was seen, from the middle of the width and the top
+    assert_drawn(browser, server, np.kron(blocks[:16, 12:36], np.ones((2, 2, 1), np.uint8)))
     browser.click("#undo")
     assert_drawn(browser, server, drawn_image(color=(255, 255, 255)))
 
@@ -713,7 +718,8 @@ def test_a_photo_is_turned_the_right_way_up(browser, serve):
     server = serve(photo_model())
     opened(browser, server)
     upright = np.zeros((64, 96, 3), np.uint8)
-    upright[:32, :48], upright[:32, 48:], upright[32:, :48] = (200, 30, 30), (30, 200, 30), (9, 9, 200)
+    upright[:32, :48], upright[:32, 48:] = (200, 30, 30), (30, 200, 30)
+    upright[32:, :48] = (9, 9, 200)
     exif = Image.Exif()
     exif[0x0112] = 6  # to be turned by 90 degrees, clockwise
     file = io.BytesIO()
@@ -980,16 +986,26 @@ def test_names_are_shown_as_text(browser, serve):
     assert browser.run("return document.title") == "Draw"
 
 
+def test_nothing_is_asked_for_before_there_is_a_drawing(browser, serve):
+    server = serve(sketch_model(), sketch=[])
+    browser.open(server.url)
+    assert wait_for_state(browser, "ready") == "Ready: draw."
+    assert server.posts == [] and not browser.one("#examples").is_displayed()
+    assert browser.one("#waiting").text == "The result appears here while you draw."
+    drag(browser, (5, 5), (20, 5))
+    assert (drawn(browser, server)[5, 5:21] == 0).all()
+
+
 def test_no_models_and_a_model_that_is_loaded_are_reported(browser, serve):
     server = serve()
     browser.open(server.url)
     browser.wait("document.getElementById('state').textContent.startsWith('There is no model')")
-    server.models = [{**sketch_model(), "state": "LOADING"}]
+    server.models = [{**sketch_model(), "state": "LOADING", "examples": 0}]
     browser.run("poll()")
     browser.wait("document.getElementById('state').textContent === 'sketch is being loaded…'")
     drag(browser, (5, 5), (20, 5))  # in the meantime
     assert server.posts == []
-    server.models = [sketch_model()]
+    server.models = [{**sketch_model(), "examples": 0}]
     browser.run("poll()")
     wait_for_posts(browser, server, 1)
     assert (drawn(browser, server)[5, 5:21] == 0).all()
@@ -1023,8 +1039,9 @@ def test_a_link_that_is_too_long_is_reported(browser, serve):
     opened(browser, server)
     browser.click("#share")
     browser.wait("document.getElementById('share-dialog').open")
-    assert re.fullmatch(r"This drawing needs a link of 26\d,\d{3} characters, and many programs cut "
-                        r"links beyond 60,000. Share it as a file.", browser.one("#share-text").text)
+    assert re.fullmatch(
+        r"This drawing needs a link of 26\d,\d{3} characters, and many programs cut links beyond "
+        r"60,000. Share it as a file.", browser.one("#share-text").text)
     assert not browser.one("#share-link").is_displayed()
     browser.run("window.saved = []; saveFile = async (blob, name) => "
                 "window.saved.push([name, [...new Uint8Array(await blob.arrayBuffer())]]);")
@@ -1086,7 +1103,8 @@ def test_the_result_lies_over_the_drawing(browser, serve):
 
 def test_the_window_shows_exactly_the_pixels(browser, serve):
     """Enlarged by a whole number, no two colours are mixed."""
-    example = np.random.default_rng(4).integers(0, 2, (64, 64, 1)).repeat(3, 2).astype(np.uint8) * 255
+    example = np.random.default_rng(4).integers(0, 2, (64, 64, 1)).repeat(3, 2).astype(np.uint8)
+    example *= 255
     server = serve(sketch_model(width=64, height=64), sketch=[to_png(example)])
     opened(browser, server)
     image = browser.pixels()
@@ -1104,8 +1122,7 @@ def test_the_window_shows_exactly_the_pixels(browser, serve):
 @pytest.mark.parametrize("size", [(400, 800), (1920, 1080)])
 @pytest.mark.parametrize("make", [model_of, sketch_model, photo_model])
 def test_the_page_can_be_read_and_used(browser, serve, make, size, dark):
-    """No horizontal scrolling, enough contrast, names and sizes of all controls; axe-core finds
-    nothing."""
+    """No horizontal scrolling, enough contrast, names and sizes of all controls."""
     example = np.random.default_rng(6).integers(0, 256, (32, 48, 3), np.uint8)
     server = serve(make("a"), make("b"), a=[to_png(example)] * 5)
     opened(browser, server, size=size, dark=dark)
@@ -1118,22 +1135,37 @@ def test_the_page_can_be_read_and_used(browser, serve, make, size, dark):
         return node.checkVisibility() && box.width && (box.width < 24 || box.height < 24);
       }).map((node) => node.outerHTML);""")
     assert small == []
-    assert axe_violations(browser) == []
     for opener, dialog in (("#share", "share-dialog"), ("#help", "keys")):
         browser.click(opener)
         browser.wait(f"document.getElementById('{dialog}').open")
-        assert axe_violations(browser) == [] and browser.low_contrasts() == []
+        assert browser.low_contrasts() == [] and browser.unnamed() == []
         browser.run(f"document.getElementById('{dialog}').close()")
 
 
 def axe_violations(browser):
-    """What axe-core finds, where it is installed."""
-    if not importlib.util.find_spec("axe_core_python"):
-        return []
-    folder = importlib.util.find_spec("axe_core_python").submodule_search_locations[0]
-    browser.run(Path(folder, "axe.min.js").read_text(encoding="utf-8"))
-    found = browser.driver.execute_async_script("""
+    """What axe-core finds."""
+    return browser.driver.execute_async_script("""
       const done = arguments[0];
       axe.run().then(({ violations }) => done(violations.map(({ id, nodes }) => [
         id, nodes.map(({ html, failureSummary }) => html + failureSummary)])));""")
-    return found
+
+
+@pytest.mark.parametrize("dark", [False, True])
+@pytest.mark.parametrize("make", [model_of, sketch_model, photo_model])
+def test_axe_finds_nothing(browser, serve, make, dark):
+    package = pytest.importorskip("axe_core_python")
+    opened(browser, serve(make("a"), make("b")), size=(400, 800), dark=dark)
+    browser.run(Path(package.__file__).with_name("axe.min.js").read_text(encoding="utf-8"))
+    assert axe_violations(browser) == []
+    browser.press("v")
+    assert axe_violations(browser) == []
+    for opener, dialog in (("#share", "share-dialog"), ("#help", "keys")):
+        browser.click(opener)
+        browser.wait(f"document.getElementById('{dialog}').open")
+        assert axe_violations(browser) == []
+        browser.run(f"document.getElementById('{dialog}').close()")
+
+
+def test_the_page_is_strict_html():
+    html5lib = pytest.importorskip("html5lib")
+    html5lib.HTMLParser(strict=True).parse(render_drawing("Draw").decode())

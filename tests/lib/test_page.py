@@ -24,6 +24,15 @@ def test_the_policy_allows_this_style_and_script_alone(siblings):
     assert not re.search(r'\s(style|on\w+)="', text.split("<body>")[1].split("<script")[0])
 
 
+def test_only_the_drawing_page_asks_its_server():
+    """It asks that alone."""
+    read = lambda text: re.search('"Content-Security-Policy" content="(.*?)"', text)[1]  # noqa: E731
+    parts = dict.fromkeys(("facts", "notes", "metrics", "about"), "")
+    assert "connect-src" not in read(page.render("test", "a", parts, {}).decode())
+    rules = read(page.render_drawing("a").decode()).split("; ")
+    assert "connect-src 'self'" in rules and "default-src 'none'" in rules
+
+
 def test_no_source_could_end_the_element_that_it_is_in():
     for path in page.PAGES.iterdir():
         text = path.read_text(encoding="utf-8")

@@ -284,7 +284,8 @@ def test_the_program_needs_no_pytest(runner):
     assert not [line for line in runtime if line.startswith("pytest")]
     added = runner.list_requirements(ROOT)[len(runtime):]
     assert sorted(line.split(">=")[0] for line in added) == [
-        "html5lib", "onnx", "onnxruntime", "pytest", "pytest-xdist", "selenium", "tf2onnx"]
+        "axe-core-python", "html5lib", "onnx", "onnxruntime", "pytest", "pytest-xdist", "selenium",
+        "tf2onnx"]
     replaced = runner.list_requirements(ROOT, tensorflow="2.16.2")
     assert sum(line not in runtime + added for line in replaced) == 1
     assert "tensorflow==2.16.2" in replaced

@@ -120,12 +120,12 @@ async function openInput(before) {
     return;
   }
   const own = kept.get(state.model.name);
-  if (own && own.pixels.width === size.width && own.pixels.height === size.height) startInput(own);
-  else if (!state.model.examples) startInput({ pixels: blankPixels() });
-  else {
-    startInput({ pixels: blankPixels() }, false); // its result would be seen for a moment
-    await openExample(0, true);
+  if (own && own.pixels.width === size.width && own.pixels.height === size.height) {
+    startInput(own);
+    return;
   }
+  startInput({ pixels: blankPixels() }, false); // what comes of nothing is not worth a look
+  if (state.model.examples) await openExample(0, true);
 }
 
 // A cleared drawing.
@@ -525,7 +525,10 @@ function stateWords() {
   if (state.result && loop.isStale) {
     return ["stale", "The result is older than the drawing: press Run."];
   }
-  if (!state.result) return ["ready", "Ready: draw, or start from an example."];
+  if (!state.file && !isDrawn(model.inputs)) return ["ready", "Ready: open a file."];
+  if (!state.result) {
+    return ["ready", `Ready: ${state.kind === "image" ? "open an image" : "draw"}.`];
+  }
   return ["done", "Up to date"];
 }
 
@@ -544,7 +547,9 @@ function showState() {
   if (kind !== "working") {
     clearTimeout(wordsTimer);
     show();
-  } else if (!wordsTimer && words !== node.textContent) wordsTimer = setTimeout(show, WORKING_PAUSE);
+  } else if (!wordsTimer && words !== node.textContent) {
+    wordsTimer = setTimeout(show, WORKING_PAUSE);
+  }
 }
 
 // Shows the names of the models.
@@ -700,7 +705,8 @@ function showPoint(point, isKey, what = null) {
   if (point) {
     const { palette } = state.model.inputs;
     const packed = state.pixels.colorAt(point.x, point.y);
-    const name = palette && state.kind === "palette" ? palette[nearestIn(palette)(packed)].name : "";
+    const isNamed = palette && state.kind === "palette";
+    const name = isNamed ? palette[nearestIn(palette)(packed)].name : "";
     text = `${point.x}, ${point.y}${name ? ` ${name}` : ""}`;
   }
   find("readout").textContent = text;

@@ -178,7 +178,8 @@ class Pad {
   // A pointer moves: all its samples since the last event.
   follow(event) {
     if (this.stroke && this.stroke.pointer === event.pointerId) {
-      const events = event.getCoalescedEvents ? event.getCoalescedEvents() : [];
+      const isSampled = event.getCoalescedEvents && this.stroke.tool.name !== "move";
+      const events = isSampled ? event.getCoalescedEvents() : [];
       for (const each of events.length ? events : [event]) this.extend(this.pointOf(each));
     }
     this.hover(event);
