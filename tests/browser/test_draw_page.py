@@ -640,7 +640,7 @@ def test_files_of_values_are_sent_as_they_are(browser, serve, tmp_path):
     assert server.posts == [("/depth?show=output", "application/octet-stream", file.getvalue())]
     np.testing.assert_array_equal(result_pixels(browser)[..., 0], np.uint8((1 - values) * 255))
     browser.wait("document.getElementById('file-view').naturalWidth === 48")
-    assert browser.one("#save-own").text == "Download values (.npy)"
+    assert browser.one("#save-own").text == "Download values"
     browser.run("window.saved = []; saveFile = async (blob, name) => "
                 "window.saved.push([name, [...new Uint8Array(await blob.arrayBuffer())]]);")
     browser.click("#save-own")
@@ -991,9 +991,11 @@ def test_nothing_is_asked_for_before_there_is_a_drawing(browser, serve):
     browser.open(server.url)
     assert wait_for_state(browser, "ready") == "Ready: draw."
     assert server.posts == [] and not browser.one("#examples").is_displayed()
+    assert browser.one("#empty").text == "Draw here"
     assert browser.one("#waiting").text == "The result appears here while you draw."
     drag(browser, (5, 5), (20, 5))
     assert (drawn(browser, server)[5, 5:21] == 0).all()
+    assert not browser.one("#empty").is_displayed()
 
 
 def test_no_models_and_a_model_that_is_loaded_are_reported(browser, serve):

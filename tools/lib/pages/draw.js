@@ -7,6 +7,9 @@ const ERASER_SIZE = 15; // pixels
 const LARGEST_SIZE = 64; // of a brush, in pixels
 const GAP = 16; // between the panes, in CSS pixels
 const LEAST_HEIGHT = 240; // of a pane, in CSS pixels
+const COLUMN_GAIN = 0.75; // of the scale: panes are stacked where side by side they were smaller
+const LEAST_RESULT = 240; // width of the result's text, beside the drawing that it lies over
+const SLIDER_HEIGHT = 42; // in CSS pixels
 const PHONE_SHARE = 0.4; // of the window's height for each pane, where they are stacked
 const KIND_NAMES = { palette: "Labels", brush: "Sketch", image: "Photo" };
 const HINTS = { // of tools without a brush
@@ -230,6 +233,12 @@ function stepBack(isUndo) {
 // Clears the drawing.
 function clearInput() {
   if (state.pixels) replaceInput("clear", { pixels: blankPixels() });
+}
+
+// A stroke has drawn something.
+function changeInStroke() {
+  find("empty").hidden = true;
+  loop.change(false);
 }
 
 // A stroke has ended.
@@ -619,7 +628,9 @@ function showInput() {
   const { file } = state;
   const isEmpty = !file && !isDrawn(inputs);
   find("canvas").hidden = Boolean(file) || isEmpty;
-  find("empty").hidden = !isEmpty;
+  find("empty").hidden = !isEmpty && !isUntouched();
+  find("empty-text").textContent = !isEmpty && state.kind !== "image" ? "Draw here"
+    : "Open an image or drop it here";
   if (file) showFile(file);
   else find("file-view").hidden = true;
   if (file) pad.drawCursor(null);
@@ -633,6 +644,11 @@ function showInput() {
   drawParts(inputs.count);
   showTools();
   fit();
+}
+
+// Whether nothing has been drawn or opened yet, and nothing is about to be.
+function isUntouched() {
+  return loop.changes === 0 && !state.model.examples;
 }
 
 // Shows a file as the server shows it.
@@ -680,8 +696,7 @@ function showResult() {
   find("save-shown").disabled = !result;
   find("save-own").disabled = !result;
   find("save-own").hidden = isShownAsIs(outputs);
-  find("save-own").textContent = `Download ${outputs.kind === "labels" ? "labels" : "values"}`
-    + ` (.${outputs.file})`;
+  find("save-own").textContent = `Download ${outputs.kind === "labels" ? "labels" : "values"}`;
   find("legend").hidden = !outputs.legend;
   find("legend").replaceChildren(...(outputs.legend || []).map(({ name, color }) => {
     const swatch = element("dt", { "aria-hidden": "true" });
@@ -744,16 +759,18 @@ function fit() {
   const width = each * count;
   const room = panes.clientWidth;
   const isPhone = matchMedia("(max-width: 56rem)").matches;
-  const rest = panes.getBoundingClientRect().top + window.scrollY + 85
+  const rest = panes.getBoundingClientRect().top + window.scrollY + 90
     + (state.model.examples ? 130 : 20);
   const tall = Math.max(LEAST_HEIGHT, window.innerHeight - rest);
   const half = Math.max(LEAST_HEIGHT, window.innerHeight * PHONE_SHARE);
   const isOver = state.view === "over";
   const across = Math.min((room - GAP) / (width + each), (isPhone ? half : tall) / height);
   const down = Math.min(room / width, half / height);
-  const alone = Math.min(room / width, (isPhone ? window.innerHeight * 0.7 : tall) / height);
-  const scale = wholeScale(isOver ? alone : Math.max(across, down));
-  panes.classList.toggle("column", !isOver && down > across);
+  const alone = Math.min((room - (isPhone ? 0 : GAP + LEAST_RESULT)) / width,
+    (isPhone ? window.innerHeight * 0.7 : tall - SLIDER_HEIGHT) / height);
+  const isColumn = !isOver && across < down * COLUMN_GAIN;
+  const scale = wholeScale(isOver ? alone : isColumn ? down : across);
+  panes.classList.toggle("column", isColumn);
   panes.classList.toggle("pixelated", Number.isInteger(scale * window.devicePixelRatio));
   for (const [name, value] of [["input-width", `${width * scale}px`],
     ["output-width", `${each * scale}px`], ["pane-height", `${height * scale}px`],
@@ -900,7 +917,7 @@ function listen() {
 function start() {
   loop = new LiveLoop({ prepare: prepareRequest, show: takeResult, told: showState });
   pad = new Pad({ canvas: find("canvas"), cursor: find("cursor"), tool: currentTool,
-    changed: () => loop.change(false), finished: finishStroke, moved: movePhoto,
+    changed: changeInStroke, finished: finishStroke, moved: movePhoto,
     pointed: showPoint, penSeen: () => { find("pen").hidden = false; } });
   camera = new Camera({ take: takePhoto, tell });
   find("modes").append(choiceOf("Tool", MODES, chooseMode));
