@@ -220,7 +220,9 @@ def watched(browser):
     browser.problems()
     browser.expected = []
     yield browser
-    assert browser.problems() == []
+    found = browser.problems()
+    browser.driver.get("about:blank")
+    assert found == []
 
 
 @pytest.fixture

@@ -7,11 +7,15 @@ import io
 import json
 import re
 import socket
+import subprocess
+import sys
 import threading
 import time
 import urllib.parse
+import urllib.request
 from pathlib import Path
 
+import helpers
 import numpy as np
 import pytest
 from PIL import Image
@@ -218,7 +222,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
 @pytest.fixture
 def serve():
-    """Starts servers."""
+    """Starts servers. Comes before the fixture of a browser, whose page asks until it is closed."""
     with contextlib.ExitStack() as stack:
         def start(*models, **examples):
             server = Server([*models], examples)
@@ -338,7 +342,7 @@ def result_pixels(browser):
 # ---- strokes
 
 
-def test_strokes_rectangles_and_fills_are_exact(browser, serve):
+def test_strokes_rectangles_and_fills_are_exact(serve, browser):
     """What is posted is, pixel by pixel, what arithmetic says; the result is its inverse."""
     server = serve(model_of())
     opened(browser, server)
@@ -372,7 +376,7 @@ def test_strokes_rectangles_and_fills_are_exact(browser, serve):
     assert server.most_in_flight == 1
 
 
-def test_a_stroke_stays_inside_and_goes_on_outside(browser, serve):
+def test_a_stroke_stays_inside_and_goes_on_outside(serve, browser):
     """A stroke that leaves the canvas and comes back elsewhere has no line along the edge."""
     server = serve(sketch_model())
     opened(browser, server)
@@ -382,7 +386,7 @@ def test_a_stroke_stays_inside_and_goes_on_outside(browser, serve):
     assert_drawn(browser, server, expected)
 
 
-def test_undo_and_redo_go_step_by_step(browser, serve):
+def test_undo_and_redo_go_step_by_step(serve, browser):
     from selenium.webdriver import Keys
     example = np.random.default_rng(1).integers(0, 256, (32, 48, 3), np.uint8)
     server = serve(sketch_model(), sketch=[to_png(example)])
@@ -412,7 +416,7 @@ def test_undo_and_redo_go_step_by_step(browser, serve):
     np.testing.assert_array_equal(canvas_pixels(browser), drawn(browser, server))
 
 
-def test_undo_forgets_the_oldest_changes(browser, serve):
+def test_undo_forgets_the_oldest_changes(serve, browser):
     """Changes are kept up to a number of bytes, and the last one always."""
     opened(browser, serve(sketch_model()))
     kept = browser.run("""
@@ -435,7 +439,7 @@ def own_browser(browser_of):
     return browser_of(1)
 
 
-def test_a_finger_draws_and_a_second_takes_the_stroke_back(own_browser, serve):
+def test_a_finger_draws_and_a_second_takes_the_stroke_back(serve, own_browser):
     browser = own_browser
     server = serve(sketch_model())
     opened(browser, server)
@@ -461,7 +465,7 @@ def test_a_finger_draws_and_a_second_takes_the_stroke_back(own_browser, serve):
     assert_drawn(browser, server, expected)
 
 
-def test_a_pen_shuts_fingers_out_until_they_are_let_in(own_browser, serve):
+def test_a_pen_shuts_fingers_out_until_they_are_let_in(serve, own_browser):
     browser = own_browser
     server = serve(sketch_model())
     opened(browser, server)
@@ -483,7 +487,7 @@ def test_a_pen_shuts_fingers_out_until_they_are_let_in(own_browser, serve):
     assert not browser.one("#pen").is_displayed()
 
 
-def test_a_pen_that_is_turned_round_erases(browser, serve):
+def test_a_pen_that_is_turned_round_erases(serve, browser):
     server = serve(sketch_model())
     opened(browser, server)
     choose(browser, size=20)
@@ -504,7 +508,7 @@ def test_a_pen_that_is_turned_round_erases(browser, serve):
     assert (after[16, 24] == 255).all() and (after[24, 24] == 0).all()
 
 
-def test_all_samples_of_a_pointer_are_drawn(browser, serve):
+def test_all_samples_of_a_pointer_are_drawn(serve, browser):
     """An event holds those since the last one; older browsers have no such list."""
     server = serve(sketch_model())
     opened(browser, server)
@@ -527,7 +531,7 @@ def test_all_samples_of_a_pointer_are_drawn(browser, serve):
     assert_drawn(browser, server, expected)
 
 
-def test_drawing_by_keyboard_alone(browser, serve):
+def test_drawing_by_keyboard_alone(serve, browser):
     from selenium.webdriver import ActionChains, Keys
     server = serve(model_of())
     opened(browser, server)
@@ -557,7 +561,7 @@ def test_drawing_by_keyboard_alone(browser, serve):
     assert_drawn(browser, server, expected)
 
 
-def test_labels_are_a_group_of_named_radio_buttons(browser, serve):
+def test_labels_are_a_group_of_named_radio_buttons(serve, browser):
     opened(browser, serve(model_of()))
     nodes = browser.command("Accessibility.getFullAXTree")["nodes"]
     named = [(node["role"]["value"], node["name"]["value"]) for node in nodes
@@ -571,7 +575,7 @@ def test_labels_are_a_group_of_named_radio_buttons(browser, serve):
 # ---- kinds of models
 
 
-def test_a_grey_model_gets_a_grey_file(browser, serve):
+def test_a_grey_model_gets_a_grey_file(serve, browser):
     photo = np.random.default_rng(2).integers(0, 256, (32, 48, 3), np.uint8)
     server = serve(photo_model("grey", channels=1), grey=[to_png(photo)])
     opened(browser, server)
@@ -581,7 +585,7 @@ def test_a_grey_model_gets_a_grey_file(browser, serve):
 
 
 @pytest.mark.parametrize(("kind", "most"), [(np.uint8, 200), (np.uint16, 1000)])
-def test_a_model_of_indices_gets_indices(browser, serve, kind, most):
+def test_a_model_of_indices_gets_indices(serve, browser, kind, most):
     """Examples are drawn in the palette's colours; what is posted are their indices."""
     indices = [0, 7, most, 30]
     palette = [{"name": name, "color": [*color], "index": index}
@@ -601,7 +605,7 @@ def test_a_model_of_indices_gets_indices(browser, serve, kind, most):
     assert_drawn(browser, server, example)
 
 
-def test_a_label_file_that_cannot_be_drawn_is_sent_as_it_is(browser, serve, tmp_path):
+def test_a_label_file_that_cannot_be_drawn_is_sent_as_it_is(serve, browser, tmp_path):
     server = serve(model_of("labels", kind="labels"))
     opened(browser, server)
     assert browser.texts("#kinds button") == ["Labels", "File"]
@@ -623,7 +627,7 @@ def test_a_label_file_that_cannot_be_drawn_is_sent_as_it_is(browser, serve, tmp_
     assert browser.one("#canvas").is_displayed()
 
 
-def test_files_of_values_are_sent_as_they_are(browser, serve, tmp_path):
+def test_files_of_values_are_sent_as_they_are(serve, browser, tmp_path):
     """Shown as the server shows them; the result can be had in its own units."""
     values = np.linspace(0, 1, 32 * 48, dtype=np.float32).reshape(32, 48)
     file = io.BytesIO()
@@ -650,7 +654,7 @@ def test_files_of_values_are_sent_as_they_are(browser, serve, tmp_path):
     np.testing.assert_array_equal(np.load(io.BytesIO(bytes(contents))), 1 - values)
 
 
-def test_inputs_side_by_side_are_named_and_kept_apart(browser, serve, tmp_path):
+def test_inputs_side_by_side_are_named_and_kept_apart(serve, browser, tmp_path):
     server = serve(photo_model("two", count=2, tool="brush"))
     opened(browser, server)
     assert browser.texts("#parts span") == ["Input 1", "Input 2"]
@@ -693,7 +697,7 @@ def transfer(browser, event, contents, *, name="a.png", kind="image/png", at=(24
 
 
 @pytest.mark.parametrize("event", ["drop", "paste"])
-def test_a_photo_is_cropped_and_never_stretched(browser, serve, event):
+def test_a_photo_is_cropped_and_never_stretched(serve, browser, event):
     """Of 96x96 the middle 96x64 is seen, at half its size: blocks of 2x2 keep their colours."""
     server = serve(photo_model())
     opened(browser, server)
@@ -713,7 +717,7 @@ def test_a_photo_is_cropped_and_never_stretched(browser, serve, event):
     assert_drawn(browser, server, drawn_image(color=(255, 255, 255)))
 
 
-def test_a_photo_is_turned_the_right_way_up(browser, serve):
+def test_a_photo_is_turned_the_right_way_up(serve, browser):
     """By its EXIF orientation; a JPEG of few colours in large blocks is nearly what was saved."""
     server = serve(photo_model())
     opened(browser, server)
@@ -730,7 +734,7 @@ def test_a_photo_is_turned_the_right_way_up(browser, serve):
     assert difference.mean() < 5
 
 
-def test_every_kind_of_png_is_read_exactly(browser, serve):
+def test_every_kind_of_png_is_read_exactly(serve, browser):
     """Filters, bit depths, palettes: our own reader against Pillow's."""
     opened(browser, serve(photo_model()))
     rng = np.random.default_rng(8)
@@ -754,7 +758,7 @@ def test_every_kind_of_png_is_read_exactly(browser, serve):
             "readPng(Uint8Array.from(arguments[0])).then(arguments[1])", [*broken]) is None
 
 
-def test_what_is_no_image_is_reported(browser, serve):
+def test_what_is_no_image_is_reported(serve, browser):
     server = serve(photo_model())
     opened(browser, server)
     transfer(browser, "drop", b"no image", name="<b>notes</b>.txt", kind="text/plain")
@@ -763,7 +767,7 @@ def test_what_is_no_image_is_reported(browser, serve):
     assert len(server.posts) == 1
 
 
-def test_the_camera_takes_a_photo(browser_of, serve):
+def test_the_camera_takes_a_photo(serve, browser_of):
     """Chromium's fake camera shows a moving pie on green; the photo is as large as the canvas."""
     browser = browser_of(1, "--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream")
     server = serve(photo_model())
@@ -778,7 +782,7 @@ def test_the_camera_takes_a_photo(browser_of, serve):
     assert browser.run("return camera.stream === null")  # it is off again
 
 
-def test_without_a_camera_a_photo_is_a_file(browser, serve):
+def test_without_a_camera_a_photo_is_a_file(serve, browser):
     """As on http://192.168.0.1, where browsers have no camera for a page."""
     opened(browser, serve(photo_model()))
     browser.run("""Camera.isAllowed = () => false;
@@ -799,7 +803,7 @@ def wait_for_posts(browser, server, count):
     assert len(server.posts) == count
 
 
-def test_one_request_at_a_time_and_the_newest_wins(browser, serve):
+def test_one_request_at_a_time_and_the_newest_wins(serve, browser):
     server = serve(sketch_model())
     opened(browser, server)
     server.close_gate()
@@ -815,7 +819,7 @@ def test_one_request_at_a_time_and_the_newest_wins(browser, serve):
     np.testing.assert_array_equal(result_pixels(browser), 255 - image)
 
 
-def test_results_come_in_the_middle_of_a_stroke(browser, serve):
+def test_results_come_in_the_middle_of_a_stroke(serve, browser):
     server = serve(sketch_model())
     opened(browser, server)
     mouse(browser, "Moved", (5, 5))
@@ -833,7 +837,7 @@ def test_results_come_in_the_middle_of_a_stroke(browser, serve):
     assert (drawn(browser, server)[5, 5:31] == 0).all() and len(server.posts) == 4
 
 
-def test_an_unchanged_drawing_is_not_sent_again(browser, serve):
+def test_an_unchanged_drawing_is_not_sent_again(serve, browser):
     server = serve(sketch_model())
     opened(browser, server)
     browser.click("#clear")  # is clear already
@@ -843,7 +847,7 @@ def test_an_unchanged_drawing_is_not_sent_again(browser, serve):
     assert len(server.posts) == 1
 
 
-def test_without_live_results_come_by_run(browser, serve):
+def test_without_live_results_come_by_run(serve, browser):
     from selenium.webdriver import Keys
     server = serve(sketch_model())
     opened(browser, server)
@@ -863,7 +867,7 @@ def test_without_live_results_come_by_run(browser, serve):
     assert (drawn(browser, server)[14, 5:21] == 0).all() and len(server.posts) == 4
 
 
-def test_an_answer_of_another_model_is_not_shown(browser, serve):
+def test_an_answer_of_another_model_is_not_shown(serve, browser):
     """It arrives after the other has been chosen; the drawing, of the same kind, is kept."""
     from selenium.webdriver.support.ui import Select
     server = serve(sketch_model("one"), sketch_model("two"), photo_model("three"))
@@ -871,19 +875,22 @@ def test_an_answer_of_another_model_is_not_shown(browser, serve):
     server.close_gate()
     drag(browser, (5, 5), (20, 5))
     wait_for_posts(browser, server, 2)
+    browser.run("""window.shown = [];
+      new MutationObserver(() => window.shown.push(document.getElementById("output").src)).observe(
+        document.getElementById("output"), { attributeFilter: ["src"] });""")
     Select(browser.one("#model")).select_by_visible_text("two")
-    assert browser.one("#output").get_attribute("src") is None or not browser.one(
-        "#output").is_displayed()
+    assert not browser.one("#output").is_displayed()
     server.gate.set()
     image = drawn(browser, server)
     assert [address for address, *_ in server.posts] == ["/one", "/one", "/two"]
     assert (image[5, 5:21] == 0).all()
     np.testing.assert_array_equal(result_pixels(browser), 255 - image)
     assert browser.one("#output").get_attribute("alt") == "What two makes of the drawing"
+    assert len(set(filter(None, browser.run("return window.shown")))) == 1
     assert server.most_in_flight == 1
 
 
-def test_a_drawing_is_scaled_for_a_model_of_another_size(browser, serve):
+def test_a_drawing_is_scaled_for_a_model_of_another_size(serve, browser):
     from selenium.webdriver.support.ui import Select
     server = serve(model_of("one"), model_of("two", width=96, height=64),
                    sketch_model("three", width=20, height=20))
@@ -899,7 +906,7 @@ def test_a_drawing_is_scaled_for_a_model_of_another_size(browser, serve):
     assert_drawn(browser, server, small)
 
 
-def test_a_newer_checkpoint_is_reported_and_run(browser, serve):
+def test_a_newer_checkpoint_is_reported_and_run(serve, browser):
     server = serve(sketch_model(step=400))
     opened(browser, server)
     assert browser.one("#step").text == "step 400"
@@ -919,7 +926,7 @@ def test_a_newer_checkpoint_is_reported_and_run(browser, serve):
 REFUSED = "Failed to load resource"
 
 
-def test_a_server_that_is_gone_and_comes_back(browser, serve):
+def test_a_server_that_is_gone_and_comes_back(serve, browser):
     """Drawing goes on; when the server is back, the newest drawing is sent."""
     server = serve(sketch_model())
     opened(browser, server)
@@ -938,7 +945,7 @@ def test_a_server_that_is_gone_and_comes_back(browser, serve):
     assert (drawn(browser, server)[[5, 9], 5:21] == 0).all()
 
 
-def test_a_busy_server_is_asked_again(browser, serve):
+def test_a_busy_server_is_asked_again(serve, browser):
     server = serve(sketch_model())
     opened(browser, server)
     browser.expected = [REFUSED]
@@ -954,7 +961,7 @@ def test_a_busy_server_is_asked_again(browser, serve):
     (400, '<img src=x onerror="document.title=1"> is no image', None),
     (504, "facades took longer than 30 seconds", None),
     (500, {"not": "a text"}, "The server answers with the status 500.")])
-def test_errors_are_shown_as_text(browser, serve, status, error, shown):
+def test_errors_are_shown_as_text(serve, browser, status, error, shown):
     """The next change is sent as ever."""
     server = serve(sketch_model())
     opened(browser, server)
@@ -972,7 +979,7 @@ def test_errors_are_shown_as_text(browser, serve, status, error, shown):
     assert len(server.posts) == 3
 
 
-def test_names_are_shown_as_text(browser, serve):
+def test_names_are_shown_as_text(serve, browser):
     name = '<img src=x onerror="document.title=1">&amp;/?#'
     palette = [{"name": name, "color": [1, 2, 3], "index": None},
                {"name": "b", "color": [4, 5, 6], "index": None}]
@@ -986,7 +993,7 @@ def test_names_are_shown_as_text(browser, serve):
     assert browser.run("return document.title") == "Draw"
 
 
-def test_nothing_is_asked_for_before_there_is_a_drawing(browser, serve):
+def test_nothing_is_asked_for_before_there_is_a_drawing(serve, browser):
     server = serve(sketch_model(), sketch=[])
     browser.open(server.url)
     assert wait_for_state(browser, "ready") == "Ready: draw."
@@ -998,7 +1005,7 @@ def test_nothing_is_asked_for_before_there_is_a_drawing(browser, serve):
     assert not browser.one("#empty").is_displayed()
 
 
-def test_no_models_and_a_model_that_is_loaded_are_reported(browser, serve):
+def test_no_models_and_a_model_that_is_loaded_are_reported(serve, browser):
     server = serve()
     browser.open(server.url)
     browser.wait("document.getElementById('state').textContent.startsWith('There is no model')")
@@ -1016,7 +1023,7 @@ def test_no_models_and_a_model_that_is_loaded_are_reported(browser, serve):
 # ---- sharing
 
 
-def test_a_link_restores_the_exact_pixels(browser, serve):
+def test_a_link_restores_the_exact_pixels(serve, browser):
     server = serve(sketch_model("other"), model_of(), facades=[to_png(drawn_image())])
     opened(browser, server, "model=facades")
     choose(browser, label="window", size=5)
@@ -1035,7 +1042,7 @@ def test_a_link_restores_the_exact_pixels(browser, serve):
     assert browser.texts("#message") == ["The link's drawing is damaged: perhaps the link was cut."]
 
 
-def test_a_link_that_is_too_long_is_reported(browser, serve):
+def test_a_link_that_is_too_long_is_reported(serve, browser):
     noise = np.random.default_rng(9).integers(0, 256, (256, 256, 3), np.uint8)
     server = serve(photo_model(width=256, height=256), photo=[to_png(noise)])
     opened(browser, server)
@@ -1054,7 +1061,7 @@ def test_a_link_that_is_too_long_is_reported(browser, serve):
     np.testing.assert_array_equal(of_png(bytes(contents)), noise)
 
 
-def test_drawing_and_result_can_be_saved(browser, serve):
+def test_drawing_and_result_can_be_saved(serve, browser):
     server = serve(sketch_model())
     opened(browser, server)
     drag(browser, (5, 5), (20, 5))
@@ -1072,7 +1079,7 @@ def test_drawing_and_result_can_be_saved(browser, serve):
 # ---- examples, views, looks
 
 
-def test_the_page_opens_with_an_example_and_offers_others(browser, serve):
+def test_the_page_opens_with_an_example_and_offers_others(serve, browser):
     images = [drawn_image(color=color) for color in (BLUE, WALL, DOOR)]
     server = serve(model_of(), facades=[*map(to_png, images)])
     opened(browser, server)
@@ -1086,7 +1093,7 @@ def test_the_page_opens_with_an_example_and_offers_others(browser, serve):
     assert any(np.array_equal(server.drawn(), image) for image in images[:2])
 
 
-def test_the_result_lies_over_the_drawing(browser, serve):
+def test_the_result_lies_over_the_drawing(serve, browser):
     """Right of where the slider is, and strokes go through it."""
     server = serve(sketch_model(width=64, height=64))
     opened(browser, server)
@@ -1103,7 +1110,7 @@ def test_the_result_lies_over_the_drawing(browser, serve):
     assert browser.one("#output").is_displayed() and not browser.one("#over").is_displayed()
 
 
-def test_the_window_shows_exactly_the_pixels(browser, serve):
+def test_the_window_shows_exactly_the_pixels(serve, browser):
     """Enlarged by a whole number, no two colours are mixed."""
     example = np.random.default_rng(4).integers(0, 2, (64, 64, 1)).repeat(3, 2).astype(np.uint8)
     example *= 255
@@ -1123,7 +1130,7 @@ def test_the_window_shows_exactly_the_pixels(browser, serve):
 @pytest.mark.parametrize("dark", [False, True])
 @pytest.mark.parametrize("size", [(400, 800), (1920, 1080)])
 @pytest.mark.parametrize("make", [model_of, sketch_model, photo_model])
-def test_the_page_can_be_read_and_used(browser, serve, make, size, dark):
+def test_the_page_can_be_read_and_used(serve, browser, make, size, dark):
     """No horizontal scrolling, enough contrast, names and sizes of all controls."""
     example = np.random.default_rng(6).integers(0, 256, (32, 48, 3), np.uint8)
     server = serve(make("a"), make("b"), a=[to_png(example)] * 5)
@@ -1154,7 +1161,7 @@ def axe_violations(browser):
 
 @pytest.mark.parametrize("dark", [False, True])
 @pytest.mark.parametrize("make", [model_of, sketch_model, photo_model])
-def test_axe_finds_nothing(browser, serve, make, dark):
+def test_axe_finds_nothing(serve, browser, make, dark):
     package = pytest.importorskip("axe_core_python")
     opened(browser, serve(make("a"), make("b")), size=(400, 800), dark=dark)
     browser.run(Path(package.__file__).with_name("axe.min.js").read_text(encoding="utf-8"))
@@ -1171,3 +1178,28 @@ def test_axe_finds_nothing(browser, serve, make, dark):
 def test_the_page_is_strict_html():
     html5lib = pytest.importorskip("html5lib")
     html5lib.HTMLParser(strict=True).parse(render_drawing("Draw").decode())
+
+
+def test_the_real_server_draws(browser, tiny):
+    """tools/serve.py with a model: the result that is shown is what it answers to the drawing."""
+    process = subprocess.Popen(
+        [sys.executable, "tools/serve.py", "--model", str(tiny / "whole"), "--port", "0"],
+        cwd=helpers.ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    try:
+        address = next(line for line in process.stdout if line.startswith("draw at ")).split()[2]
+        browser.open(address)
+        wait_until_done(browser)
+        choose(browser, kind="brush", size=6)
+        drag(browser, (10, 10), (40, 30))
+        wait_until_done(browser)
+        width, height = browser.run("return [state.pixels.width, state.pixels.height]")
+        image = canvas_pixels(browser)
+        assert image.shape == (height, width, 3) and (image[10, 10] == 0).all()
+        request = urllib.request.Request(f"{address}whole", to_png(image),
+                                         {"Content-Type": "image/png"})
+        with urllib.request.urlopen(request, timeout=WAIT) as answer:
+            np.testing.assert_array_equal(result_pixels(browser), of_png(answer.read()))
+        browser.driver.get("about:blank")  # its page would ask a server that has ended
+    finally:
+        process.terminate()
+        process.communicate(timeout=60)
