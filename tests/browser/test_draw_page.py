@@ -1042,6 +1042,18 @@ def test_a_link_restores_the_exact_pixels(serve, browser):
     assert browser.texts("#message") == ["The link's drawing is damaged: perhaps the link was cut."]
 
 
+@pytest.mark.parametrize(("state", "message"), [
+    ("model=gone", "The link is for the model gone, which is not served here."),
+    ("model=facades&drawing=iVBOR%", "The link's drawing is damaged: perhaps the link was cut.")])
+def test_a_link_that_cannot_be_followed_is_reported(serve, browser, state, message):
+    """The first example is opened instead."""
+    server = serve(model_of())
+    opened(browser, server, state)
+    browser.wait("document.getElementById('message').textContent")
+    assert browser.texts("#message") == [message]
+    assert_drawn(browser, server, drawn_image())
+
+
 def test_a_link_that_is_too_long_is_reported(serve, browser):
     noise = np.random.default_rng(9).integers(0, 256, (256, 256, 3), np.uint8)
     server = serve(photo_model(width=256, height=256), photo=[to_png(noise)])

@@ -484,19 +484,19 @@ function renewModel(newer) {
 async function openFirst() {
   const hash = readHash();
   const model = state.models.find(({ name }) => name === hash.get("model")) || state.models[0];
+  await chooseModel(model, !hash.has("drawing"));
+  if (hash.has("drawing")) await openShared(hash.get("drawing"));
   if (hash.has("model") && model.name !== hash.get("model")) {
     tell(`The link is for the model ${hash.get("model")}, which is not served here.`);
   }
-  await chooseModel(model, !hash.has("drawing"));
-  if (hash.has("drawing")) await openShared(hash.get("drawing"));
 }
 
 // Opens the drawing of a link.
 async function openShared(text) {
   const bytes = fromBase64Url(text);
   if (!bytes || !await readPng(bytes)) {
-    tell("The link's drawing is damaged: perhaps the link was cut.");
     await openInput(null);
+    tell("The link's drawing is damaged: perhaps the link was cut.");
     return;
   }
   await openImage(new Blob([bytes], { type: "image/png" }),

@@ -23,6 +23,13 @@ function serverTime(header, name) {
   return found ? Number(found[1]) : null;
 }
 
+// The result in a server's answer.
+async function readAnswer(response) {
+  const step = response.headers.get("X-Model-Step");
+  return { blob: await response.blob(), step: step === null || step === "" ? null : Number(step),
+    networkMilliseconds: serverTime(response.headers.get("Server-Timing"), "model") };
+}
+
 // Whether two requests ask for the same result.
 function isSameRequest(one, other) {
   return Boolean(one && other) && one.address === other.address && one.version === other.version
@@ -144,11 +151,4 @@ class LiveLoop {
       this.pump();
     }, seconds * 1000);
   }
-}
-
-// The result in a server's answer.
-async function readAnswer(response) {
-  const step = response.headers.get("X-Model-Step");
-  return { blob: await response.blob(), step: step === null || step === "" ? null : Number(step),
-    networkMilliseconds: serverTime(response.headers.get("Server-Timing"), "model") };
 }

@@ -18,7 +18,6 @@ class Pad {
     this.touches = new Set(); // ids of the fingers on the canvas
     this.keyPoint = null; // the keyboard's cursor
     this.keyCorner = null; // the first corner of its rectangle
-    this.isSpaceDown = false;
     this.listen();
   }
 
@@ -60,13 +59,13 @@ class Pad {
     return rect;
   }
 
-  // The pixel under a pointer, and the same in screen pixels.
+  // The pixel under a pointer, and how far it has come in pixels and parts of them.
   pointOf(event) {
     const box = this.canvas.getBoundingClientRect();
     const { width, height } = this.pixels;
     return { x: Math.floor((event.clientX - box.left) * width / box.width),
       y: Math.floor((event.clientY - box.top) * height / box.height),
-      screenX: event.clientX / box.width * width, screenY: event.clientY / box.height * height };
+      exactX: event.clientX / box.width * width, exactY: event.clientY / box.height * height };
   }
 
   // The image of several side by side in which a pixel lies: a stroke stays inside of it.
@@ -99,7 +98,7 @@ class Pad {
     const { stroke, pixels } = this;
     const { tool, bounds, start, last } = stroke;
     if (tool.name === "move") {
-      this.told.moved(point.screenX - last.screenX, point.screenY - last.screenY, false);
+      this.told.moved(point.exactX - last.exactX, point.exactY - last.exactY, false);
     } else if (tool.name === "rectangle") {
       this.restore();
       pixels.rectangle(start, point, tool.color, bounds);
@@ -253,14 +252,12 @@ class Pad {
     if (this.stroke && tool.name === "rectangle") this.end();
     else if (!this.stroke) this.begin(this.keyPoint, tool);
     this.keyCorner = this.stroke && tool.name === "rectangle" ? this.keyPoint : null;
-    this.isSpaceDown = true;
     this.told.pointed(this.keyPoint, true, this.keyCorner ? "first corner" : "painted");
   }
 
   // Space goes up.
   releaseKey(event) {
     if (event.key !== " ") return;
-    this.isSpaceDown = false;
     if (this.stroke && this.stroke.pointer === null && !this.keyCorner) this.end();
   }
 

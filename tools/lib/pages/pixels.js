@@ -160,23 +160,6 @@ class Pixels {
   }
 }
 
-// Pixels of a width and height that show as much of others as fits, never stretched. place: zoom
-// from 1, and x, y from 0 to 1: which part of what does not fit. isSmooth: whether colours may mix.
-function coverPixels(source, width, height, { zoom = 1, x = 0.5, y = 0.5 } = {}, isSmooth = true) {
-  const scale = Math.max(width / source.width, height / source.height) * zoom;
-  const startX = (source.width - width / scale) * x;
-  const startY = (source.height - height / scale) * y;
-  const covered = new Pixels(width, height);
-  const mix = !isSmooth ? nearestPixel : scale < 1 ? meanPixel : betweenPixels;
-  for (let row = 0; row < height; row += 1) {
-    for (let column = 0; column < width; column += 1) {
-      covered.data[row * width + column] = mix(
-        source, startX + column / scale, startY + row / scale, 1 / scale);
-    }
-  }
-  return covered;
-}
-
 // The pixel in the middle of a square at x, y.
 function nearestPixel({ width, height, data }, x, y, size) {
   const column = Math.min(width - 1, Math.floor(x + size / 2));
@@ -215,4 +198,21 @@ function betweenPixels({ width, height, data }, x, y, size) {
     unpackColor(data[at]).forEach((value, channel) => { color[channel] += share * value; });
   }
   return packColor(color.map((value) => Math.round(value)));
+}
+
+// Pixels of a width and height that show as much of others as fits, never stretched. place: zoom
+// from 1, and x, y from 0 to 1: which part of what does not fit. isSmooth: whether colours may mix.
+function coverPixels(source, width, height, { zoom = 1, x = 0.5, y = 0.5 } = {}, isSmooth = true) {
+  const scale = Math.max(width / source.width, height / source.height) * zoom;
+  const startX = (source.width - width / scale) * x;
+  const startY = (source.height - height / scale) * y;
+  const covered = new Pixels(width, height);
+  const mix = !isSmooth ? nearestPixel : scale < 1 ? meanPixel : betweenPixels;
+  for (let row = 0; row < height; row += 1) {
+    for (let column = 0; column < width; column += 1) {
+      covered.data[row * width + column] = mix(
+        source, startX + column / scale, startY + row / scale, 1 / scale);
+    }
+  }
+  return covered;
 }
