@@ -22,7 +22,8 @@ from tools.lib.image_files import format_of
 
 KINDS = ("inputs", "outputs", "targets")  # of images/NAME-KIND.png, and columns of the page
 PAGES = Path(__file__).with_name("pages")
-DRAW_SOURCES = ("png", "pixels", "model_input", "undo", "pad", "live", "photo", "share")
+DRAW_SOURCES = ("png", "pixels", "model_input", "undo", "pad", "live", "photo", "share",
+                "draw_input", "draw_view")
 
 
 def escape(text):
