@@ -337,6 +337,7 @@ MODEL_SIDES = {f"{side}_{name}": MODEL_OPTIONS[f"{side}_{name}"] for side in "ab
     (dict(), None), (dict(padding="reflect"), "--padding reflect"),
     (dict(generator="resnet", crop_size=128, padding="reflect"), "--padding reflect"),
     (dict(generator="resnet", crop_size=64), "--crop_size 64"),
+    (dict(b_nearest=True), "--b_nearest"),
     (dict(which_direction="BtoA"), None)])
 def test_which_options_a_pict_file_can_hold(options, changes, text):
     options = with_options(options, **{**MODEL_SIDES, "crop_size": 64, **changes})

@@ -280,8 +280,9 @@ def check_pict(stored, options):
     for name in ("crop_size", *MODEL_OPTIONS):
         if name not in ("which_direction", "ndf", "patch_size", "unconditional") \
                 and inferred.get(name) != getattr(options, name):
-            raise UserError(f"--export_format pict cannot hold --{name} {getattr(options, name)}: "
-                            "choose another format")
+            value = getattr(options, name)
+            text = f"--{name}" if value is True else f"--{name} {value}"
+            raise UserError(f"--export_format pict cannot hold {text}: choose another format")
 
 
 # --------------------------------------------------------------------------------------------------
