@@ -465,6 +465,22 @@ def test_unknown_colours_are_left_out_with_skip(capsys):
     assert UNKNOWN in found.err and "examples count = 10\n" in found.out
 
 
+@pytest.mark.parametrize("mode", ["train", "check"])
+def test_of_many_unknown_colours_the_first_are_named(capsys, mode):
+    """Numbers aside, for each reason; damaged files are named one by one."""
+    draw_set(count=16)
+    for number in range(1, 10):
+        spoil(f"b/{number}.png", rows=number + 1)
+    for number in range(10, 16):
+        Path(f"b/{number}.png").write_bytes(Path(f"b/{number}.png").read_bytes()[:90])
+    assert run("--mode", mode, *FOLDERS, "--b_labels", "classes.txt") == 2
+    *lines, last = capsys.readouterr().err.splitlines()
+    named = [line.split()[1] for line in lines if " cannot be used: " in line]
+    assert sorted(named) == sorted(f"b/{number}.png" for number in (1, 2, 3, 4, *range(10, 16)))
+    assert lines[named.index("b/4.png") + 1] == "pix2pix.py: and 5 more, for reasons like these"
+    assert len(lines) == len(named) + 1 and "15 of 16 images cannot be used" in last
+
+
 def test_unknown_colours_that_training_meets_are_named(capsys, monkeypatch):
     monkeypatch.setattr(dataset, "CHECK_SECONDS", 0)
     draw_set(count=11)

@@ -10,6 +10,7 @@ import json
 import math
 import multiprocessing.pool
 import os
+import re
 import stat
 import threading
 import time
@@ -35,6 +36,7 @@ from tools.lib.values import suggest_range
 
 MAX_VALUE = 3.4e38  # of float32
 MAX_BYTES = 2**30  # of a file
+MAX_ALIKE = 4  # readable files that are named of those with one reason against them
 MAX_BAD_SHARE = 0.1  # of the images, with --on_bad_image skip
 CHECK_SECONDS = 10  # spent on checking before the first step
 CHECKS_VERSION = 6  # of what is remembered: what an older version found is not used
@@ -206,6 +208,7 @@ class ImageCheck(NamedTuple):
     channels: int = 3
     dtype: str = "uint8"
     is_stack: bool = False
+    is_misfit: bool = False  # readable, but not what its side takes
 
     @property
     def ratio(self):
@@ -228,6 +231,7 @@ def read_stamp(path):
 def check_file(path, decode, file_type=ImageType()):
     """The ImageCheck of one file, which is read completely. decode: from `create_decoder`.
     file_type: of `types_of_files`."""
+    found = None
     try:
         state = os.stat(path)
         if not stat.S_ISREG(state.st_mode):
@@ -245,7 +249,7 @@ def check_file(path, decode, file_type=ImageType()):
         reason = "a broken link" if path.is_symlink() and not path.exists() else error.strerror
         return ImageCheck(reason=reason)
     except ValueError as error:
-        return ImageCheck(reason=str(error))
+        return ImageCheck(reason=str(error), is_misfit=found is not None)
 
 
 def checks_path(folder, file_type=ImageType()):
@@ -483,6 +487,20 @@ def refuse_unusable(num_bad, num_all, options):
     if num_bad > MAX_BAD_SHARE * num_all:
         raise UserError(f"{num_bad} of {num_all} images cannot be used, "
                         f"more than {MAX_BAD_SHARE:.0%}: repair or remove them")
+
+
+def report_bad(checks):
+    """Warns of images that cannot be used. Of readable ones that a flag may suit, so with the same
+    reason but for its numbers, only the first are named. checks: path -> ImageCheck."""
+    alike = collections.defaultdict(list)
+    for path, check in checks.items():
+        if check.reason:
+            alike[re.sub(r"\d+", "", check.reason) if check.is_misfit else path].append(path)
+    for paths in alike.values():
+        for path in paths[:MAX_ALIKE]:
+            warn(f"{printable(path)} cannot be used: {checks[path].reason}")
+        if len(paths) > MAX_ALIKE:
+            warn(f"and {len(paths) - MAX_ALIKE} more, for reasons like these")
 
 
 def split_by_side(examples, options):
@@ -763,11 +781,10 @@ def list_images(options, look=check_folder, refuse=raise_error, remedy=TEST_REME
         [(path,) for path in list_files(options.input_dir)]
     examples = choose_some(examples, options)
     checks = check_examples(examples, options, look)
-    bad = {path: check.reason for path, check in checks.items() if check.reason}
-    for path, reason in bad.items():
-        warn(f"{printable(path)} cannot be used: {reason}")
+    bad = {path for path, check in checks.items() if check.reason}
+    report_bad(checks)
     num_checked = sum(all(checks[path] is not UNCHECKED for path in paths) for paths in examples)
-    usable = [paths for paths in examples if not bad.keys() & {*paths}]
+    usable = [paths for paths in examples if not bad & {*paths}]
     refuse_unusable(len(examples) - len(usable), num_checked, options)
     if num_checked < len(examples):
         say(f"checked {num_checked} of {len(examples)} images; the others are checked when they "

@@ -131,7 +131,9 @@ def look_at(path, decode, file_type=ImageType()):
 
 def judged(facts):
     """The ImageCheck of a file's Facts, as training has it."""
-    return facts.check._replace(reason=facts.check.reason or facts.misfit)
+    if facts.check.reason or not facts.misfit:
+        return facts.check
+    return facts.check._replace(reason=facts.misfit, is_misfit=True)
 
 
 def list_paths(folder, options):
