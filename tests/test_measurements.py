@@ -398,6 +398,83 @@ def test_types_do_not_mix_where_values_count(capsys):
         "photos/0.png: convert them to one type" in capsys.readouterr().err
 
 
+def empty_files(kind, count):
+    """So many files of a kind without a measurement, of 6 in the folder `b`; the flags."""
+    flags = {"depth": ["--b_ignore", 0, 65535], "colours": ["--b_ignore", 9],
+             "floats": ["--b_range", 0, 9], "two floats": ["--b_range", 0, 9],
+             "ignored floats": ["--b_range", 0, 9, "--b_ignore", -1],
+             "indices": ["--b_labels", 4, "--b_ignore", 3]}[kind]
+    for number in range(6):
+        is_empty, channels = number < count, {"colours": 3, "two floats": 2}.get(kind, 1)
+        pixels = np.zeros((*SIZE, channels))
+        if "floats" in kind:
+            pixels[..., -1:] = -1 if kind == "ignored floats" else np.nan
+        elif kind == "depth":
+            pixels[:, :9] = 65535
+        else:
+            pixels[...] = 9 if kind == "colours" else 3
+        if not is_empty:
+            pixels[5, 7] = 2
+        dtype = np.uint16 if kind == "depth" else np.float32 if "floats" in kind else np.uint8
+        write(f"b/{number}", pixels.astype(dtype))
+    return flags
+
+
+@pytest.mark.parametrize("kind", ["depth", "colours", "floats", "two floats", "ignored floats",
+                                  "indices"])
+def test_images_without_a_measurement_are_named_and_a_set_of_them_is_refused(capsys, kind):
+    draw_photos(count=6)
+    what = "label that counts" if kind == "indices" else "measurement"
+    for count in (0, 1, 5, 6):
+        flags = empty_files(kind, count)
+        ending = "npy" if "floats" in kind else "png"
+        names = ", ".join(f"b/{number}.{ending}" for number in range(min(count, 4)))
+        line = f"{count} of 6 images of B hold{'s' * (count == 1)} no {what}: {names}" \
+            + " and 1 more" * (count == 5)
+        for mode in ("check", "train"):
+            given = ["--output_dir", f"run-{count}", *SMALL, "--max_steps", 2] * (mode == "train")
+            code = run("--mode", mode, "--a_dir", "photos", "--b_dir", "b", *flags, *given)
+            printed = capsys.readouterr()
+            if count == 6:
+                assert code == 2 and not Path("run-6").exists()
+                error = printed.err.splitlines()[-1]
+                assert f"error: images of B hold no {what}, every pixel is " in error
+                assert ("NaN or infinite" in error) == ("floats" in kind)
+                assert ("ignored by --b_ignore: correct --b_ignore" in error) == (
+                    "--b_ignore" in flags)
+                continue
+            assert code == 0
+            assert (f"{line}\n" in printed.out) == (f"no {what}: " in printed.out) == (count > 0)
+
+
+def test_pairs_without_a_measurement_are_named(capsys):
+    """Whatever was found of the same files with other flags."""
+    for number in range(3):
+        pixels = np.full((SIZE[0], 2 * SIZE[1], 1), number, np.uint8)
+        pixels[5, SIZE[1] + 7] = 4
+        write(f"pairs/{number}", pixels)
+    for ignored, empty in (([9], 0), ([0, 4], 1), ([0, 1, 2, 4], 3)):
+        code = train(f"run-{empty}", "--input_dir", "pairs", "--layout", "pairs", "--max_steps", 1,
+                     "--b_ignore", *ignored)
+        printed = capsys.readouterr()
+        assert code == (2 if empty == 3 else 0)
+        assert ("1 of 3 images holds no measurement: pairs/0.png\n" in printed.out) == (empty == 1)
+        assert ("error: images hold no measurement, every pixel is ignored by --b_ignore: correct "
+                "--b_ignore, or give others" in printed.err) == (empty == 3)
+
+
+def test_floats_without_a_measurement_are_refused_before_their_range_is_asked_for(capsys):
+    draw_photos()
+    for number in range(3):
+        write(f"b/{number}", np.full((*SIZE, 1), np.nan, np.float32))
+    assert train("run", "--a_dir", "photos", "--b_dir", "b", "--max_steps", 1) == 2
+    assert capsys.readouterr().err.endswith(
+        "error: images of B hold no measurement, every pixel is NaN or infinite: give others\n")
+    write("b/1", np.full((*SIZE, 1), 7, np.float32))
+    assert train("run", "--a_dir", "photos", "--b_dir", "b", "--max_steps", 1) == 2
+    assert "hold floating-point values, 7 to 7: give their range" in capsys.readouterr().err
+
+
 def test_rotated_bits_are_refused_everywhere(capsys):
     """As SUN RGB-D stores millimetres."""
     draw_photos(size=(64, 64))

@@ -39,7 +39,7 @@ MAX_BYTES = 2**30  # of a file
 MAX_ALIKE = 4  # readable files that are named of those with one reason against them
 MAX_BAD_SHARE = 0.1  # of the images, with --on_bad_image skip
 CHECK_SECONDS = 10  # spent on checking before the first step
-CHECKS_VERSION = 6  # of what is remembered: what an older version found is not used
+CHECKS_VERSION = 7  # of what is remembered: what an older version found is not used
 SAME_SHAPE = 0.02  # relative difference of width / height up to which images are of one shape
 OTHER_SHAPE = 0.05  # from which one image among many of one shape is of another
 MOST = 0.9  # of the images are of one shape where that is called theirs
@@ -209,6 +209,7 @@ class ImageCheck(NamedTuple):
     dtype: str = "uint8"
     is_stack: bool = False
     is_misfit: bool = False  # readable, but not what its side takes
+    is_measured: bool = True  # whether a pixel has a measurement; of a pair in both halves
 
     @property
     def ratio(self):
@@ -242,9 +243,11 @@ def check_file(path, decode, file_type=ImageType()):
         if format_of(contents) is None:
             return ImageCheck(reason=f"not a {FORMAT_NAMES} file" if contents else "empty")
         found = decode(contents)
-        file_type.check(contents)
+        is_measured = file_type.check(contents) and not (
+            found.dtype == "float32" and found.deep_range is None)
         return ImageCheck(state.st_size, state.st_mtime_ns, found.width, found.height, "",
-                          found.deep_range, found.channels, found.dtype, found.is_stack)
+                          found.deep_range, found.channels, found.dtype, found.is_stack,
+                          is_measured=is_measured)
     except OSError as error:
         reason = "a broken link" if path.is_symlink() and not path.exists() else error.strerror
         return ImageCheck(reason=reason)
@@ -618,6 +621,38 @@ def refuse_ignored(side, options):
                             f"{8 * np.dtype(dtype).itemsize} bits: remove it")
 
 
+def refuse_unmeasured(what, sides, paths, checks, options):
+    """Raises UserError where training would have no measurement, and says which images hold none.
+    what: such as "images of B"; sides: such as "b"; paths: of the images; checks: path ->
+    ImageCheck."""
+    empty = [path for path in paths if not checks[path].is_measured]
+    if not empty:
+        return
+    has_floats = any(checks[path].dtype == "float32" for path in empty)
+    flags = [f"--{side}_ignore" for side in sides if getattr(options, f"{side}_ignore")]
+    has_classes = any(getattr(options, f"{side}_classes") for side in sides)
+    noun = "label that counts" if has_classes else "measurement"
+    if len(empty) == len(paths) and options.mode == "train":
+        reasons = ["NaN or infinite"] * has_floats + [f"ignored by {flag}" for flag in flags]
+        remedy = f"correct {all_of(flags)}, or " if flags else ""
+        raise UserError(f"{what} hold no {noun}, every pixel is {' or '.join(reasons)}: {remedy}"
+                        "give others")
+    names = [*map(str, empty[:MAX_ALIKE])]
+    names += [f"{len(empty) - MAX_ALIKE} more"] * (len(empty) > MAX_ALIKE)
+    say(printable(f"{len(empty)} of {len(paths)} {what} hold{'s' * (len(empty) == 1)} no {noun}: "
+                  f"{all_of(names)}"))
+
+
+def refuse_unmeasured_sides(examples, checks, options):
+    """`refuse_unmeasured` of A and of B, or of files that hold both."""
+    places = split_by_side(examples, options)
+    if not run_folder.from_folders(options):
+        refuse_unmeasured("images", "ab", places[0], checks, options)
+        return
+    for side, paths in zip("ab", places, strict=True):
+        refuse_unmeasured(f"images of {side.upper()}", side, paths, checks, options)
+
+
 def report_range(side, checks, options):
     """Says what of the values of a side, "a" or "b", lies outside its range, or how little of it
     they use. checks: of its files."""
@@ -662,9 +697,9 @@ def refuse_values(side, paths, checks, options):
     if dtype == "float32" and not value_range:
         ranges = [check.deep_range for check in checks if check.deep_range]
         low, high = suggest_range(np.float32(ranges)) or (0, 1)
-        raise UserError(f"images of {letter} hold floating-point values, {np.min(ranges):.6g} to "
-                        f"{np.max(ranges):.6g}: give their range, such as --{side}_range {low:g} "
-                        f"{high:g}")
+        found = f", {np.min(ranges):.6g} to {np.max(ranges):.6g}" if ranges else ""
+        raise UserError(f"images of {letter} hold floating-point values{found}: give their range, "
+                        f"such as --{side}_range {low:g} {high:g}")
     report_range(side, checks, options)
     refuse_ignored(side, options)
 
@@ -792,6 +827,7 @@ def list_images(options, look=check_folder, refuse=raise_error, remedy=TEST_REME
     good = {path: checks[path] for paths in usable for path in paths}
     sides = find_sides(usable, good, options)
     options = with_sides(options, sides)
+    refuse_unmeasured_sides(usable, good, options)
     refuse_sides(sides, good, usable, options)
     report_channels(usable, good, options)
     if options.cache:

@@ -17,10 +17,10 @@ from tools.lib.geometry import scale_by_area
 from tools.lib.image_files import format_of
 from tools.lib.images import (
     MAX_PNG_CHANNELS, convert_channels, decode_bytes, decode_exact_png, decode_indices,
-    decode_pixels, decode_values, encode_files, refuse, scale_back, to_bytes, to_indices)
+    decode_pixels, decode_values, encode_files, flatten, refuse, scale_back, to_bytes, to_indices)
 from tools.lib.label_maps import (
     Labels, arg_max, describe_unknown, find_unknown, labels_of, legend, nearest_flag, one_hot,
-    shown, take_nearest, to_classes)
+    pack_array, shown, take_nearest, to_classes)
 from tools.lib.label_maps import to_pixels as label_pixels
 from tools.lib.stored import Stored, blend_on_white, decode_stored
 from tools.lib.tf1 import tf
@@ -98,8 +98,13 @@ class ImageType:
         return decode_pixels(contents, self.file_channels, decode_other=refuse)
 
     def check(self, contents):
-        """Raises ValueError where the bytes of a file that can be decoded hold what this side
-        cannot be."""
+        """Whether the bytes of a file that can be decoded hold a measurement. Raises ValueError
+        where they hold what this side cannot be."""
+        return True
+
+    def is_measured(self, pixels):
+        """Whether a pixel of a file, an array, has a measurement."""
+        return True
 
     def take(self, pixels):
         """A decoded file or a part of it that holds this side alone, uint8
@@ -275,6 +280,11 @@ class Measurements(ImageType):
         return self.dtype == "float32" or len(self.ignore) > 0
 
     @property
+    def checked_as(self):
+        """What is ignored."""
+        return repr(self.ignore) if self.ignore else ""
+
+    @property
     def is_colour(self):
         """Whether files are converted to the channels, as other images of 8 bits."""
         return self.dtype == "uint8" and self.file_channels in CHANNELS
@@ -290,6 +300,15 @@ class Measurements(ImageType):
         if self.is_colour:
             return super().decode_portable(contents)
         return decode_exact_png(contents, self.file_channels, self.dtype)
+
+    def check(self, contents):
+        """Of files of any type, which is not known yet. Those of floats without one are told by
+        `images.Described`."""
+        return not self.ignore or self.is_measured(read_array(contents, self.file_channels))
+
+    def is_measured(self, pixels):
+        """By what is ignored and not finite."""
+        return not self.missing_in(pixels).all()
 
     def take(self, pixels):
         """[height, width, file_channels] of dtype -> -1..1, and the mask if there is one."""
@@ -389,6 +408,15 @@ class Measurements(ImageType):
             return np.array([to_bytes(self.paint(image, has_scale=True), compress_level=1)
                              for image in batch], object)
         return tf.numpy_function(encode, [pixels], tf.string)
+
+
+def read_array(contents, channels):
+    """The pixels of the bytes of a file: colours of 8 bits in so many channels, others as they are
+    stored."""
+    stored = decode_stored(contents)
+    is_colour = stored.pixels.shape[2] in (1, 3) or stored.has_alpha
+    return flatten(stored, channels).pixels if is_colour and stored.pixels.dtype == np.uint8 \
+        else stored.pixels
 
 
 def next_value(value, side):
@@ -493,9 +521,16 @@ class LabelMap(ImageType):
         return pixels
 
     def check(self, contents):
-        """`read`, of any type."""
-        if not (self.colours and self.nearest):
-            dataclasses.replace(self, dtype="uint16").read(contents)
+        """By `read`, of any type. Of JPEG files, whose colours are not exact, nothing is told."""
+        if self.colours and self.nearest:
+            return True
+        return self.is_measured(dataclasses.replace(self, dtype="uint16").read(contents))
+
+    def is_measured(self, pixels):
+        """Whether one is of a class that counts."""
+        ignored = [self.colours[number] if self.colours else [number] for number in self.ignore]
+        codes = pack_array(np.array(ignored, np.uint16)) if ignored else []
+        return not np.isin(pack_array(pixels), codes).all()
 
     def check_format(self, file_format):
         """Raises ValueError for one that does not keep classes. file_format: such as "jpeg"."""
@@ -681,10 +716,15 @@ class PairType(NamedTuple):
                 yield side, half
 
     def check(self, contents):
-        """`ImageType.check` of both halves of a file."""
-        if self.checked_as:
-            for _ in self.read_labels(contents):
-                pass
+        """`ImageType.check` of a file: whether both halves have a measurement."""
+        if not self.checked_as:
+            return True
+        measured = [side.is_measured(half) for side, half in self.read_labels(contents)]
+        if any(side.kind == "values" and side.ignore for side in self[:2]):
+            halves = self.split(read_array(contents, self.file_channels))
+            measured += [side.is_measured(half) for side, half in zip(self[:2], halves, strict=True)
+                         if side.kind != "labels"]
+        return all(measured)
 
     def reversed(self):
         """The pair with inputs and targets exchanged."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 import functools
 import io
+import math
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -246,8 +247,9 @@ class Described(NamedTuple):
     channels: int  # of 8 bits 1 or 3, and one more with alpha, or as many as there are
     dtype: str = "uint8"  # of its values
     is_stack: bool = False  # its channels are no colours: 2, 4 without alpha, or more
-    deep_range: list | None = None  # lowest and highest value of other types than uint8
-    values: tuple = ()  # lowest and highest value of all types, where they were asked for
+    # lowest and highest value of other types than uint8; None where no pixel is finite
+    deep_range: list | None = None
+    values: tuple = ()  # those of all types where they were asked for; NaN where no pixel is finite
 
 
 def describe_stored(stored, with_range=False):
@@ -255,11 +257,14 @@ def describe_stored(stored, with_range=False):
     if stored.palette is not None:
         stored = Stored(stored.palette[stored.pixels[..., 0]])
     (height, width, channels), dtype = stored.pixels.shape, stored.pixels.dtype
-    known = stored.pixels[np.isfinite(stored.pixels)] if dtype.kind == "f" else stored.pixels
-    found = [known.min().item(), known.max().item()] if known.size else [0, 0]
+    finite = np.isfinite(stored.pixels)
+    known, found = stored.pixels[finite], None
+    if finite.all(axis=2).any():
+        found = [known.min().item(), known.max().item()]
     return Described(height, width, channels, dtype.name,
                      channels not in (1, 3) and not stored.has_alpha,
-                     None if dtype == np.uint8 else found, tuple(found) if with_range else ())
+                     None if dtype == np.uint8 else found,
+                     tuple(found or (math.nan, math.nan)) if with_range else ())
 
 
 def create_decoder(with_range=False):

@@ -122,11 +122,13 @@ def look_at(path, decode, file_type=ImageType()):
         found.update(read_header(contents), values=described.values,
                      digest=hashlib.sha256(contents).digest())
         try:
-            file_type.check(contents)
+            found["is_measured"] = file_type.check(contents)
         except ValueError as error:
             found["misfit"] = str(error)
         return described
-    return Facts(check_file(path, note), **found)
+    check = check_file(path, note)
+    is_measured = found.pop("is_measured", True) and check.is_measured
+    return Facts(check._replace(is_measured=is_measured), **found)
 
 
 def judged(facts):
@@ -201,12 +203,14 @@ def value_kinds(facts):
     others: of label maps, dark scans and blank images the first two tell.
     """
     kinds = collections.defaultdict(list)
+    texts = {path: "none is finite" for path, found in facts.items() if math.isnan(found.values[0])}
     for path, found in facts.items():
+        if path in texts:
+            continue
         low, high = found.values
         is_whole = found.check.dtype in ("uint8", "uint16")
         scale = np.iinfo(found.check.dtype).max if is_whole else 0
         kinds[scale, 2 * (high - low) >= scale, low == high].append(path)
-    texts = {}
     for (_, wide, single), paths in kinds.items():
         low = f"{min(facts[path].values[0] for path in paths):.6g}"
         high = f"{max(facts[path].values[1] for path in paths):.6g}"
