@@ -6,12 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 from helpers import (EXPORTS, SMALL, assert_equal_runs, in_folder, read_variables, run,
                      run_test_mode, train)
 from PIL import Image
 
 import pix2pix
 from tools import apply as apply_tool
+from tools.lib import dataset
 from tools.lib.stored import decode_stored, encode_stored, read_stored
 
 pytestmark = pytest.mark.usefixtures("in_empty_folder")
@@ -380,6 +382,72 @@ def test_16_bits_among_8_are_read_as_8_with_a_line(capsys):
     assert train("run", "--a_dir", "photos", "--b_dir", "others", "--max_steps", 1) == 0
     assert "1 of 3 images have 16 bits and are read as 8" in capsys.readouterr().err
     assert json.loads(Path("run/options.json").read_text())["b_type"] == "uint8"
+
+
+def write_whole_numbers(folder, dtype, ending, count=3, least=None):
+    """Files of the values of `draw_depth` in another type; least: the lowest value of 1."""
+    Path(folder).mkdir()
+    for number, pixels in enumerate(draw_depth(count=count)):
+        pixels = pixels[..., 0].astype(dtype)
+        if number == 1 and least is not None:
+            pixels[0, 0] = least
+        path = Path(folder, f"{number}.{ending}")
+        tifffile.imwrite(path, pixels) if ending == "tif" else np.save(path, pixels)
+
+
+@pytest.mark.parametrize("dtype, ending", [
+    ("int16", "npy"), ("int32", "tif"), ("uint32", "npy"), ("int64", "npy"), ("int16", "tif")])
+def test_whole_numbers_that_16_bits_hold_are_read_as_these(capsys, dtype, ending):
+    """The oracle: the same values as 16-bit PNG, in training, test, apply.py and --mode check."""
+    draw_photos()
+    write_whole_numbers("other", dtype, ending)
+    for name, folder in (("png", "depth"), ("wide", "other")):
+        shutil.copytree(folder, f"{folder}-b")
+        sides = ["--a_dir", folder, "--b_dir", f"{folder}-b", *DEPTH[4:], "--a_ignore", 0]
+        assert train(name, *sides, "--max_steps", 3, "--progress_freq", 1) == 0
+        run_test_mode(f"{name}-out", "--checkpoint", name, *sides[:4])
+        assert apply_tool.main(["--model", name, "--input", folder, "--output",
+                                f"{name}-applied"]) == 0
+        capsys.readouterr()
+        assert run("--mode", "check", *sides) == 0
+        assert "values of A  uint16, 0 to 65535 in the network\n" in capsys.readouterr().out
+    assert_equal_runs("png", "wide")
+    assert json.loads(Path("wide/options.json").read_text())["b_type"] == "uint16"
+    assert read_rows("png-out") == read_rows("wide-out")
+    for number in range(3):
+        np.testing.assert_array_equal(*(read_stored(Path(f"{name}-applied/{number}.png")).pixels
+                                        for name in ("png", "wide")))
+
+
+@pytest.mark.parametrize("dtype, least, suited", [("int16", -1, "-500 4000"),
+                                                  ("int32", 65536, "0 70000")])
+def test_whole_numbers_that_16_bits_do_not_hold_are_refused(capsys, dtype, least, suited):
+    """One such file is enough; converted as the line says, they are trained."""
+    draw_photos()
+    write_whole_numbers("other", dtype, "npy", least=least)
+    sides = ["--a_dir", "photos", "--b_dir", "other"]
+    for mode in (["check"], ["train", "--output_dir", "run", *SMALL]):
+        assert run("--mode", *mode, *sides) == 2
+        low, high = (least, 3) if least < 0 else (0, least)
+        assert f"error: other/1.npy has whole numbers from {low} to {high}" in (
+            error := capsys.readouterr().err.splitlines()[-1])
+        assert error.endswith(
+            "(read as int32), and 0 to 65535 are taken: save all images of B as float32, in .npy "
+            f"or TIFF files, and give --b_range, such as --b_range {suited}")
+    assert train("other-run", "--a_dir", "other", "--b_dir", "photos") == 2
+    assert "save all images of A as float32" in capsys.readouterr().err
+    for path in Path("other").iterdir():
+        np.save(path, np.load(path).astype(np.float32))
+    assert train("run", *sides, "--b_range", *suited.split(), "--max_steps", 1) == 0
+
+
+def test_whole_numbers_that_training_meets_late_are_told(capsys, monkeypatch):
+    draw_photos()
+    write_whole_numbers("other", "int16", "npy", least=-1)
+    monkeypatch.setattr(dataset, "CHECK_SECONDS", 0)
+    assert train("run", "--a_dir", "photos", "--b_dir", "other", "--max_steps", 3) == 2
+    assert "other/1.npy cannot be used: channels and type of its values are 1 and int32, the " \
+        "model takes 1 and uint16\n" in capsys.readouterr().err
 
 
 def test_types_do_not_mix_where_values_count(capsys):

@@ -526,16 +526,30 @@ def count_channels(paths, checks):
     return collections.Counter(check.channels for check in list_checked(paths, checks))
 
 
+def type_of(check):
+    """The type of the values in a file that has been checked: of whole numbers of 32 bits uint16
+    where that holds them."""
+    low, high = check.deep_range or (0, 0)
+    return "uint16" if check.dtype in ("int32", "uint32") and 0 <= low <= high <= 65535 \
+        else check.dtype
+
+
 def find_type(letter, paths, checks, is_mixable=True):
     """The type of the values in a side's files; where some have 8 bits and some 16, all are read as
     8 if that is_mixable. Raises UserError where they differ otherwise, or have a type that is not
     read."""
-    firsts = {checks[path].dtype: path for path in reversed(paths)
-              if checks[path] is not UNCHECKED}
+    known = [path for path in paths if checks[path] is not UNCHECKED]
+    firsts = {type_of(checks[path]): path for path in reversed(known)}
     for dtype, path in firsts.items():
         if dtype not in VALUE_TYPES:
-            raise UserError(printable(f"{path} has values of a type that is not read (as {dtype}): "
-                                      "convert them to uint8, uint16 or float32"))
+            flag = f"--{letter.lower()}_range"
+            ranges = [checks[path].deep_range for path in known if checks[path].deep_range]
+            suited = " ".join(f"{value:g}" for value in suggest_range(np.float64(ranges)))
+            low, high = checks[path].deep_range
+            raise UserError(printable(
+                f"{path} has whole numbers from {low} to {high} (read as {dtype}), and 0 to 65535 "
+                f"are taken: save all images of {letter} as float32, in .npy or TIFF files, and "
+                f"give {flag}, such as {flag} {suited}"))
     if len(firsts) > 1 and ("float32" in firsts or not is_mixable):
         names = all_of([f"{dtype}, such as {path}" for dtype, path in sorted(firsts.items())])
         raise UserError(printable(f"images of {letter} have values of {names}: convert them to one "
@@ -564,8 +578,9 @@ def find_side(letter, paths, checks, options):
 
 def find_label_side(labels, paths, checks):
     """What the files of a side of label maps are, as a FoundSide. labels: LabelMap."""
-    dtypes = {check.dtype for check in list_checked(paths, checks)}
-    is_deep = labels.is_drawn and "uint16" in dtypes
+    known = list_checked(paths, checks)
+    is_deep = labels.is_drawn and any(check.dtype == "uint16" or (check.deep_range or [0])[-1] > 255
+                                      for check in known)
     return FoundSide(labels.file_channels, "uint16" if is_deep else "uint8")
 
 
@@ -857,11 +872,16 @@ def reading_errors():
 
 def check_again(examples, options):
     """Yields path and ImageCheck of the files of some examples, whatever is remembered: the medium
-    may have changed."""
+    may have changed, or the first check did not come to them."""
     decode = create_decoder()
     for paths in examples:
         for path, file_type in zip(paths, types_of_files(len(paths), options), strict=True):
-            yield path, check_file(path, decode, file_type)
+            check, side = check_file(path, decode, file_type), getattr(file_type, "whole", file_type)
+            found, taken = (check.channels, type_of(check)), (side.file_channels, side.dtype)
+            if not check.reason and side.is_exact and found != taken:
+                check = check._replace(reason="channels and type of its values are {} and {}, the "
+                                       "model takes {} and {}".format(*found, *taken))
+            yield path, check
 
 
 def explain_unreadable(error, examples, options):

@@ -57,6 +57,7 @@ class ImageType:
     # whether a pixel may have no measurement: what `take` gives has a last channel, 0 or 1, that
     # says where there is one
     has_mask = False
+    is_exact = False  # files of other types or channels are not converted
     is_drawn = False  # files are not what people look at: `draw` makes that
     checked_as = ""  # what it depends on whether `check` refuses a file
     legend = ()  # (name, (red, green, blue)) of each class, as people look at it
@@ -278,6 +279,11 @@ class Measurements(ImageType):
     def has_mask(self):
         """Whether a pixel may have no measurement."""
         return self.dtype == "float32" or len(self.ignore) > 0
+
+    @property
+    def is_exact(self):
+        """Colours of 8 bits are converted."""
+        return not self.is_colour
 
     @property
     def checked_as(self):

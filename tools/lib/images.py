@@ -22,7 +22,7 @@ from tools.lib.files import write_atomic
 from tools.lib.image_files import GRAPH_FORMATS, format_of
 from tools.lib.stored import (
     PALETTE, PNG_CHANNELS, PNG_TYPES, ImageError, Stored, blend_on_white, check_size, decode_stored,
-    decode_with, encode_stored, read_with)
+    decode_with, encode_stored, narrow, read_with)
 from tools.lib.tf1 import session_config, tf
 
 PNG_HEADER_SIZE = 26  # bytes, up to the colour type
@@ -150,10 +150,11 @@ def decode_indices(contents, dtype):
 
 def decode_values(contents, channels, dtype):
     """Bytes of an image file, told by content -> what it stores, of so many channels and this type
-    alone: [height, width, channels], upright. Another file stops it with an error."""
+    alone, for uint16 wider ones with such values too: [height, width, channels], upright. Another
+    file stops it with an error."""
     def decode(file_bytes):
         """Through Python."""
-        pixels = decode_stored(file_bytes).pixels
+        pixels = narrow(decode_stored(file_bytes).pixels, dtype)
         if pixels.shape[2] != channels or pixels.dtype != dtype:
             raise ValueError(f"{pixels.shape[2]} channels of {pixels.dtype}, not {channels} of "
                              f"{dtype}")

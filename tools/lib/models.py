@@ -31,7 +31,7 @@ from tools.lib.monitor import bytes_per_pixel
 from tools.lib.options import MODEL_OPTIONS, export_options
 from tools.lib.resume import checkpoint_options
 from tools.lib.run_folder import check_name, find_model
-from tools.lib.stored import decode_stored, encode_stored
+from tools.lib.stored import decode_stored, encode_stored, narrow
 from tools.lib.tf1 import session_config, tf
 
 EXPORT_FILES = {  # --export_format -> the file to load
@@ -404,7 +404,7 @@ def make_readable(contents, side, name="the image"):
     if side.kind == "labels":
         return Readable(encode_stored(side.read(contents), compress_level=1), None, channels)
     if "jpeg" not in side.filetypes:
-        pixels = decode_stored(contents).pixels
+        pixels = narrow(decode_stored(contents).pixels, side.dtype)
         taken, found = (channels, side.dtype), (pixels.shape[2], pixels.dtype.name)
         if found != taken:
             raise ImageError(f"{name} has {found[0]} channels of {found[1]}, the model takes "

@@ -84,6 +84,15 @@ def to_stored_type(values):
                      "float32")
 
 
+def narrow(pixels, dtype):
+    """Whole numbers of 32 bits as uint16, where that is the type wanted and holds all of them;
+    other pixels as they are."""
+    limits = np.iinfo(np.uint16)
+    fits = np.dtype(dtype) == np.uint16 and pixels.dtype in (np.int32, np.uint32) \
+        and limits.min <= pixels.min() and pixels.max() <= limits.max
+    return pixels.astype(np.uint16) if fits else pixels
+
+
 def blend_on_white(pixels):
     """uint8 or uint16 [..., channels] of which the last is alpha -> [..., channels - 1], composited
     on white and rounded."""

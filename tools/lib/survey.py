@@ -24,7 +24,7 @@ from tools.lib.image_types import ImageType, pair_of, split_columns
 from tools.lib.images import ImageError, create_decoder, flatten
 from tools.lib.inputs import MAX_COLOURS, Statistics
 from tools.lib.label_metrics import nearest_classes
-from tools.lib.stored import BITS_PER_SAMPLE, decode_any, read_stored, read_with
+from tools.lib.stored import BITS_PER_SAMPLE, decode_any, narrow, read_stored, read_with
 from tools.lib.tf1 import session_config, tf
 from tools.lib.values import HELD, suggest_range
 
@@ -431,7 +431,7 @@ def sample_values(side, letter, paths, options):
     """Some of the values of `sample_halves`, [n]."""
     samples = [np.zeros([0], side.dtype)]
     for stored in sample_halves(side, letter, paths, options):
-        values = stored.pixels.ravel()
+        values = narrow(stored.pixels, side.dtype).ravel()
         samples.append(values[::-(-len(values) // PIXELS_SAMPLED)])
     return np.concatenate(samples)
 
