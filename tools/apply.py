@@ -243,7 +243,7 @@ def find_model_files(model):
         checkpoint = find_model(model)
         prefixes = list_checkpoints(checkpoint) if os.path.isdir(checkpoint) else [checkpoint]
         indexes = [Path(f"{prefix}.index") for prefix in prefixes]
-        index = next(filter(Path.is_file, indexes), indexes[0])
+        index = next(filter(Path.is_file, indexes), Path(checkpoint, "checkpoint"))
         files = [index, *sorted(index.parent.glob(f"{glob.escape(index.stem)}.data-*"))]
     elif export.name == "saved_model.pb":
         files = [export, *sorted(export.parent.glob("variables/*"))]

@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import models
 import numpy as np
@@ -233,13 +234,15 @@ def test_formats_that_are_one_file_may_be_called_anything(export_dir, tmp_path):
     (["--input", "one.png", "--output", "one.png", "--force"],
      "--output one.png would replace one.png, an image of --input: choose another"),
     (["--model", "empty"], "--model empty is not a model, it is an empty folder: give a training "
-     "folder, a checkpoint, an export or a .pict file (training folders here: photo [1], run)"),
+     "folder, a checkpoint, an export or a .pict file (training folders here: photo [1], run, unsaved)"),
+    (["--model", "unsaved"], "unsaved contains no checkpoint, it is a training folder without a "
+     "save: continue it with --resume"),
     (["--model", "frames"], "--model frames is not a model, it is a folder with 3 files, such as a JPEG image: "
      "give"),
     (["--model", "notes"], "--model notes is not a model, it is another file: give"),
     (["--model", "one.png"], "--model one.png is not a model, it is a PNG image: give"),
     (["--model", "gone"], "--model gone is not a folder, checkpoint or .pict file: check the path "
-     "(training folders here: photo [1], run)"),
+     "(training folders here: photo [1], run, unsaved)"),
     (["--model", "run/model-9"], "--model run/model-9 does not exist: give one of those in run "
      "(model-1, model-2)"),
     (["--model", "other"], "--model other/saved_model.pb is a SavedModel of another program: give"),
@@ -256,6 +259,8 @@ def test_mistakes_are_one_line(export_dir, tmp_path, monkeypatch, capsys, flags,
     (tmp_path / "export").symlink_to(export_dir)
     for name in ("photo [1]", "run"):
         shutil.copytree(export_dir.parent / "run", name)
+    Path("unsaved").mkdir()
+    shutil.copy(export_dir.parent / "run/options.json", "unsaved")
     with tf.Graph().as_default(), tf.Session() as sess:
         place = tf.placeholder(tf.float32, [1])
         tf.saved_model.simple_save(sess, "other", {"x": place}, {"y": place + 1})
