@@ -314,7 +314,7 @@ class Examples(NamedTuple):
     inputs: Any  # [batch, height, width, in_channels] -1..1, of --crop_size in training
     targets: Any = []  # [batch, height, width, out_channels] -1..1; [] with --no_targets
     measured: Any = []  # [batch, height, width, 1]: 0 where a target has no measurement; [] without
-    inputs_measured: Any = []  # [batch, height, width, images]: likewise of inputs, in test mode
+    inputs_measured: Any = []  # [batch, height, width, images]: likewise of inputs, for people
     frame: Any = []  # [batch, 4]: top, left, height, width of the images in these; []: all of it
 
 
@@ -401,7 +401,7 @@ def create_examples(found, options, first_step=0, endless=False):
     if not options.no_targets:
         fields["targets"] = pair_type.targets.channels
         fields |= {"measured": 1} if pair_type.targets.has_mask else {}
-    if pair_type.inputs.has_mask and not training:
+    if pair_type.inputs.has_mask:
         fields["inputs_measured"] = options.num_inputs
     if has_frame:
         fields["frame"] = None
@@ -1105,6 +1105,7 @@ def accumulate_gradients(examples, options, key):
     """`create_tower` of a batch in parts of batch_size, one after the other: only one part's layers
     are in memory at a time. Losses and gradients are the means over all images."""
     size, total = options.batch_size, tf.shape(examples.indices)[0]
+    examples = examples._replace(inputs_measured=[])  # no network sees it
 
     def one_part(first):
         """Images from `first` on: their Tower, its tensors per image, its share of the means."""

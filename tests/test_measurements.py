@@ -14,6 +14,7 @@ from PIL import Image
 import pix2pix
 from tools import apply as apply_tool
 from tools.lib import dataset
+from tools.lib.image_types import choose_side
 from tools.lib.stored import decode_stored, encode_stored, read_stored
 
 pytestmark = pytest.mark.usefixtures("in_empty_folder")
@@ -142,6 +143,28 @@ def test_the_page_shows_the_colour_map(depth):
     with Image.open(depth / "out/sheet.png") as sheet:
         pixels = np.asarray(sheet.convert("RGB")).astype(int)
     assert (np.ptp(pixels, axis=2) > 60).mean() > 0.1
+
+
+def test_displayed_inputs_show_what_is_missing():
+    """In the grey of a colour map, as in test and samples; not in the colour of the middle."""
+    draw_photos(size=(32, 32))
+    drawn = draw_depth("sparse", size=(32, 32))
+    for name, more in (("plain", []), ("parts", ["--batch_size", 1, "--grad_accumulation", 2])):
+        assert train(name, "--a_dir", "sparse", "--b_dir", "photos", "--a_ignore", 0, "--a_range",
+                     500, 4500, "--scale_size", 32, "--no_flip", "--max_steps", 1, "--display_freq",
+                     1, *more) == 0
+        shown = sorted(Path(name, "images").glob("*-inputs.png"))
+        assert len(shown) == 1 + (name == "parts")
+        for path in shown:
+            number = int(path.name.split("-")[1])
+            with Image.open(path) as image:
+                pixels = np.asarray(image.convert("RGB")).astype(int)
+            missing = drawn[number][..., 0] == 0
+            colours = np.unique(pixels[missing], axis=0)
+            assert len(colours) == 1 and np.ptp(colours) == 0
+            assert (pixels[~missing] != colours[0]).any(axis=1).all()
+            expected = choose_side("a", 1, "uint16", (500, 4500), (0,)).paint(drawn[number])
+            assert np.abs(pixels - expected).max() <= 4
 
 
 def test_what_is_missing_counts_nowhere():

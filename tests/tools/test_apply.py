@@ -234,7 +234,8 @@ def test_formats_that_are_one_file_may_be_called_anything(export_dir, tmp_path):
     (["--input", "one.png", "--output", "one.png", "--force"],
      "--output one.png would replace one.png, an image of --input: choose another"),
     (["--model", "empty"], "--model empty is not a model, it is an empty folder: give a training "
-     "folder, a checkpoint, an export or a .pict file (training folders here: photo [1], run, unsaved)"),
+     "folder, a checkpoint, an export or a .pict file (training folders here: photo [1], run, "
+     "unsaved)"),
     (["--model", "unsaved"], "unsaved contains no checkpoint, it is a training folder without a "
      "save: continue it with --resume"),
     (["--model", "frames"], "--model frames is not a model, it is a folder with 3 files, such as a JPEG image: "

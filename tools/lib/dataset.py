@@ -876,7 +876,8 @@ def check_again(examples, options):
     decode = create_decoder()
     for paths in examples:
         for path, file_type in zip(paths, types_of_files(len(paths), options), strict=True):
-            check, side = check_file(path, decode, file_type), getattr(file_type, "whole", file_type)
+            check = check_file(path, decode, file_type)
+            side = getattr(file_type, "whole", file_type)
             found, taken = (check.channels, type_of(check)), (side.file_channels, side.dtype)
             if not check.reason and side.is_exact and found != taken:
                 check = check._replace(reason="channels and type of its values are {} and {}, the "
