@@ -161,6 +161,14 @@ def open_page(address):
 # --------------------------------------------------------------------------------------------------
 
 
+def create_server(application, seconds):
+    """uvicorn's server of an application. seconds: that it waits for requests when it ends."""
+    return uvicorn.Server(uvicorn.Config(
+        application, loop="asyncio", http="h11", ws="none", lifespan="off", log_config=None,
+        access_log=False, proxy_headers=False, server_header=False,
+        timeout_graceful_shutdown=seconds))
+
+
 def serve_until_stopped(server, listening):
     """Serves until Ctrl-C or SIGTERM, then finishes what is in flight. A second one ends the
     process at once. Raises RunError where the server ends by itself."""
@@ -186,10 +194,7 @@ def serve(options):
     pages = {"/": page.render_drawing("pix2pix"), "/api": page.render_calls(
         [model.current.description for model in models.values()], access.token is not None)}
     application, work = create_application(models, limits, access, pages)
-    server = uvicorn.Server(uvicorn.Config(
-        application, loop="asyncio", http="h11", ws="none", lifespan="off", log_config=None,
-        access_log=False, proxy_headers=False, server_header=False,
-        timeout_graceful_shutdown=int(options.time_limit) + 1))
+    server = create_server(application, int(options.time_limit) + 1)
     addresses, stopped = describe_addresses(listening, access), threading.Event()
     say(f"draw at {addresses[0]}" + "".join(f" or {other}" for other in addresses[1:]))
     say("Ctrl-C ends")
