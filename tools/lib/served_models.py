@@ -23,7 +23,7 @@ from tools.lib.inputs import describe_colours, read_examples, read_statistics
 from tools.lib.models import find_export, make_readable
 from tools.lib.options import options_path
 from tools.lib.run_folder import model_dir, read_path, stored_paths
-from tools.lib.stored import decode_stored, encode_stored, open_by_pillow
+from tools.lib.stored import TooLargeError, decode_stored, encode_stored, read_size
 from tools.lib.tf1 import tf
 
 DEFAULT_SIZE = (256, 256)  # of models that do not say theirs
@@ -31,21 +31,13 @@ LARGEST_SIDE = 1024  # of what people draw
 NUM_EXAMPLES = 12
 MAX_PIXELS = 2**24  # of an image
 MAX_MEMORY = 4e9  # bytes that one may take at its own size
-NOT_IN_PILLOW = ("npy", "ppm")  # files that are as large as their images
-
-
-class TooLargeError(ValueError):
-    """An image has more pixels than are translated."""
+WITHOUT_TYPE = ("npy", "ppm")  # formats that have no media type
 
 
 def check_pixels(contents, model):
     """Raises TooLargeError for an image file of too many pixels, before these are decoded. model:
     LoadedModel."""
-    name = format_of(contents)
-    if name is None or name in NOT_IN_PILLOW:
-        return
-    with open_by_pillow(contents, name) as image:
-        width, height = image.size
+    width, height = read_size(contents)
     if width * height > MAX_PIXELS:
         raise TooLargeError(f"the image has {width}x{height} pixels: send at most {MAX_PIXELS}")
     rows, columns = model.network_shape((height, width // model.num_inputs)) \
@@ -213,5 +205,5 @@ def show_file(contents, side):
 def media_type(contents):
     """The media type of an image file's bytes."""
     name = format_of(contents)
-    return f"image/{name}" if name in FORMATS and name not in NOT_IN_PILLOW \
+    return f"image/{name}" if name in FORMATS and name not in WITHOUT_TYPE \
         else "application/octet-stream"

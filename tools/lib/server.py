@@ -24,7 +24,8 @@ from starlette.exceptions import HTTPException
 
 from tools.lib import rest_predict
 from tools.lib.cli import RunError, UserError, describe_error, printable
-from tools.lib.served_models import TooLargeError, media_type
+from tools.lib.served_models import media_type
+from tools.lib.stored import TooLargeError
 from tools.lib.tf1 import tf
 
 LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1")

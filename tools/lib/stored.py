@@ -47,6 +47,10 @@ class ImageError(RunError):
     """One image fails; a command that has others to do prints the text and continues."""
 
 
+class TooLargeError(ValueError):
+    """An image has more pixels than are read."""
+
+
 class Stored(NamedTuple):
     """An image as its file stores it, upright."""
 
@@ -61,9 +65,9 @@ class Stored(NamedTuple):
 
 
 def check_size(width, height):
-    """Raises ValueError for more pixels than MAX_PIXELS."""
+    """Raises TooLargeError for more pixels than MAX_PIXELS."""
     if not 0 <= width * height <= MAX_PIXELS:
-        raise ValueError(f"{width}x{height} pixels are more than {MAX_PIXELS}")
+        raise TooLargeError(f"{width}x{height} pixels are more than {MAX_PIXELS}")
 
 
 def to_stored_type(values):
@@ -165,7 +169,11 @@ def open_by_pillow(contents, name):
     from PIL import Image
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of metadata; the size is checked here
-        with Image.open(io.BytesIO(contents), formats=[name.upper()]) as image:
+        try:
+            image = Image.open(io.BytesIO(contents), formats=[name.upper()])
+        except Image.DecompressionBombError:
+            raise TooLargeError(f"its pixels are more than {MAX_PIXELS}") from None
+        with image:
             check_size(*image.size)
             yield image
 
@@ -314,23 +322,30 @@ def decode_tiff(contents):
         raise ValueError(message) from error
 
 
-def decode_pnm(contents, sample_format=None):
-    """Bytes of a PGM or PPM file, binary or text -> Stored: the values as they stand there,
-    whatever the largest one is said to be. Raises ValueError."""
+def read_pnm_head(contents):
+    """Of a PGM or PPM file: the number in its kind, width, height and largest value, and where its
+    pixels begin. Raises ValueError."""
     header = PNM_HEADER.match(contents)
     if header is None:
         raise ValueError("damaged in its header")
     kind, width, height, largest = map(int, header.groups())
     check_size(width, height)
+    return kind, width, height, largest, header.end()
+
+
+def decode_pnm(contents, sample_format=None):
+    """Bytes of a PGM or PPM file, binary or text -> Stored: the values as they stand there,
+    whatever the largest one is said to be. Raises ValueError."""
+    kind, width, height, largest, start = read_pnm_head(contents)
     if not (width and height and 0 < largest < 65536):
         raise ValueError("damaged in its header")
     dtype, channels = np.dtype(">u2" if largest > 255 else "u1"), 3 if kind in (3, 6) else 1
     count = height * width * channels
     if kind in (2, 3):
-        numbers = contents[header.end():].split(maxsplit=count)[:count]
+        numbers = contents[start:].split(maxsplit=count)[:count]
         samples = np.array(numbers, np.int64).astype(dtype).tobytes()
     else:
-        samples = contents[header.end():][:count * dtype.itemsize]
+        samples = contents[start:][:count * dtype.itemsize]
     if len(samples) < count * dtype.itemsize:
         raise ValueError("truncated")
     pixels = to_stored_type(np.frombuffer(samples, dtype).reshape(height, width, channels))
@@ -341,10 +356,9 @@ def decode_pnm(contents, sample_format=None):
     return Stored(pixels)
 
 
-def decode_npy(contents):
-    """Bytes of a .npy file (numpy.save) of [height, width] or [height, width, channels] -> Stored.
-    Objects, which would be unpickled, are refused. Raises ValueError."""
-    file = io.BytesIO(contents)
+def read_npy_head(file):
+    """The shape of a .npy file's array, whether it is stored column by column, and its type. Raises
+    ValueError where it is no image."""
     version = np.lib.format.read_magic(file)
     if version not in ((1, 0), (2, 0)):
         raise ValueError(f"of an unknown version {version} of the format")
@@ -358,12 +372,39 @@ def decode_npy(contents):
         raise ValueError(f"its shape {shape} looks like channels first: save "
                          "np.moveaxis(array, 0, 2)")
     check_size(shape[1], shape[0])
+    return shape, is_column_first, dtype
+
+
+def decode_npy(contents):
+    """Bytes of a .npy file (numpy.save) of [height, width] or [height, width, channels] -> Stored.
+    Objects, which would be unpickled, are refused. Raises ValueError."""
+    file = io.BytesIO(contents)
+    shape, is_column_first, dtype = read_npy_head(file)
     count, start = int(np.prod(shape, dtype=np.int64)), file.tell()
     if len(contents) - start < count * dtype.itemsize:
         raise ValueError("truncated")
     values = np.frombuffer(contents, dtype, count, start)
     values = values.reshape(shape, order="F" if is_column_first else "C")
     return Stored(to_stored_type(values if len(shape) == 3 else values[..., np.newaxis]))
+
+
+def size_in_head(contents, name):
+    """`read_size` of a file of a format."""
+    from PIL import UnidentifiedImageError
+    if name == "npy":
+        (height, width, *_), *_ = read_npy_head(io.BytesIO(contents))
+        return width, height
+    if name == "ppm":
+        return read_pnm_head(contents)[1:3]
+    try:
+        with open_by_pillow(contents, name) as image:
+            return image.size
+    except UnidentifiedImageError:
+        if name != "tiff":
+            raise
+    import tifffile
+    with tifffile.TiffFile(io.BytesIO(contents)) as file:  # of values that Pillow does not know
+        return file.pages[0].imagewidth, file.pages[0].imagelength
 
 
 def decode_other(contents, name):
@@ -391,19 +432,28 @@ def decode_any(contents, name, sample_format=None):
     return stored._replace(pixels=exif.turn_array(stored.pixels, orientation))
 
 
-def decode_with(contents, finish, sample_format=None):
-    """finish(Stored) of the bytes of an image file of any of FORMATS, told by content. Raises
-    ValueError with the reason, whatever is wrong with the file."""
+def use_format(contents, read):
+    """read(contents, name) of the bytes of an image file and the name of its format in FORMATS, told
+    by content. Raises ValueError with the reason, whatever is wrong with the file, TooLargeError.
+    """
     name = format_of(contents)
     if name is None:
         raise ValueError(f"not a {FORMAT_NAMES} file" if contents else "empty")
     try:
-        return finish(decode_any(contents, name, sample_format))
+        return read(contents, name)
+    except TooLargeError:
+        raise
     except Exception as error:  # libraries raise nearly everything on broken files
         reason = str(error) or type(error).__name__
         if type(error).__name__ == "UnidentifiedImageError":  # its text is of the object in memory
             reason = f"damaged in its header, or a kind of {name.upper()} that is not supported"
         raise ValueError(reason) from error
+
+
+def decode_with(contents, finish, sample_format=None):
+    """finish(Stored) of the bytes of an image file of any of FORMATS. Raises as `use_format`."""
+    return use_format(contents, lambda contents, name: finish(
+        decode_any(contents, name, sample_format)))
 
 
 def decode_stored(contents, sample_format=None):
@@ -412,6 +462,12 @@ def decode_stored(contents, sample_format=None):
     reason."""
     return decode_with(contents, lambda stored: apply_sample_format(stored, sample_format),
                        sample_format)
+
+
+def read_size(contents):
+    """(width, height) that the bytes of an image file begin with, before it is turned upright; no
+    pixel is decoded. Raises as `use_format`."""
+    return use_format(contents, size_in_head)
 
 
 def read_with(path, decode):
