@@ -96,7 +96,7 @@ def find_token(headers, query):
     return found[0] if found else dict(urllib.parse.parse_qsl(query)).get("token", "")
 
 
-def refuse_stranger(headers, query, access):
+def refuse_stranger(method, headers, query, access):
     """Raises Refused for a request by a page of another origin, under a name that is not the
     server's (DNS rebinding), or without the token. headers: name -> value; query: text."""
     name = split_host(headers.get("host", ""))
@@ -105,8 +105,9 @@ def refuse_stranger(headers, query, access):
                            "or start it with --allow_host")
     origin = headers.get("origin")
     is_own = origin is None or urllib.parse.urlsplit(origin).netloc == headers.get("host")
+    is_link = method == "GET" and headers.get("sec-fetch-mode") == "navigate"
     if not is_own or headers.get("sec-fetch-site", "none") not in ("none", "same-origin") \
-            and headers.get("sec-fetch-mode") != "navigate":
+            and not is_link:
         raise Refused(403, "pages of other origins may not ask this server")
     if access.token is not None and not secrets.compare_digest(
             find_token(headers, query).encode(), access.token.encode()):
@@ -142,7 +143,7 @@ class Guard:
                 message = {**message, "headers": [*message["headers"], *HEADERS]}
             await send(message)
         try:
-            refuse_stranger(headers, query, self.access)
+            refuse_stranger(scope["method"], headers, query, self.access)
         except (Refused, ValueError) as error:
             text = getattr(error, "detail", "the request's headers are not valid")
             answer = write_error(getattr(error, "status_code", 400), text)
