@@ -86,14 +86,15 @@ def is_address(name):
 
 
 def find_token(headers, query):
-    """The token that a request brings: its header Authorization, its cookie, its query; "" without.
-    """
+    """The token that a request brings: in its header Authorization, in its query, in its cookie,
+    which may be that of an earlier server; "" without."""
     scheme, _, value = headers.get("authorization", "").partition(" ")
     if scheme.lower() in ("bearer", "token"):
         return value.strip()
+    in_query = dict(urllib.parse.parse_qsl(query)).get("token")
     cookies = [part.strip().partition("=") for part in headers.get("cookie", "").split(";")]
     found = [value for name, _, value in cookies if name == TOKEN_COOKIE]
-    return found[0] if found else dict(urllib.parse.parse_qsl(query)).get("token", "")
+    return in_query or next(iter(found), "")
 
 
 def refuse_stranger(method, headers, query, access):
