@@ -137,6 +137,8 @@ class Guard:
         headers = {name.decode("latin-1"): value.decode("latin-1")
                    for name, value in scope["headers"]}
         query = scope["query_string"].decode("latin-1")
+        if scope["method"] == "HEAD":  # uvicorn sends no body
+            scope = {**scope, "method": "GET"}
 
         async def send_more(message):
             """With HEADERS."""
