@@ -179,12 +179,16 @@ class Work:
         self.limits, self.unfinished, self.lock = limits, 0, threading.Lock()
         self.threads = concurrent.futures.ThreadPoolExecutor(limits.parallel, "model")
 
-    def submit(self, function, *arguments):
-        """A future of function(*arguments) and of the seconds that it waited and took. Raises
-        Refused where the queue is full."""
+    def refuse_if_full(self):
+        """Raises Refused where the queue is full."""
         if self.unfinished >= self.limits.parallel + self.limits.queue_size:
             raise Refused(503, f"{self.unfinished} requests are waiting: try again in a moment",
                           {"Retry-After": "1"})
+
+    def submit(self, function, *arguments):
+        """A future of function(*arguments) and of the seconds that it waited and took. Raises
+        Refused where the queue is full."""
+        self.refuse_if_full()
         asked = time.perf_counter()
 
         def compute():
@@ -203,8 +207,8 @@ class Work:
             self.unfinished += change
 
     async def read_body(self, request):
-        """A Request's body. Raises Refused where it is larger than the limit, or comes too slowly.
-        """
+        """A Request's body. Raises Refused where it is larger than the limit, or comes too slowly,
+        and where the queue is full."""
         async def read():
             """All of it."""
             chunks, count = [], 0
@@ -216,6 +220,7 @@ class Work:
             return b"".join(chunks)
         too_large = Refused(413, f"the body is larger than {self.limits.num_bytes} bytes: send a "
                                  "smaller one")
+        self.refuse_if_full()
         length = request.headers.get("content-length", "")
         if length.isdecimal() and int(length) > self.limits.num_bytes:
             raise too_large
