@@ -21,6 +21,7 @@ from typing import NamedTuple
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from tools.lib import rest_predict
 from tools.lib.cli import RunError, UserError, describe_error, printable
@@ -227,7 +228,10 @@ class Work:
         try:
             body = await asyncio.wait_for(read(), self.limits.seconds)
         except asyncio.TimeoutError:
-            raise Refused(408, "the body came too slowly: send it again") from None
+            raise Refused(408, "the body came too slowly: send it again",
+                          {"Connection": "close"}) from None
+        except ClientDisconnect:
+            raise Refused(LEFT, "the client has gone") from None
         if not body:
             raise Refused(400, "the body is empty: send the bytes of an image file")
         return body
