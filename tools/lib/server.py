@@ -301,6 +301,12 @@ def predict(model, body):
     return rest_predict.write_answer(request, [use(image) for image in request.images])
 
 
+def check_show(show):
+    """Raises Refused where ?show= is something else than `generate` takes."""
+    if show not in ("", "input", "output"):
+        raise Refused(400, "show is input or output")
+
+
 def write_image(contents, headers=None):
     """The answer that is an image file."""
     return Response(contents, headers=headers, media_type=media_type(contents))
@@ -369,6 +375,7 @@ def add_models(app, server):
         """An example input, as `POST /NAME` takes it; ?show=input: as people look at it."""
         model = server.find(name)
         examples = model.current.examples
+        check_show(show)
         if not 0 <= number < len(examples):
             raise Refused(404, f"{name} has {len(examples)} examples: ask from 0 on")
         if show != "input":
@@ -393,8 +400,7 @@ def add_translation(app, server):
     async def translate_image(request: Request, name: str, show: str = ""):
         """The bytes of an image file in, those of its result out; ?show=output: as people look at
         it, ?show=input: the input as people look at it."""
-        if show not in ("", "input", "output"):
-            raise Refused(400, "show is input or output")
+        check_show(show)
         model = server.find(name)
         body = await server.work.read_body(request)
         (result, step), *times = await server.work.run(request, generate, model, body, show)
