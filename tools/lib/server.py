@@ -36,6 +36,9 @@ HEADERS = [  # of every answer
     (b"cross-origin-resource-policy", b"same-origin"), (b"cache-control", b"no-store")]
 LEFT = 499  # status of a request whose client has gone, as nginx calls it; nobody reads it
 IMAGE = {"schema": {"type": "string", "format": "binary"}}  # for OpenAPI
+ERRORS = {status: {"description": "an error, in one line", "content": {"application/json": {
+    "schema": {"type": "object", "properties": {"error": {"type": "string"}},
+               "required": ["error"]}}}} for status in ("4XX", "5XX")}
 IMAGE_BODY = {"requestBody": {"required": True, "content": {"image/*": IMAGE}}}
 IMAGE_ANSWER = {200: {"description": "the image file", "content": {"image/png": IMAGE}}}
 JSON_BODY = {"requestBody": {"required": True, "content": {"application/json": {
@@ -429,8 +432,8 @@ def add_errors(app):
 def create_application(models, limits, access, pages):
     """The application, and its Work. models: name -> ServedModel; limits: Limits; access: Access;
     pages: as in `add_pages`."""
-    app = FastAPI(title="pix2pix", docs_url=None, redoc_url=None,
-                  description="Image-to-image translation by pix2pix models.")
+    app = FastAPI(title="pix2pix", docs_url=None, redoc_url=None, redirect_slashes=False,
+                  responses=ERRORS, description="Image-to-image translation by pix2pix models.")
     server = Server(models, Work(limits))
     add_errors(app)
     add_pages(app, pages)
