@@ -410,11 +410,14 @@ def add_translation(app, server):
         return write_image(result, describe_time(step, *times))
 
 
-def add_errors(app):
+def add_errors(app, server):
     """All errors have one form."""
     @app.exception_handler(HTTPException)
-    async def answer_refused(_request, error):
-        """What was refused, here or by the router."""
+    async def answer_refused(request, error):
+        """What was refused, here or by the router, to which every name is that of a model."""
+        name = request.path_params.get("name")
+        if error.status_code == 405 and name is not None and name not in server.models:
+            return write_error(404, f"there is nothing at {request.url.path}")
         return write_error(error.status_code, str(error.detail), error.headers)
 
     @app.exception_handler(RequestValidationError)
@@ -435,7 +438,7 @@ def create_application(models, limits, access, pages):
     app = FastAPI(title="pix2pix", docs_url=None, redoc_url=None, redirect_slashes=False,
                   responses=ERRORS, description="Image-to-image translation by pix2pix models.")
     server = Server(models, Work(limits))
-    add_errors(app)
+    add_errors(app, server)
     add_pages(app, pages)
     add_models(app, server)
     add_translation(app, server)
