@@ -18,6 +18,7 @@ from tools.lib.models import SIGNATURES
 FLOATS, FILES = SIGNATURES["floats"], SIGNATURES["files"]
 ENDS = {name: (first, last) for name, first, last in (FLOATS, FILES)}  # signature -> its tensors
 MAX_IMAGES = 64  # in one request
+MAX_SHOWN = 99  # characters of a request in messages
 LAYOUTS = {"instances": "predictions", "inputs": "outputs"}  # of a request -> of its answer
 
 
@@ -71,7 +72,8 @@ def take_input(value, name):
     if not isinstance(value, dict) or "b64" in value and name not in value:
         return value
     if {*value} != {name}:
-        raise ValueError(f"the signature's input is {name}, not {', '.join(map(str, value))}")
+        names = ", ".join(value)
+        raise ValueError(f"the signature's input is {name}, not {names[:MAX_SHOWN]}")
     return value[name]
 
 
@@ -79,7 +81,7 @@ def read_request(body):
     """The PredictRequest of a body. Raises ValueError."""
     request = decode_json(body)
     signature = request.get("signature_name") or FLOATS[0]
-    if signature not in ENDS:
+    if signature not in [*ENDS]:  # of any type
         raise ValueError(f"signature_name is {' or '.join(ENDS)}")
     layouts = [layout for layout in LAYOUTS if layout in request]
     if len(layouts) != 1:
