@@ -15,6 +15,7 @@ MAX_LINE_WIDTH = 15
 NEAR = 48  # levels from a known colour, as JPEG compression leaves them
 MIN_NEAR = 0.7  # of the pixels of label maps: of facades 0.84 and more
 MARKER = 4  # width of lines where nothing is known of them
+MAX_COLOURFUL = 0.02  # of the pixels of sketches; photos on white have 0.1 and more
 
 
 def name_colour(colour):
@@ -32,6 +33,14 @@ def is_like_facades(images):
     distances = np.abs(pixels[:, np.newaxis] - colours).max(axis=2)
     return (distances.min(axis=1) <= NEAR).mean() >= MIN_NEAR \
         and len({*distances.argmin(axis=1).tolist()}) > 2
+
+
+def are_colourful(images):
+    """Whether images, uint8 [height, width, 1 or 3], have more colour than the edge of a black line
+    that was compressed."""
+    spread = np.concatenate([np.ptp(image.astype(np.int16), axis=2).ravel() for image in images]) \
+        if len(images) else np.zeros(1)
+    return (spread > NEAR).mean() > MAX_COLOURFUL
 
 
 def measure_lines(images, background):
@@ -75,7 +84,7 @@ def choose_tool(statistics, images):
         return describe_palette(few, few[0])
     if few or not is_grey and images and is_like_facades(images):
         return describe_palette([*FACADES.values()], FACADES["background"])
-    if statistics.get("white_share", 0) >= MIN_BACKGROUND:
+    if statistics.get("white_share", 0) >= MIN_BACKGROUND and not are_colourful(images):
         return describe_brush(images, WHITE)
     return {"tool": "image"}
 
