@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import logging
 import re
 import struct
 import sys
@@ -274,11 +275,17 @@ def decode_png(contents):
     return Stored(pixels, has_alpha=colour_type in (4, 6))
 
 
+def open_tiff(contents):
+    """tifffile's file of bytes. What it logs of damaged ones is in the error that follows."""
+    import tifffile
+    logging.getLogger("tifffile").disabled = True
+    return tifffile.TiffFile(io.BytesIO(contents))
+
+
 def read_page(contents):
     """Bytes of a TIFF file -> Stored, not turned: any type and number of channels. Raises
     ValueError for several pages, of which one would be read."""
-    import tifffile
-    with tifffile.TiffFile(io.BytesIO(contents)) as file:
+    with open_tiff(contents) as file:
         page, num_pages = file.pages[0], sum(not page.is_reduced for page in file.pages)
         check_size(page.imagewidth, page.imagelength)
         if num_pages > 1:
@@ -402,8 +409,7 @@ def size_in_head(contents, name):
     except UnidentifiedImageError:
         if name != "tiff":
             raise
-    import tifffile
-    with tifffile.TiffFile(io.BytesIO(contents)) as file:  # of values that Pillow does not know
+    with open_tiff(contents) as file:  # of values that Pillow does not know
         return file.pages[0].imagewidth, file.pages[0].imagelength
 
 
