@@ -59,9 +59,10 @@ def name_models(texts):
     models = {}
     for text in texts:
         name, is_named, path = text.partition("=")
-        if not is_named or not NAME.fullmatch(name):
-            path = text
-            name = re.sub(r"[^A-Za-z0-9._-]+", "-", Path(os.path.abspath(text)).stem).strip("-._")
+        if not is_named or not NAME.fullmatch(name) or os.path.exists(text):
+            path, place = text, Path(os.path.abspath(text))
+            name = place.name if place.is_dir() else place.stem
+            name = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-._")
         if not path:
             raise UserError(f"--model {text} has no path: give NAME=PATH")
         if not NAME.fullmatch(name) or name in RESERVED:
