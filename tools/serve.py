@@ -108,11 +108,12 @@ def open_socket(options):
         listening.bind(address)
         listening.listen(256)
         return listening
-    except OSError as error:
+    except (OSError, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is no name of a host"
         remedy = "choose another --port, 0 for any free one" if options.port else \
             "choose another --host"
         raise UserError(f"--host {options.host} --port {options.port} cannot be opened "
-                        f"({error.strerror}): {remedy}") from None
+                        f"({reason}): {remedy}") from None
 
 
 def choose_access(options, address):
