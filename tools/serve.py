@@ -16,6 +16,7 @@ import functools
 import os
 import re
 import secrets
+import signal
 import socket
 import sys
 import threading
@@ -174,15 +175,29 @@ def create_server(application, seconds):
 def serve_until_stopped(server, listening):
     """Serves until Ctrl-C or SIGTERM, then finishes what is in flight. A second one ends the
     process at once. Raises RunError where the server ends by itself."""
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
-    thread.start()
+    def run():
+        """In its own thread."""
+        try:
+            server.run(sockets=[listening])
+        finally:
+            ended.set()
+
+    def wait():
+        """Until it has ended. Thread.join would take a thread for ended once it was interrupted,
+        and a wait without a limit is not interrupted on Windows."""
+        while not ended.wait(1):
+            pass
+    ended = threading.Event()
+    threading.Thread(target=run, daemon=True).start()
     try:
-        while thread.is_alive():
-            thread.join(1)
+        wait()
     except KeyboardInterrupt:
-        say("finishing what is in flight; press again to stop at once")
-        server.should_exit = True
-        thread.join()
+        try:
+            server.should_exit = True
+            say("finishing what is in flight; press again to stop at once")
+            wait()
+        except KeyboardInterrupt as error:  # without waiting for what is being computed
+            os._exit(128 + next(iter(error.args), signal.SIGINT))
         return
     raise RunError("the server has ended: its last lines say why")
 
@@ -207,6 +222,7 @@ def serve(options):
         serve_until_stopped(server, listening)
     finally:
         stopped.set()
+        refreshing.join()  # a thread that is ended within TensorFlow ends the process by a signal
         work.threads.shutdown(wait=False, cancel_futures=True)
     return 0
 
