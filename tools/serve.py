@@ -217,7 +217,8 @@ def serve(options):
     say("Ctrl-C ends")
     if options.demo:
         open_page(addresses[0])
-    threading.Thread(target=keep_fresh, args=[models, stopped], daemon=True).start()
+    refreshing = threading.Thread(target=keep_fresh, args=[models, stopped], daemon=True)
+    refreshing.start()
     try:
         serve_until_stopped(server, listening)
     finally:
