@@ -11,6 +11,7 @@ from PIL import Image
 import pix2pix
 from tools.lib import inputs, run_log
 from tools.lib.cli import with_options
+from tools.lib.image_types import choose_pair
 from tools.lib.inputs import describe_inputs, write_inputs
 
 pytestmark = pytest.mark.usefixtures("in_empty_folder")
@@ -194,3 +195,109 @@ def test_an_existing_file_is_not_replaced(options, tmp_path):
     write_inputs(tmp_path, [(Path("gone.png"),)], options)
     assert (tmp_path / "inputs.json").read_text() == "mine"
     assert pix2pix.run_folder.find_results(tmp_path, "train") == [tmp_path / "inputs.json"]
+
+
+# ---- reading them back
+
+
+def write_run(**stored):
+    """The training folder `run` with these options."""
+    Path("run").mkdir()
+    Path("run/options.json").write_text(json.dumps(stored))
+    return Path("run")
+
+
+def save_halves(folder, count=4, size=(16, 20)):
+    """Images of two halves, each flat: the left of 10 times the image's number, the right of 100
+    more."""
+    for number in range(count):
+        pixels = np.full([size[0], 2 * size[1], 3], 10 * number)
+        pixels[:, size[1]:] += 100
+        save(f"{folder}/{number}.png", pixels)
+
+
+def levels_of(examples):
+    """The level of each of flat images."""
+    assert all(np.ptp(pixels) == 0 for pixels in examples)
+    return [int(pixels[0, 0, 0]) for pixels in examples]
+
+
+def read_run(folder="run", size=(8, 10), count=12, direction="AtoB", **more):
+    """`read_examples` of a run. more: of `choose_pair`."""
+    examples = inputs.read_examples(folder, choose_pair(False, direction, **more), size, count)
+    assert {pixels.shape for pixels in examples} <= {(*size, 3)}
+    return examples
+
+
+@pytest.mark.parametrize("direction, levels", [("AtoB", [0, 10]), ("BtoA", [100, 110])])
+def test_examples_are_the_inputs_of_validation(direction, levels):
+    write_run(input_dir="train", val_dir=["val"], which_direction=direction)
+    save_halves("train", 4)
+    save_halves("val", 2)
+    assert levels_of(read_run(direction=direction)) == levels
+
+
+@pytest.mark.parametrize("val_dir", [None, ["gone"]])
+def test_examples_are_those_of_training_where_there_is_no_validation(val_dir):
+    write_run(input_dir="train", val_dir=val_dir, which_direction="AtoB")
+    save_halves("train", 4)
+    assert levels_of(read_run()) == [0, 10, 20, 30]
+    assert levels_of(read_run(count=2)) == [0, 20]  # evenly chosen
+    assert levels_of(read_run(count=3)) == [0, 10, 20]
+
+
+@pytest.mark.parametrize("direction, levels", [("AtoB", [1, 2]), ("BtoA", [3, 4])])
+@pytest.mark.parametrize("where", ["train", "val"])
+def test_examples_of_two_folders_are_of_the_side_of_the_inputs(direction, levels, where):
+    places = {"a_dir": ["a"], "b_dir": "b", "val_dir": ["a_val", "b_val"] if where == "val"
+              else None, "which_direction": direction}
+    write_run(input_dir=None, **places)
+    for folder in ("a", "b", "a_val", "b_val"):
+        first = (1 if folder.startswith("a") else 3) if folder.endswith("val") == (where == "val") \
+            else 50
+        for number in range(2):
+            save(f"{folder}/{number}.png", np.full((9, 9, 3), first + number))
+    assert levels_of(read_run(direction=direction)) == levels
+
+
+def test_examples_are_those_of_the_folder_where_the_images_are_gone(options):
+    """And none where it has none, or names what lies elsewhere."""
+    folder = write_run(input_dir="gone", val_dir=None, which_direction="AtoB")
+    assert read_run() == []
+    save_halves("train", 3)
+    examples = [(Path(f"train/{number}.png"),) for number in range(3)]
+    write_inputs(folder, examples, options)
+    assert sorted(levels_of(read_run())) == [0, 10, 20]
+    (folder / "inputs-2.png").write_bytes(b"damaged")
+    assert len(read_run()) == 2
+    save("outside.png", np.full((9, 9, 3), 77))
+    (folder / "inputs.json").write_text(json.dumps({"examples": ["../outside.png"]}))
+    assert read_run() == []
+    (folder / "inputs.json").write_text("no json")
+    assert read_run() == []
+
+
+def test_several_inputs_are_those_that_the_folder_has():
+    """Side by side: those of the data are not put together."""
+    folder = write_run(a_dir=["a", "m"], b_dir="b", input_dir=None, which_direction="AtoB")
+    for name in ("a", "m", "b"):
+        save(f"{name}/1.png", np.full((8, 10, 3), 5))
+    save(folder / "inputs-1.png", np.full((8, 20, 3), 99))
+    (folder / "inputs.json").write_text(json.dumps({"examples": ["inputs-1.png"]}))
+    assert levels_of(read_run(size=(8, 20), num_inputs=2)) == [99]
+
+
+@pytest.mark.parametrize("colours", [None, [{"rgb": [0, 0, 0], "share": 1}]])
+def test_examples_are_the_middle_of_images_and_their_colours_stay(colours):
+    """Where these are exact they are not blended; elsewhere they are averaged."""
+    folder = write_run(input_dir="train", val_dir=None, which_direction="AtoB")
+    (folder / "inputs.json").write_text(json.dumps({"colours": colours}))
+    pixels = np.zeros([30, 40, 3])
+    pixels[::2] = 240
+    pixels[:, :5] = pixels[:, 35:] = 7  # lies outside a square in the middle
+    save("train/1.png", np.concatenate([pixels, pixels], axis=1))
+    (example,) = read_run(size=(15, 15))
+    found = {*np.unique(example).tolist()}
+    assert found <= {0, 240} if colours else found == {120}
+    (whole,) = read_run(size=(30, 30))
+    np.testing.assert_array_equal(whole, pixels[:, 5:35])

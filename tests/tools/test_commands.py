@@ -34,6 +34,7 @@ COMMANDS = {
     "apply.py": Command("tools.apply", "--model model --input in --output out",
                         "--model model --input {} --output out"),
     "evaluate.py": Command("tools.evaluate", ".", "{}"),
+    "serve.py": Command("tools.serve", missing="--model {} --port 0"),
     "inspect-checkpoint.py": Command("tools.inspect-checkpoint", "model", "{}"),
     "ablation.py": Command("tools.ablation", "--input_dir in --val_dir in --output_dir out",
                            "--input_dir {} --val_dir in --output_dir out --max_steps 1"),
