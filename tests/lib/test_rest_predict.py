@@ -1,4 +1,4 @@
-"""TensorFlow Serving's REST payloads: what is read and written, and as an export's signatures say."""
+"""TensorFlow Serving's REST payloads: read and written, and as an export's signatures give them."""
 
 import base64
 import json
@@ -61,7 +61,8 @@ WRONG = [
     (f'{{"signature_name": 7, "instances": {ONE}}}', "signature_name is"),
     ('{"instances": []}', "is a list of images"), ('{"instances": 7}', "is a list of images"),
     ('{"inputs": {"other": 7}}', "the signature's input is input, not other"),
-    ('{"inputs": {"' + "x" * 9999 + '": 7}}', "not xxx"), ('{"inputs": {}}', "the signature's input is input"),
+    ('{"inputs": {"' + "x" * 9999 + '": 7}}', "not xxx"),
+    ('{"inputs": {}}', "the signature's input is input"),
     ('{"instances": [{"b64": "AAAA"}]}', "a list of rows"), ('{"instances": [7]}', "list of rows"),
     ('{"instances": [[[0, 0, 0]]]}', "list of rows"), ('{"instances": [[[[]]]]}', "list of rows"),
     ('{"instances": [[[[0], [0, 1]]]]}', "list of rows"), ('{"instances": [null]}', "list of rows"),

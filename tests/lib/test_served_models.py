@@ -1,4 +1,4 @@
-"""Models as a server has them: results as test mode's, descriptions, examples, newer checkpoints."""
+"""Models as a server has them: test mode's results, descriptions, examples, newer checkpoints."""
 
 import io
 import json
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import build_once, in_folder, read_pixels, run, run_test_mode, train, train_small
+from helpers import build_once, in_folder, read_pixels, run, run_test_mode, train
 from PIL import Image
 from serving import draw_image, stand_in
 
@@ -54,7 +54,8 @@ def draw_files():
 
 KINDS = {  # name -> folders of the inputs, that of the targets, flags
     "depth": (["photos"], "depth", "--b_ignore 0 --b_range 500 4500"),
-    "floats": (["floats"], "targets", "--a_range -3 7 --b_range -3 7 --a_channels 2 --b_channels 2"),
+    "floats": (["floats"], "targets",
+               "--a_range -3 7 --b_range -3 7 --a_channels 2 --b_channels 2"),
     "labels": (["colours"], "indices", "--a_labels classes.txt --b_labels 4"),
     "indices": (["indices"], "colours", "--a_labels 4 --b_labels classes.txt"),
     "lab": (["photos"], "others", "--lab_colorization"),

@@ -3,7 +3,6 @@ without a network, which wait for events."""
 
 import contextlib
 import io
-import json
 import re
 import socket
 import struct
@@ -16,8 +15,7 @@ import pytest
 from helpers import read_pixels
 from PIL import Image
 from serving import (
-    ANYONE_HERE, LIMITS, PAGE, ask, draw_image, invert, read_answer, run_server, send_head,
-    stand_in, wait_until)
+    LIMITS, PAGE, draw_image, invert, read_answer, run_server, send_head, stand_in, wait_until)
 
 from tools.lib.server import HEADERS, TOKEN_COOKIE, Access
 from tools.lib.stored import png_chunk
@@ -269,7 +267,7 @@ def test_html_in_names_and_labels_comes_back_as_json_alone(in_empty_folder):
     model.current.description["inputs"]["palette"] = [{"name": text, "color": [1, 2, 3]}]
     with run_server(model) as running:
         answers = [running.ask("GET", "/v1/models"), running.ask("GET", "/openapi.json"),
-                   running.post("/%3Cscript%3E"), running.ask("GET", f"/v1/models/%3Cb%3E")]
+                   running.post("/%3Cscript%3E"), running.ask("GET", "/v1/models/%3Cb%3E")]
         assert running.ask("GET", "/").body == PAGE
     for answer in answers:
         assert answer.headers["content-type"] == "application/json"
@@ -516,7 +514,8 @@ def test_as_many_at_once_as_parallel_says(in_empty_folder):
         barrier.wait()
         return contents
     with run_server(stand_in(generate=generate)) as running, ThreadPoolExecutor(2) as threads:
-        answers = [*threads.map(lambda number: running.post("/inverts", draw_image(number)), (1, 2))]
+        answers = [*threads.map(lambda number: running.post("/inverts", draw_image(number)),
+                                (1, 2))]
     assert [answer.body for answer in answers] == [draw_image(1), draw_image(2)]
 
 

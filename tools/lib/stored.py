@@ -439,9 +439,8 @@ def decode_any(contents, name, sample_format=None):
 
 
 def use_format(contents, read):
-    """read(contents, name) of the bytes of an image file and the name of its format in FORMATS, told
-    by content. Raises ValueError with the reason, whatever is wrong with the file, TooLargeError.
-    """
+    """read(contents, name) of the bytes of an image file and its format's name in FORMATS, told by
+    content. Raises ValueError with the reason, whatever is wrong with the file, TooLargeError."""
     name = format_of(contents)
     if name is None:
         raise ValueError(f"not a {FORMAT_NAMES} file" if contents else "empty")
