@@ -1,5 +1,6 @@
 """tools/lib/stored.py: every type, palette and layout is read as it is stored, and written."""
 
+import base64
 import io
 import pickle
 import struct
@@ -373,3 +374,15 @@ def test_palettes_are_written(count):
         np.testing.assert_array_equal(np.asarray(image.convert("RGB")), palette[indices[..., 0]])
     check(contents, indices, palette)
     assert struct.unpack(">I", contents[16:20]) == (40,)
+
+
+ENDLESS_TIFF = (  # each of its pages says that there is another
+    "SUkqAAgAAAAKAAABBAABAAAAGAAAAAEAAAAYAAAAAQAAABgAAAABAAAAGAAAAAEAAAAYAAAAAQAAABgAAAABAAAAGA"
+    "AAAAEAAAAYAAAAAQAAABgAAAABAAAAGAAAAAEAAAAYAAAAAQAAABgAAAABAAAAGAAAAAEAAAAYAAAAAQAAABgAAAAB"
+    "AAAAGAAAAAEAAAAYAAAAAQAAABgAAAABAAAAGAAAAAEAAAAYAAAAAQEEAA==")
+
+
+def test_a_tiff_file_whose_pages_go_in_circles_is_refused():
+    """It was read for ever, and took ever more memory."""
+    with pytest.raises(ValueError, match="pages"):
+        decode_stored(base64.b64decode(ENDLESS_TIFF))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import itertools
 import logging
 import re
 import struct
@@ -25,6 +26,7 @@ from tools.lib.cli import RunError, quiet_stderr
 from tools.lib.image_files import FORMAT_NAMES, format_of
 
 MAX_PIXELS = 89_478_485  # of an image: a quarter of a gigabyte in RGB, which is Pillow's limit too
+MAX_PAGES = 1000  # of a TIFF file that are counted: those of a damaged one may go in circles
 BITS_PER_SAMPLE, SAMPLE_FORMAT = 258, 339  # tags of TIFF
 UNSIGNED = 1  # the SampleFormat of whole numbers from 0
 PLAIN_MODES = {  # of Pillow: channels in the file, where it keeps every value of 8 bits
@@ -286,7 +288,8 @@ def read_page(contents):
     """Bytes of a TIFF file -> Stored, not turned: any type and number of channels. Raises
     ValueError for several pages, of which one would be read."""
     with open_tiff(contents) as file:
-        page, num_pages = file.pages[0], sum(not page.is_reduced for page in file.pages)
+        page, pages = file.pages[0], itertools.islice(file.pages, MAX_PAGES)
+        num_pages = sum(not page.is_reduced for page in pages)
         check_size(page.imagewidth, page.imagelength)
         if num_pages > 1:
             raise ValueError(f"it has {num_pages} pages: save the one to read alone, or all as "
