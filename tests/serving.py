@@ -12,6 +12,7 @@ import numpy as np
 from helpers import read_pixels
 
 from tools import serve
+from tools.lib.cli import Options
 from tools.lib.image_types import choose_pair
 from tools.lib.images import to_bytes
 from tools.lib.models import LoadedModel
@@ -118,7 +119,7 @@ def run_server(*models, limits=LIMITS, access=ANYONE_HERE):
     """A Running of models, with the settings of tools/serve.py."""
     models = {model.name: model for model in models}
     application, work = create_application(models, limits, access, {"/": PAGE})
-    listening = socket.create_server(("127.0.0.1", 0))
+    listening = serve.open_socket(Options(host="127.0.0.1", port=0))
     server = serve.create_server(application, 10)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
     thread.start()
