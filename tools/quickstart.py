@@ -52,7 +52,7 @@ def run_steps():
     python = venv_python()
     sample_run.run_commands([*sample_run.list_commands(ROOT, python), test_command()], run_command)
     say(f"open this page in a browser: {(ROOT / TEST_DIR / 'index.html').as_uri()}")
-    say(f"draw: {python} tools/serve.py --model {sample_run.TRAIN_DIR}")
+    say(f"draw with this model: {python} tools/serve.py --demo")
     return 0
 
 

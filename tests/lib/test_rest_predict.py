@@ -185,6 +185,17 @@ def test_unknown_models_are_404(server):
     assert server.ask("GET", "/v1/models/other/metadata").status == 404
 
 
+@pytest.mark.parametrize("version, status", [("9", 200), ("8", 404), ("x", 404)])
+def test_a_version_is_the_step_that_is_served(server, version, status):
+    address = f"/v1/models/run/versions/{version}"
+    answers = [server.ask("GET", address), server.ask("GET", f"{address}/metadata")]
+    assert [answer.status for answer in answers] == [status] * 2
+    body = json.dumps({"instances": np.zeros([1, 32, 32, 3]).tolist()})
+    assert server.post(f"{address}:predict", body).status == status
+    if status == 404:
+        assert answers[0].error == f"run has no version {version}: version 9 is served"
+
+
 @pytest.mark.parametrize("name, version", [("run", "9"), ("export", "1")])
 def test_status_and_metadata_are_those_of_the_export(server, signatures, name, version):
     status = server.ask("GET", f"/v1/models/{name}").json

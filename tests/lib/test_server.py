@@ -294,6 +294,9 @@ def test_openapi_describes_every_route_and_every_error(server):
     assert {(path, method) for path, item in document["paths"].items() for method in item} == {
         ("/healthz", "get"), ("/v1/models", "get"), ("/v1/models/{name}", "get"),
         ("/v1/models/{name}/metadata", "get"), ("/v1/models/{name}/examples/{number}", "get"),
+        ("/v1/models/{name}/versions/{version}", "get"),
+        ("/v1/models/{name}/versions/{version}/metadata", "get"),
+        ("/v1/models/{name}/versions/{version}:predict", "post"),
         ("/v1/models/{name}:predict", "post"), ("/{name}", "post")}
     ids = set()
     for path, item in document["paths"].items():
@@ -311,7 +314,7 @@ def test_openapi_describes_every_route_and_every_error(server):
                 assert schema["properties"]["error"]["type"] == "string"
             assert all(row["description"] for row in operation["responses"].values())
             assert operation["summary"] and operation["description"]
-    assert len(ids) == 7
+    assert len(ids) == 10
     for reference in list_references(document):
         part = document
         for name in reference.removeprefix("#/").split("/"):
@@ -382,6 +385,20 @@ def test_a_body_is_not_read_where_the_queue_is_full(gate):
             assert read_answer(client).status == 503
         gate.opened.set()
         assert [future.result().status for future in waiting] == [200] * 2
+
+
+def test_bodies_that_are_still_coming_count_as_waiting(in_empty_folder):
+    """So the memory that they take is bounded too."""
+    limits = LIMITS._replace(parallel=1, queue_size=1)
+    head = "/inverts", f"Content-Length: {len(IMAGE)}"
+    with run_server(stand_in(), limits=limits) as running, \
+            send_head(running.port, *head) as first, send_head(running.port, *head) as second:
+        wait_until(lambda: running.work.unfinished == 2)
+        assert running.post("/inverts", IMAGE).status == 503
+        for client in (first, second):
+            client.sendall(IMAGE)
+            assert read_answer(client).body == invert(IMAGE)
+        assert running.post("/inverts", IMAGE).status == 200
 
 
 def test_beyond_the_time_limit_it_is_504(gate):

@@ -79,7 +79,7 @@ def test_steps_and_their_folders(ran, tmp_path, capsys):
     assert value_of(test, "--output_dir") == "sample_test" and "--overwrite" in train
     page, draw = capsys.readouterr().out.splitlines()[-2:]
     assert page.endswith((tmp_path / "sample_test" / "index.html").as_uri())
-    assert "file:///" in page and draw == f"draw: {python} tools/serve.py --model sample_train"
+    assert "file:///" in page and draw == f"draw with this model: {python} tools/serve.py --demo"
 
 
 def test_a_complete_sample_is_used_again(ran, tmp_path):

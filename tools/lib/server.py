@@ -211,8 +211,8 @@ class Work:
             self.unfinished += change
 
     async def read_body(self, request):
-        """A Request's body. Raises Refused where it is larger than the limit, or comes too slowly,
-        and where the queue is full."""
+        """A Request's body, which counts as one that waits until it is there. Raises Refused where
+        it is larger than the limit, or comes too slowly, and where the queue is full."""
         async def read():
             """All of it."""
             chunks, count = [], 0
@@ -228,6 +228,7 @@ class Work:
         length = request.headers.get("content-length", "")
         if length.isdecimal() and int(length) > self.limits.num_bytes:
             raise too_large
+        self.count(1)
         try:
             body = await asyncio.wait_for(read(), self.limits.seconds)
         except asyncio.TimeoutError:
@@ -235,6 +236,8 @@ class Work:
                           {"Connection": "close"}) from None
         except ClientDisconnect:
             raise Refused(LEFT, "the client has gone") from None
+        finally:
+            self.count(-1)
         if not body:
             raise Refused(400, "the body is empty: send the bytes of an image file")
         return body
@@ -327,10 +330,13 @@ class Server(NamedTuple):
     models: dict  # name -> ServedModel
     work: Work
 
-    def find(self, name):
-        """The ServedModel of a name. Raises Refused."""
+    def find(self, name, version=""):
+        """The ServedModel of a name, and of a version if one is asked for. Raises Refused."""
         if name not in self.models:
             raise Refused(404, f"there is no model {name}: there is {', '.join(self.models)}")
+        served = self.models[name].current.version
+        if version not in ("", served):
+            raise Refused(404, f"{name} has no version {version}: version {served} is served")
         return self.models[name]
 
 
@@ -359,18 +365,20 @@ def add_models(app, server):
         """All models: what they take and give, as the page needs it."""
         return {"models": [model.current.description for model in server.models.values()]}
 
+    @app.get("/v1/models/{name}/versions/{version}/metadata")
     @app.get("/v1/models/{name}/metadata")
-    async def read_metadata(name: str) -> dict:
+    async def read_metadata(name: str, version: str = "") -> dict:
         """A model's signatures, as TensorFlow Serving tells them."""
-        current = server.find(name).current
+        current = server.find(name, version).current
         channels = [side.count * side.file_channels for side in current.model.pair[:2]] \
             if current.model.generate_floats else None
         return rest_predict.write_metadata(name, current.version, channels)
 
+    @app.get("/v1/models/{name}/versions/{version}")
     @app.get("/v1/models/{name}")
-    async def read_status(name: str) -> dict:
+    async def read_status(name: str, version: str = "") -> dict:
         """A model's status, as TensorFlow Serving tells it."""
-        return rest_predict.write_status(server.find(name).current.version)
+        return rest_predict.write_status(server.find(name, version).current.version)
 
     @app.get("/v1/models/{name}/examples/{number}", response_class=Response,
              responses=IMAGE_ANSWER)
@@ -389,10 +397,11 @@ def add_models(app, server):
 
 def add_translation(app, server):
     """The routes that translate images."""
+    @app.post("/v1/models/{name}/versions/{version}:predict", openapi_extra=JSON_BODY)
     @app.post("/v1/models/{name}:predict", openapi_extra=JSON_BODY)
-    async def predict_images(request: Request, name: str) -> dict:
+    async def predict_images(request: Request, name: str, version: str = "") -> dict:
         """Images as JSON: TensorFlow Serving's REST API, signatures serving_default and encoded."""
-        model = server.find(name)
+        model = server.find(name, version)
         body = await server.work.read_body(request)
         result, *times = await server.work.run(request, predict, model, body)
         return Response(result, media_type="application/json",
