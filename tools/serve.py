@@ -118,13 +118,14 @@ def open_socket(options):
 
 
 def choose_access(options, address):
-    """Access to a server that listens at an address: a token is asked for beyond loopback."""
-    names, is_open = [*LOOPBACK_NAMES, options.host, *(options.allow_host or [])], \
-        not is_loopback(address)
+    """Access to a server that listens at an address. A token is asked for where others than this
+    machine may reach it: beyond loopback, or by a proxy."""
+    others, is_open = options.allow_host or [], not is_loopback(address)
+    names = [*LOOPBACK_NAMES, options.host, *others]
     if is_open:
         names += [socket.gethostname(), f"{socket.gethostname()}.local"]
     return Access(frozenset(map(str.lower, names)), is_open,
-                  secrets.token_urlsafe(24) if is_open else None)
+                  secrets.token_urlsafe(24) if is_open or others else None)
 
 
 def is_loopback(address):

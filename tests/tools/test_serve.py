@@ -324,6 +324,12 @@ def test_beyond_loopback_a_token_is_made_and_printed():
     assert addresses[1].endswith(f":{port}/?token={one.token}") and len(addresses) == 2
 
 
+def test_behind_a_proxy_a_token_is_made_too():
+    access = serve.choose_access(options_of("--allow_host", "Board.example"), "127.0.0.1")
+    assert "board.example" in access.hosts and not access.any_address
+    assert len(access.token) >= 32
+
+
 @pytest.mark.parametrize("address, is_own", [
     ("127.0.0.1", True), ("127.8.9.1", True), ("::1", True), ("0.0.0.0", False), ("::", False),
     ("192.168.0.9", False), ("fe80::1", False), ("::ffff:127.0.0.1", False)])
