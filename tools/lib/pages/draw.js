@@ -127,6 +127,14 @@ function blankPixels() {
   return pixels;
 }
 
+// Whether nothing is drawn: then there is nothing to ask for.
+function isBlank() {
+  const { model: { inputs }, file, pixels } = state;
+  if (!pixels || file || !isDrawn(inputs)) return false;
+  const background = backgroundOf(inputs);
+  return pixels.data.every((color) => color === background);
+}
+
 // Chooses the kind of tool.
 function chooseKind(kind) {
   state.kind = kind;
@@ -162,7 +170,7 @@ function chooseSize(size) {
 async function prepareRequest() {
   const { model, pixels, file } = state;
   if (!model || model.state !== "AVAILABLE" || !pixels) return null;
-  if (!file && !isDrawn(model.inputs)) return null;
+  if (isBlank() || (!file && !isDrawn(model.inputs))) return null;
   const bytes = file ? new Uint8Array(await file.blob.arrayBuffer())
     : await encodeInput(pixels, model.inputs);
   const type = file ? file.blob.type || "application/octet-stream" : "image/png";
@@ -188,10 +196,23 @@ async function takeResult(answer) {
     return "The server's answer is not an image.";
   }
   if (answer.request.model.name !== state.model.name) return null;
+  if (isBlank()) { // cleared meanwhile
+    loop.last = null;
+    return null;
+  }
   if (state.result) URL.revokeObjectURL(state.result.address);
   state.result = { ...answer, address };
   showResult();
   return null;
+}
+
+// Takes the result away, where nothing is drawn any more.
+function dropResult() {
+  if (state.result) URL.revokeObjectURL(state.result.address);
+  state.result = null;
+  loop.last = null;
+  loop.error = null;
+  showResult();
 }
 
 // Looks which models there are, and whether the server answers.

@@ -12,6 +12,7 @@ function startInput({ pixels, file = null, photo = null }, isAsked = true) {
   pad.setPixels(pixels, state.model.inputs.count);
   showInput();
   if (isAsked) loop.renew();
+  else showState();
 }
 
 // A side of a change: what is in a rectangle, and what the pixels stand for.
@@ -56,7 +57,9 @@ function stepBack(isUndo) {
 
 // Clears the drawing.
 function clearInput() {
-  if (state.pixels) replaceInput("clear", { pixels: blankPixels() });
+  if (!state.pixels) return;
+  replaceInput("clear", { pixels: blankPixels() });
+  speak("Cleared.");
 }
 
 // A stroke has drawn something.

@@ -39,10 +39,11 @@ function stateWords() {
   if (loop.waiting) return ["busy", "The server is busy. Trying again in a moment…"];
   if (loop.isBusy) return ["working", "Working…"];
   if (loop.isLive && loop.isStale) return ["working", pad.stroke ? "Drawing…" : "Working…"];
-  if (state.result && loop.isStale) {
-    return ["stale", "The result is older than the drawing: press Run."];
-  }
   if (!state.file && !isDrawn(model.inputs)) return ["ready", "Ready: open a file."];
+  if (loop.isStale && !isBlank()) {
+    return ["stale", state.result ? "The result is older than the drawing: press Run."
+      : "Press Run for the result."];
+  }
   if (!state.result) {
     return ["ready", `Ready: ${state.kind === "image" ? "open an image" : "draw"}.`];
   }
@@ -144,7 +145,8 @@ function showInput() {
   const { file } = state;
   const isEmpty = !file && !isDrawn(inputs);
   find("canvas").hidden = Boolean(file) || isEmpty;
-  find("empty").hidden = !isEmpty && !isUntouched();
+  if (isBlank()) dropResult();
+  find("empty").hidden = !isEmpty && (!isBlank() || state.model.examples > 0);
   find("empty-text").textContent = !isEmpty && state.kind !== "image" ? "Draw here"
     : "Open an image or drop it here";
   if (file) showFile(file);
