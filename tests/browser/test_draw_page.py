@@ -1061,6 +1061,45 @@ def test_a_link_restores_the_exact_pixels(serve, browser):
     assert browser.texts("#message") == ["The link's drawing is damaged: perhaps the link was cut."]
 
 
+def wait_until_kept(browser, image):
+    """Waits until a drawing is kept for its tab."""
+    end = time.monotonic() + WAIT
+    while browser.driver.execute_async_script("""
+          readPng(fromBase64Url(keptState().get("drawing"))).then(
+            ({ samples }) => arguments[0]([...samples]))""") != image.ravel().tolist():
+        assert time.monotonic() < end
+
+
+def test_a_drawing_is_there_again_after_a_reload_and_on_the_way_back(serve, browser):
+    server = serve(sketch_model("other"), model_of())
+    opened(browser, server)
+    browser.run("document.getElementById('model').value = 'facades';"
+                "document.getElementById('model').dispatchEvent(new Event('change'));")
+    wait_until_done(browser)
+    choose(browser, label="window", size=5)
+    drag(browser, (5, 5), (40, 25))
+    image = drawn(browser, server)
+    wait_until_kept(browser, image)
+    browser.driver.refresh()
+    browser.wait("state.models")
+    assert_drawn(browser, server, image)
+    assert browser.one("#api").get_attribute("href") == f"{server.url}api#model=facades"
+    browser.expected = [REFUSED]  # the server of this test has no such page
+    browser.click("#api")
+    browser.wait("location.pathname === '/api'")
+    browser.driver.back()
+    browser.wait("location.pathname === '/' && state.models")
+    assert_drawn(browser, server, image)
+    browser.run("Storage.prototype.setItem = () => { throw new Error('full'); };")
+    choose(browser, mode="fill")
+    drag(browser, (40, 5))
+    browser.wait("!keptState()")
+    browser.driver.refresh()  # nothing rather than an older drawing
+    browser.wait("state.models")
+    wait_until_done(browser)
+    assert (canvas_pixels(browser) == 255).all()
+
+
 @pytest.mark.parametrize(("state", "message"), [
     ("model=gone", "The link is for the model gone, which is not served here."),
     ("model=facades&drawing=iVBOR%", "The link's drawing is damaged: perhaps the link was cut.")])

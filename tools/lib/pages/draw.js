@@ -4,6 +4,7 @@ const POLL_PAUSE = 3000; // milliseconds between two looks at the server's model
 const UNDO_BYTES = 1 << 26; // of all changes that can be undone
 const ERASER_SIZE = 15; // pixels
 const LARGEST_SIZE = 64; // of a brush, in pixels
+const KEEP_PAUSE = 100; // milliseconds after a change until the drawing is kept
 const MODES = [["brush", "Brush"], ["eraser", "Eraser"], ["rectangle", "Rectangle"],
   ["fill", "Fill"]];
 const MODE_KEYS = { b: "brush", e: "eraser", r: "rectangle", f: "fill" };
@@ -29,6 +30,7 @@ let pad = null;
 let loop = null;
 let camera = null;
 let wordsTimer = null;
+let keepTimer = null;
 let lastExample = -1;
 let opening = 0; // the number of the image that is being opened: a later one replaces it
 
@@ -86,6 +88,9 @@ async function chooseModel(model, isOpening = true) {
   }
   state.model = model;
   find("model").value = model.name;
+  find("api").href = `api#${hashOf(model.name, null)}`;
+  tell("");
+  speak(`Model: ${model.name}.`);
   const { inputs } = model;
   Object.assign(state, { color: 0, ink: inputs.ink || [0, 0, 0], result: null });
   state.sizes = { eraser: ERASER_SIZE, brush: inputs.tool === "palette"
@@ -274,7 +279,9 @@ function renewModel(newer) {
 
 // Opens the model and the drawing of the address, or the first model with its first example.
 async function openFirst() {
-  const hash = readHash();
+  const own = keptState();
+  const isServed = own && state.models.some(({ name }) => name === own.get("model"));
+  const hash = isServed ? own : readHash();
   const model = state.models.find(({ name }) => name === hash.get("model")) || state.models[0];
   await chooseModel(model, !hash.has("drawing"));
   if (hash.has("drawing")) await openShared(hash.get("drawing"));
@@ -296,6 +303,21 @@ async function openShared(text) {
 }
 
 // ---- sharing and saving
+
+// Keeps what is drawn, once it has not changed for a while. A file is not kept.
+function keepSoon() {
+  clearTimeout(keepTimer);
+  keepTimer = setTimeout(keepDrawing, KEEP_PAUSE);
+}
+
+// Keeps what is drawn for this tab.
+async function keepDrawing() {
+  clearTimeout(keepTimer);
+  const { model, file, pixels } = state;
+  if (!model || !pixels) return;
+  const isKept = !file && isDrawn(model.inputs);
+  keepState(hashOf(model.name, isKept ? await encodeInput(pixels, model.inputs) : null));
+}
 
 // Opens the dialog with the drawing's link.
 async function share() {
@@ -425,6 +447,7 @@ function listen() {
   document.addEventListener("keydown", pressKey);
   document.addEventListener("paste", paste);
   document.addEventListener("visibilitychange", poll);
+  document.addEventListener("visibilitychange", keepDrawing);
   window.addEventListener("hashchange", () => state.models && state.models.length && openFirst());
   listenForDrops(document.body, openFile);
   new ResizeObserver(fit).observe(find("panes"));

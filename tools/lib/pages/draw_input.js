@@ -105,6 +105,7 @@ function placePhoto(place, isEnd) {
   state.pixels.paste({ x: (part || 0) * width, y: 0, width, height }, pixels.data);
   pad.show();
   loop.change(isEnd);
+  keepSoon();
 }
 
 // ---- images that are brought

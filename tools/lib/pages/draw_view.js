@@ -162,11 +162,7 @@ function showInput() {
   drawParts(inputs.count);
   showTools();
   fit();
-}
-
-// Whether nothing has been drawn or opened yet, and nothing is about to be.
-function isUntouched() {
-  return loop.changes === 0 && !state.model.examples;
+  keepSoon();
 }
 
 // Shows a file as the server shows it.

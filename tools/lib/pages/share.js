@@ -21,10 +21,35 @@ function fromBase64Url(text) {
   }
 }
 
+// A model and the bytes of a drawing, or null, as the part of an address after #.
+function hashOf(model, bytes) {
+  const drawing = bytes ? { drawing: toBase64Url(bytes) } : {};
+  return new URLSearchParams({ model, ...drawing }).toString();
+}
+
 // The address of this page with a model and the bytes of a drawing.
 function linkOf(model, bytes) {
-  const hash = new URLSearchParams({ model, drawing: toBase64Url(bytes) });
-  return `${location.origin}${location.pathname}#${hash}`;
+  return `${location.origin}${location.pathname}#${hashOf(model, bytes)}`;
+}
+
+// Keeps the state of a link for this tab and address: after a reload, and on the way back.
+function keepState(hash) {
+  try {
+    sessionStorage.removeItem("state"); // nothing rather than an older drawing
+    sessionStorage.setItem("state", JSON.stringify([location.hash, hash]));
+  } catch {
+    // refused or full
+  }
+}
+
+// The state that was kept for this address, as a Map like readHash's; null where there is none.
+function keptState() {
+  try {
+    const [address, hash] = JSON.parse(sessionStorage.getItem("state"));
+    return address === location.hash ? new Map(new URLSearchParams(hash)) : null;
+  } catch {
+    return null;
+  }
 }
 
 // Has the browser save a file.
