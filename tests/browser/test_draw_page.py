@@ -919,7 +919,7 @@ def test_a_newer_checkpoint_is_reported_and_run(serve, browser):
     drag(browser, (5, 5))
     wait_until_done(browser)
     assert browser.one("#step").text == "step 400"
-    assert re.fullmatch(r"step 400, [0-9]+ ms \(network 7 ms\)", browser.one("#timing").text)
+    assert re.fullmatch(r"step 400, [0-9]+ ms \(model 7 ms\)", browser.one("#timing").text)
     server.models[0] = {**server.models[0], "step": 4000}
     browser.run("poll()")
     wait_for_posts(browser, server, 2)
@@ -1180,6 +1180,100 @@ def test_the_result_lies_over_the_drawing(serve, browser):
     assert (drawn(browser, server)[10, 40:51] == 0).all()
     browser.click('#views [data-value="beside"]')
     assert browser.one("#output").is_displayed() and not browser.one("#over").is_displayed()
+
+
+def middle_of(browser, selector):
+    """The middle of an element, in the window."""
+    return browser.run("""const box = document.querySelector(arguments[0]).getBoundingClientRect();
+      return [box.left + box.width / 2, box.top + box.height / 2];""", selector)
+
+
+@pytest.mark.parametrize("pointer", ["mouse", "pen", "touch"])
+def test_the_line_is_dragged_by_its_grip(serve, browser, pointer):
+    """It never paints, and the slider's thumb, 16 pixels wide, stays below it."""
+    server = serve(sketch_model(width=64, height=64), sketch=[to_png(drawn_image(64, 64))])
+    opened(browser, server)
+    before = middle_of(browser, '#views [data-value="over"]')
+    browser.click('#views [data-value="over"]')
+    assert middle_of(browser, '#views [data-value="over"]') == before
+    left, _ = screen_of(browser, -0.5, 0)
+    right, _ = screen_of(browser, 63.5, 0)
+    x, y = middle_of(browser, "#grip")
+    assert abs(x - (left + right) / 2) < 1
+    places = [(x, y), (x, y), (x - 40, y + 9), (left + (right - left) / 4, y)]
+    for index, (to_x, to_y) in enumerate([*places, places[-1]]):
+        kind = ("Moved", "Pressed", "Moved", "Moved", "Released")[index]
+        if pointer != "touch":
+            browser.command("Input.dispatchMouseEvent", type=f"mouse{kind}", x=to_x, y=to_y,
+                            button="left", buttons=int(kind != "Released" and index > 0),
+                            clickCount=1, pointerType=pointer)
+        elif index:
+            kind = {"Pressed": "Start", "Moved": "Move", "Released": "End"}[kind]
+            points = [] if kind == "End" else [{"x": to_x, "y": to_y, "id": 1}]
+            browser.command("Input.dispatchTouchEvent", type=f"touch{kind}", touchPoints=points)
+    browser.wait("Math.abs(document.getElementById('reveal').value - 25) < 1")
+    assert abs(middle_of(browser, "#grip")[0] - places[-1][0]) < 2
+    assert abs(browser.run("""const range = document.getElementById("reveal");
+      const box = range.getBoundingClientRect();
+      return box.left + 8 + range.value / 100 * (box.width - 16);""") - places[-1][0]) < 2
+    np.testing.assert_array_equal(canvas_pixels(browser), drawn_image(64, 64))
+    assert not browser.one("#undo").is_enabled()
+
+
+def test_the_palette_stays_where_it_is(serve, browser):
+    """With a tool that has no size too, whose slider is off."""
+    opened(browser, serve(model_of()))
+    places = set()
+    for mode in ("brush", "eraser", "rectangle", "fill"):
+        choose(browser, mode=mode)
+        places.add(tuple(middle_of(browser, "#palette label")))
+        assert browser.one("#size").is_enabled() == (mode in ("brush", "eraser"))
+    assert len(places) == 1
+
+
+@pytest.mark.parametrize(("size", "text"), [
+    ((1024, 768), 100), ((1280, 720), 100), ((1366, 700), 100), ((900, 700), 100),
+    ((768, 1024), 100), ((1920, 1080), 200), ((1280, 800), 200)])
+def test_drawing_and_result_are_level(serve, browser, size, text):
+    """And so are the buttons below them, where they fit in a row. text: size in percent."""
+    example = drawn_image(64, 64)
+    server = serve(model_of("a" * 20, width=64, height=64), model_of("b"),
+                   **{"a" * 20: [to_png(example)] * 3})
+    opened(browser, server, size=size)
+    browser.run("document.documentElement.style.fontSize = `${arguments[0]}%`", text)
+    choose(browser, mode="fill", label="door")
+    drag(browser, (5, 5))
+    wait_until_done(browser)
+    browser.settle()
+    tops = browser.run("""return [["#stage", "#output-box"], ["#undo", "#share", "#save-input"],
+      ["#run", "#save-shown"]].map((selectors) => selectors.map((selector) => Math.round(
+        document.querySelector(selector).getBoundingClientRect().top)));""")
+    rows = tops if text == 100 else tops[:1]
+    assert all(len(set(row)) == 1 for row in rows), rows
+
+
+def test_on_a_phone_all_is_large_enough_and_stays(serve, own_browser):
+    """The canvas is as wide as the panel, and neither state nor message moves it."""
+    browser, example = own_browser, drawn_image(64, 64, WALL)
+    server = serve(model_of(width=64, height=64), facades=[to_png(example)])
+    opened(browser, server, size=(400, 800))
+    boxes = browser.run("""return ["#tools", "#canvas", "#palette label", "#undo"].map(
+      (selector) => document.querySelector(selector).getBoundingClientRect().toJSON());""")
+    tools, canvas, label, undo = boxes
+    assert abs(canvas["left"] - tools["left"]) < 2 and abs(canvas["width"] - tools["width"]) < 2
+    assert label["height"] >= 32 and undo["height"] >= 32 and undo["width"] >= 32
+    browser.expected = [REFUSED]
+    server.stop()
+    browser.run("poll()")
+    wait_for_state(browser, "gone")
+    browser.click("#gallery button")
+    browser.wait("document.getElementById('message').textContent")
+    assert browser.texts("#message") == [
+        "Example 1 cannot be loaded: the server does not answer."]
+    place = browser.run("return document.getElementById('canvas').offsetTop + "
+                        "document.getElementById('stage').getBoundingClientRect().top + scrollY")
+    assert place == canvas["top"]
+    server.start()
 
 
 def test_the_window_shows_exactly_the_pixels(serve, browser):

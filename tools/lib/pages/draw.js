@@ -434,6 +434,8 @@ function listen() {
     find("pen").hidden = true;
   });
   on("reveal", revealResult, "input");
+  on("grip", (event) => find("grip").setPointerCapture(event.pointerId), "pointerdown");
+  on("grip", dragGrip, "pointermove");
   on("share", share);
   on("share-copy", copyLink);
   on("share-file", saveInput);
@@ -462,7 +464,8 @@ function start() {
     pointed: showPoint, penSeen: () => { find("pen").hidden = false; } });
   camera = new Camera({ take: takePhoto, tell });
   find("modes").append(choiceOf("Tool", MODES, chooseMode));
-  find("views").append(choiceOf("Result", [["beside", "Beside"], ["over", "Over"]], chooseView));
+  find("views").append(choiceOf("Where the result lies",
+    [["beside", "Beside"], ["over", "Over"]], chooseView));
   chooseView("beside");
   listen();
   poll();

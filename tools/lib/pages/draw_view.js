@@ -6,7 +6,8 @@ const LEAST_HEIGHT = 240; // of a pane, in CSS pixels
 const COLUMN_GAIN = 0.75; // of the scale: panes are stacked where side by side they were smaller
 const LEAST_RESULT = 240; // width of the result's text, beside the drawing that it lies over
 const SLIDER_HEIGHT = 42; // in CSS pixels
-const PHONE_SHARE = 0.4; // of the window's height for each pane, where they are stacked
+const PHONE_SHARE = 0.4; // of the window's height for each pane, to choose how they are placed
+const PHONE_MOST = 0.7; // of the window's height for a pane that is as wide as the window
 const KIND_NAMES = { palette: "Labels", brush: "Sketch", image: "Photo" };
 const HINTS = { // of tools without a brush
   photo: "Open, drop or paste an image. Drag it to choose the part that is used.",
@@ -93,9 +94,10 @@ function showTools() {
   pressChoice(find("kinds"), kind);
   find("modes").hidden = kind === "image";
   pressChoice(find("modes"), mode);
-  const size = sizes[mode];
-  find("size-choice").hidden = kind === "image" || !size;
-  find("size").value = size || 1;
+  const size = sizes[mode] || sizes.brush;
+  find("size-choice").hidden = kind === "image";
+  find("size").disabled = !sizes[mode]; // it stays, so that nothing below it moves
+  find("size").value = size;
   find("size-text").textContent = `${size} px`;
   find("ink-choice").hidden = kind !== "brush" || inputs.kind !== "images";
   find("ink").value = `#${state.ink.map((value) => value.toString(16).padStart(2, "0")).join("")}`;
@@ -203,7 +205,7 @@ function showResult() {
   }
   find("output").hidden = !result;
   find("output").alt = `What ${model.name} makes of the drawing`;
-  find("over").hidden = !result || view !== "over";
+  find("over").hidden = find("grip").hidden = !result || view !== "over";
   find("waiting").hidden = Boolean(result);
   find("step").textContent = step === null ? "" : `step ${formatCount(step)}`;
   find("timing").replaceChildren(...(result ? timingTexts(result) : []));
@@ -219,11 +221,11 @@ function showResult() {
   }));
 }
 
-// "step 4,000, 92 ms (network 85 ms)"; where there is little room without the network's part.
+// "step 4,000, 92 ms (model 85 ms)"; where there is little room without the model's part.
 function timingTexts({ step, milliseconds, networkMilliseconds }) {
   const start = step === null ? "" : `step ${formatCount(step)}, `;
   const network = networkMilliseconds === null ? ""
-    : ` (network ${Math.round(networkMilliseconds)} ms)`;
+    : ` (model ${Math.round(networkMilliseconds)} ms)`;
   return [`${start}${Math.round(milliseconds)} ms`, element("span", { class: "network" }, network)];
 }
 
@@ -248,14 +250,22 @@ function chooseView(view) {
   pressChoice(find("views"), view);
   find("panes").classList.toggle("over", view === "over");
   find("reveal-choice").hidden = view !== "over";
-  find("over").hidden = !state.result || view !== "over";
+  find("over").hidden = find("grip").hidden = !state.result || view !== "over";
   revealResult();
   fit();
 }
 
 // Shows the result right of where the slider is.
 function revealResult() {
-  find("over").style.clipPath = `inset(0 0 0 ${find("reveal").value}%)`;
+  find("panes").style.setProperty("--reveal", `${find("reveal").value}%`);
+}
+
+// Moves the line between drawing and result with the pointer that holds its grip.
+function dragGrip(event) {
+  if (!find("grip").hasPointerCapture(event.pointerId)) return;
+  const { left, width } = find("over").getBoundingClientRect();
+  find("reveal").value = (event.clientX - left) / width * 100;
+  revealResult();
 }
 
 // The largest scale at which panes fit: of whole device pixels, where that loses little.
@@ -280,10 +290,11 @@ function fit() {
   const isOver = state.view === "over";
   const across = Math.min((room - GAP) / (width + each), (isPhone ? half : tall) / height);
   const down = Math.min(room / width, half / height);
-  const alone = Math.min((room - (isPhone ? 0 : GAP + LEAST_RESULT)) / width,
-    (isPhone ? window.innerHeight * 0.7 : tall - SLIDER_HEIGHT) / height);
+  const alone = Math.min((room - GAP - LEAST_RESULT) / width, (tall - SLIDER_HEIGHT) / height);
   const isColumn = !isOver && across < down * COLUMN_GAIN;
-  const scale = wholeScale(isOver ? alone : isColumn ? down : across);
+  const most = Math.min(room / width, window.innerHeight * PHONE_MOST / height);
+  const scale = isPhone && (isOver || isColumn) ? most
+    : wholeScale(isOver ? alone : isColumn ? down : across);
   panes.classList.toggle("column", isColumn);
   panes.classList.toggle("pixelated", Number.isInteger(scale * window.devicePixelRatio));
   for (const [name, value] of [["input-width", `${width * scale}px`],
