@@ -547,7 +547,7 @@ def test_drawing_by_keyboard_alone(serve, browser):
     expected[16:27, 23:28] = DOOR
     assert_drawn(browser, server, expected)
     assert browser.texts("#readout") == ["27, 26 door"]
-    browser.press(Keys.SPACE, Keys.ARROW_LEFT, Keys.ESCAPE)  # a rectangle that is given up
+    browser.press(Keys.SPACE, Keys.ARROW_LEFT, Keys.ESCAPE)  # a rectangle that is cancelled
     browser.press("b", *["["] * 10, "2")
     assert browser.texts("#size-text") == ["1 px"]
     actions = ActionChains(browser.driver, duration=0).key_down(Keys.SPACE)
@@ -572,6 +572,39 @@ def test_labels_are_a_group_of_named_radio_buttons(serve, browser):
     colors = browser.run("""return [...document.querySelectorAll("#palette .swatch")].map(
       (swatch) => getComputedStyle(swatch).backgroundColor)""")
     assert colors == [f"rgb({', '.join(map(str, color))})" for _, color in PALETTE]
+
+
+def test_the_keyboards_cursor_is_shown_once_the_canvas_has_the_focus(serve, browser):
+    from selenium.webdriver import Keys
+    opened(browser, serve(model_of()))
+    for _ in range(30):
+        browser.press(Keys.TAB)
+        if browser.run("return document.activeElement.id") == "canvas":
+            break
+    assert browser.one("#cursor").is_displayed()
+    assert browser.texts("#spoken") == ["24, 16 background"]
+    browser.press(Keys.TAB)
+    assert not browser.one("#cursor").is_displayed()
+
+
+def test_fill_with_shift_takes_all_of_a_colour(serve, browser):
+    """One step to undo; by the keyboard too."""
+    from selenium.webdriver import Keys
+    example = drawn_image()
+    example[3:9, 3:9] = example[3:9, 30:40] = example[20:25, 5:8] = WINDOW
+    server = serve(model_of(), facades=[to_png(example)])
+    opened(browser, server)
+    choose(browser, mode="fill", label="door")
+    mouse(browser, "Pressed", (4, 4), modifiers=8)
+    mouse(browser, "Released", (4, 4), modifiers=8)
+    filled = np.where((example == WINDOW).all(-1, keepdims=True), np.uint8(DOOR), example)
+    assert_drawn(browser, server, filled)
+    browser.press((Keys.CONTROL, "z"))
+    assert_drawn(browser, server, example)
+    browser.run("document.getElementById('canvas').focus()")
+    browser.press((Keys.SHIFT, Keys.SPACE))  # in the middle, on the background
+    filled = np.where((example == BLUE).all(-1, keepdims=True), np.uint8(DOOR), example)
+    assert_drawn(browser, server, filled)
 
 
 # ---- kinds of models

@@ -77,8 +77,8 @@ class Pad {
 
   // ---- strokes
 
-  // Begins a stroke.
-  begin(point, tool, pointer = null) {
+  // Begins a stroke. isEverywhere: whether a fill takes all of its colour, connected or not.
+  begin(point, tool, pointer = null, isEverywhere = false) {
     this.stroke = { tool, pointer, start: point, last: point, bounds: this.boundsAt(point),
       before: this.pixels.data.slice(), rect: null };
     if (tool.name === "fill") {
@@ -87,7 +87,8 @@ class Pad {
         this.stroke = null;
         return;
       }
-      this.pixels.fill(point, tool.color, this.stroke.bounds, tool.groupOf);
+      const fill = isEverywhere ? "replace" : "fill";
+      this.pixels[fill](point, tool.color, this.stroke.bounds, tool.groupOf);
       this.note();
       this.end();
     } else if (tool.name !== "move") this.extend(point);
@@ -170,7 +171,7 @@ class Pad {
     this.canvas.focus({ preventScroll: true });
     this.hideKeys();
     this.canvas.setPointerCapture(event.pointerId);
-    this.begin(this.pointOf(event), tool, event.pointerId);
+    this.begin(this.pointOf(event), tool, event.pointerId, event.shiftKey);
     this.hover(event);
   }
 
@@ -222,7 +223,7 @@ class Pad {
     const tool = this.tool(false);
     if (!tool.name) return;
     if (event.key in ARROWS) this.moveKeys(ARROWS[event.key], event.shiftKey, tool);
-    else if (event.key === " ") this.paintKeys(event.repeat, tool);
+    else if (event.key === " ") this.paintKeys(event, tool);
     else if (event.key === "Escape" && this.keyCorner) this.dropCorner();
     else return;
     event.preventDefault();
@@ -246,22 +247,26 @@ class Pad {
   }
 
   // Paints at the cursor: a dab, a fill, or one of the two corners of a rectangle.
-  paintKeys(isRepeat, tool) {
-    if (isRepeat || tool.name === "move") return;
+  paintKeys({ repeat, shiftKey }, tool) {
+    if (repeat || tool.name === "move") return;
     if (!this.keyPoint) this.moveKeys([0, 0], false, tool);
     if (this.stroke && tool.name === "rectangle") this.end();
-    else if (!this.stroke) this.begin(this.keyPoint, tool);
+    else if (!this.stroke) this.begin(this.keyPoint, tool, null, shiftKey);
     this.keyCorner = this.stroke && tool.name === "rectangle" ? this.keyPoint : null;
     this.told.pointed(this.keyPoint, true, this.keyCorner ? "first corner" : "painted");
   }
 
-  // Space goes up.
+  // Space goes up, or Tab, which has brought the focus here.
   releaseKey(event) {
+    const tool = this.tool(false);
+    if (event.key === "Tab" && !this.keyPoint && tool.name && tool.name !== "move") {
+      this.moveKeys([0, 0], false, tool);
+    }
     if (event.key !== " ") return;
     if (this.stroke && this.stroke.pointer === null && !this.keyCorner) this.end();
   }
 
-  // Gives the rectangle of the keyboard up.
+  // Cancels the rectangle of the keyboard.
   dropCorner() {
     this.keyCorner = null;
     if (this.stroke) this.cancel();

@@ -158,6 +158,13 @@ class Pixels {
     this.changed = joinRects(this.changed,
       { x: left, y: top, width: right - left + 1, height: bottom - top + 1 });
   }
+
+  // Fills all pixels of a pixel's group inside of bounds, connected or not.
+  replace({ x, y }, color, bounds, groupOf) {
+    const group = groupOf(this.colorAt(x, y));
+    const copied = this.copy(bounds);
+    this.paste(bounds, copied.map((own) => (groupOf(own) === group ? color : own)));
+  }
 }
 
 // The pixel in the middle of a square at x, y.
