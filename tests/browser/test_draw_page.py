@@ -411,6 +411,7 @@ def test_undo_and_redo_go_step_by_step(serve, browser):
     assert not browser.one("#undo").is_enabled()
     browser.press((Keys.CONTROL, Keys.SHIFT, "z"))
     assert_drawn(browser, server, states[1])
+    assert browser.texts("#spoken") == ["Redone: stroke."]
     browser.click("#redo")
     assert_drawn(browser, server, states[2])
     drag(browser, (0, 0))  # forgets what was undone
@@ -827,6 +828,26 @@ def test_without_a_camera_a_photo_is_a_file(serve, browser):
     assert browser.texts("#message")[0].startswith("Browsers give pages a camera on https and on")
 
 
+@pytest.mark.parametrize(("make", "words"), [(model_of, "label maps"), (sketch_model, "drawings")])
+def test_a_photo_for_a_model_of_drawings_is_reported(serve, browser, make, words):
+    """It can be moved as for other models; a drawing in a file is drawn on."""
+    server = serve(make("a"))
+    opened(browser, server)
+    drawing = drawn_image(color=(0, 0, 170) if make is model_of else (255, 255, 255))
+    drawing[4:20, 4:20] = WALL if make is model_of else 0
+    transfer(browser, "drop", to_png(drawing))
+    assert_drawn(browser, server, drawing)
+    assert browser.texts("#message") == [""] and browser.one("#modes").is_displayed()
+    photo = np.random.default_rng(12).integers(0, 256, (64, 96, 3), np.uint8)
+    transfer(browser, "paste", to_png(photo))
+    browser.wait("document.getElementById('message').textContent")
+    assert browser.texts("#message") == [
+        f"A photo: this model was taught with {words}, so the result may be poor."]
+    assert browser.one("#zoom").is_displayed()
+    browser.click("#clear")
+    assert browser.texts("#message") == [""]
+
+
 # ---- the live loop
 
 
@@ -978,7 +999,7 @@ def test_a_server_that_is_gone_and_comes_back(serve, browser):
     server.stop()
     drag(browser, (5, 5), (20, 5))
     assert wait_for_state(browser, "gone") == (
-        "The server does not answer. Keep drawing: it is asked again and again.")
+        "The server does not answer. Keep drawing; the page keeps trying.")
     assert browser.one("#output").is_displayed() and not browser.one("#run").is_enabled()
     drag(browser, (5, 9), (20, 9))
     browser.run("poll()")
@@ -1045,6 +1066,8 @@ def test_nothing_is_asked_for_before_there_is_a_drawing(serve, browser):
     assert wait_for_state(browser, "ready") == "Ready: draw."
     assert server.posts == [] and not browser.one("#examples").is_displayed()
     assert browser.one("#empty").text == "Draw here"
+    assert browser.one("#hint").text == (
+        "Draw dark shapes on white; this model's examples are not stored with it.")
     assert browser.one("#waiting").text == "The result appears here while you draw."
     drag(browser, (5, 5), (20, 5))
     assert (drawn(browser, server)[5, 5:21] == 0).all()
@@ -1191,6 +1214,7 @@ def test_the_page_opens_with_an_example_and_offers_others(serve, browser):
                        "(image) => image.alt)") == ["Example 1", "Example 2", "Example 3"]
     browser.click("#gallery button", 2)
     assert_drawn(browser, server, images[2])
+    assert browser.texts("#spoken") == ["Opened: example 3."]
     browser.press("x")  # another than that
     wait_for_posts(browser, server, 3)
     assert any(np.array_equal(server.drawn(), image) for image in images[:2])

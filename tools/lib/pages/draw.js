@@ -92,7 +92,7 @@ async function chooseModel(model, isOpening = true) {
   tell("");
   speak(`Model: ${model.name}.`);
   const { inputs } = model;
-  Object.assign(state, { color: 0, ink: inputs.ink || [0, 0, 0], result: null });
+  Object.assign(state, { mode: "brush", color: 0, ink: inputs.ink || [0, 0, 0], result: null });
   state.sizes = { eraser: ERASER_SIZE, brush: inputs.tool === "palette"
     ? Math.max(4, Math.round(inputs.width / 32)) : inputs.line_width || 1 };
   if (inputs.palette && inputs.palette.length > 1 && packColor(inputs.palette[0].color)

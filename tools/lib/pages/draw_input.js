@@ -23,6 +23,7 @@ function sideOf(rect) {
 // Replaces all that is drawn, which can be undone. part: of several images side by side, or null.
 function replaceInput(what, { pixels, file = null, photo = null }, part = null) {
   if (pad.stroke) pad.cancel();
+  tell("");
   const { width, height } = state.model.inputs;
   const rect = part === null ? state.pixels.box : { x: part * width, y: 0, width, height };
   const before = sideOf(rect);
@@ -73,6 +74,8 @@ function finishStroke(name, rect, before) {
   const side = { data: before, file: null, photo: state.photo };
   state.photo = null; // the photo can no longer be moved under what is drawn on it
   undo.add({ what: WHAT[name], rect, before: side, after: sideOf(rect) });
+  tell("");
+  speak("");
   showInput();
   loop.change();
 }
@@ -128,9 +131,18 @@ async function openImage(blob, { what, name, part = null, isStart = false }) {
   if (number !== opening || model !== state.model) return; // another has been opened meanwhile
   if (isStart) startInput({ pixels: blankPixels(), ...input });
   else replaceInput(what, input, input.file ? null : part);
-  if (state.kind !== "image" && input.photo && what === "photo" && model.inputs.tool === "image") {
-    chooseKind("image");
-  }
+  speak(`Opened: ${name}.`);
+  if (what === "photo" && input.photo) greetPhoto(input.pixels);
+}
+
+// Offers to move a photo; says so where the model knows drawings alone.
+function greetPhoto(pixels) {
+  const { inputs } = state.model;
+  if (inputs.tool !== "image" && isLikeDrawing(pixels, inputs)) return;
+  chooseKind("image");
+  if (inputs.tool === "image") return;
+  const taught = inputs.tool === "palette" ? "label maps" : "drawings";
+  tell(`A photo: this model was taught with ${taught}, so the result may be poor.`);
 }
 
 // An image as what is drawn: {pixels}, {pixels, photo} or {file}. Raises where it is no image.
@@ -162,8 +174,10 @@ async function openExample(number, isStart = false) {
     await openImage(await response.blob(),
       { what: "example", name: `example ${number + 1}`, isStart });
   } catch (error) {
-    if (error instanceof TypeError) lose();
-    else tell(error.message);
+    if (error instanceof TypeError) {
+      lose();
+      tell(`Example ${number + 1} cannot be loaded: the server does not answer.`);
+    } else tell(error.message);
   } finally {
     find("drawing").setAttribute("aria-busy", "false");
   }
@@ -208,7 +222,8 @@ function takePhoto(source) {
   const place = { zoom: 1, x: 0.5, y: 0.5 };
   const part = inputs.count > 1 ? 0 : null;
   const { width, height } = photoSize(part);
-  replaceInput("photo", { photo: { source, place, part },
-    pixels: suitPixels(coverPixels(source, width, height, place), inputs) }, part);
-  if (inputs.tool === "image") chooseKind("image");
+  const pixels = suitPixels(coverPixels(source, width, height, place), inputs);
+  replaceInput("photo", { photo: { source, place, part }, pixels }, part);
+  speak("Opened: the camera's photo.");
+  greetPhoto(pixels);
 }

@@ -13,6 +13,7 @@ const HINTS = { // of tools without a brush
   photo: "Open, drop or paste an image. Drag it to choose the part that is used.",
   file: "Open, drop or paste a file. It is sent as it is.",
 };
+const NO_EXAMPLES = "this model's examples are not stored with it.";
 
 // Says something once, until the next message.
 function tell(text) {
@@ -28,7 +29,7 @@ function speak(text) {
 function stateWords() {
   const { models, model, trouble } = state;
   if (loop.isGone) {
-    return ["gone", "The server does not answer. Keep drawing: it is asked again and again."];
+    return ["gone", "The server does not answer. Keep drawing; the page keeps trying."];
   }
   if (trouble) return ["error", trouble];
   if (!models) return ["loading", "Looking for models…"];
@@ -87,6 +88,14 @@ function drawKinds(inputs) {
     kind, kind === "image" && inputs.kind !== "images" ? "File" : KIND_NAMES[kind]]), chooseKind));
 }
 
+// What to draw, where no example shows it.
+function drawingHint({ background, ink }, kind) {
+  if (kind === "palette") return `Paint with these labels; ${NO_EXAMPLES}`;
+  const isLight = (color) => greyOf(packColor(color)) > 127;
+  return `Draw ${isLight(ink || [0, 0, 0]) ? "light" : "dark"} shapes on `
+    + `${isLight(background || [255, 255, 255]) ? "white" : "black"}; ${NO_EXAMPLES}`;
+}
+
 // Shows the tools that there are for the model, and which are chosen.
 function showTools() {
   const { model, kind, mode, sizes, photo, color } = state;
@@ -105,8 +114,9 @@ function showTools() {
   if (kind === "palette") drawPalette(inputs.palette, color);
   find("zoom-choice").hidden = kind !== "image" || !photo;
   find("zoom").value = photo ? photo.place.zoom : 1;
-  find("hint").hidden = kind !== "image";
-  find("hint").textContent = inputs.kind === "images" ? HINTS.photo : HINTS.file;
+  find("hint").hidden = kind !== "image" && model.examples > 0;
+  find("hint").textContent = kind !== "image" ? drawingHint(inputs, kind)
+    : inputs.kind === "images" ? HINTS.photo : HINTS.file;
   find("drawing-title").textContent = kind === "image" ? "Input" : "Drawing";
   find("camera-open").hidden = inputs.kind !== "images";
   find("canvas").className = { null: "idle", move: "move" }[currentTool(false).name] || "";

@@ -1,5 +1,7 @@
 // Between a drawing and the files that a model takes: colours, grey values or indices of labels.
 
+const NEAR = 32; // of 255: colours of a drawing that has been a JPEG
+
 // The grey value of a colour, as Pillow's mode L rounds it.
 function greyOf(packed) {
   const [red, green, blue] = unpackColor(packed);
@@ -70,6 +72,18 @@ function labelPixels(image, { palette, indices }) {
     data[at] = color;
   }
   return new Pixels(image.width, image.height, data);
+}
+
+// Whether most pixels have about one of the colours that a model's inputs are drawn in.
+function isLikeDrawing({ data }, { palette, background, ink }) {
+  const colors = palette ? palette.map(({ color }) => color)
+    : [background || [255, 255, 255], ink || [0, 0, 0]];
+  const isNear = (packed) => {
+    const color = unpackColor(packed);
+    return colors.some((one) => one.every(
+      (value, channel) => Math.abs(value - color[channel]) <= NEAR));
+  };
+  return data.filter(isNear).length >= data.length / 2;
 }
 
 // A drawing as a model takes it: of one channel all colours become grey.
