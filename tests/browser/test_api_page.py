@@ -81,8 +81,20 @@ def test_calls_work_as_they_are_shown(browser, server, folder, language):
     assert answer == "32 32\n" if language == "python" else answer.startswith('{"predictions": [[')
 
 
+@pytest.mark.skipif(not shutil.which("curl"), reason="no curl")
+def test_a_call_that_fails_writes_no_file(browser, server, folder):
+    call = list_calls(browser, server[0], "other", "curl")["An image"]
+    done = subprocess.run(["bash", "-c", call.replace("/other", "/gone")], cwd=folder, check=False,
+                          capture_output=True, text=True, timeout=60)
+    assert done.returncode == 22 and "404" in done.stderr
+    assert not (folder / "output.png").exists()
+
+
 @pytest.mark.parametrize("dark", [False, True])
 def test_the_page_can_be_read(browser, server, dark):
     browser.open(f"{server[0]}api", size=(400, 800), dark=dark)
     assert browser.low_contrasts() == [] and browser.unnamed() == []
     assert browser.run("return document.documentElement.scrollWidth") <= 400
+    button, code = browser.run("""return [".call button", ".call pre"].map(
+      (selector) => document.querySelector(selector).getBoundingClientRect().toJSON());""")
+    assert button["bottom"] <= code["top"]

@@ -86,7 +86,7 @@ def render_calls(models, has_token):
             "height": inputs["height"], "width": inputs["width"],
             "channels": inputs["channels"] * inputs["count"],
             "unit": 0.5 if inputs["kind"] == "images" else 0})
-    return render("api", "pix2pix: calls to copy", data={"models": rows, "token": has_token})
+    return render("api", "pix2pix API", data={"models": rows, "token": has_token})
 
 
 def number_data(value):

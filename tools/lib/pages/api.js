@@ -7,7 +7,7 @@ const server = location.origin;
 // What a call of curl begins with.
 function curl(...lines) {
   const header = hasToken ? ["-H 'Authorization: Bearer TOKEN'"] : [];
-  return ["curl -s", ...header, ...lines].join(" \\\n  ");
+  return ["curl -fsS", ...header, ...lines].join(" \\\n  ");
 }
 
 // A Python program that posts a body and keeps what comes back in `answer`.
@@ -99,10 +99,11 @@ function show() {
     imageCalls(model, "?show=output")));
   }
   parts.push(section("TensorFlow Serving: image files",
-    "The signature encoded of its REST API: files in base64, several at once if you like.",
+    "TensorFlow Serving's REST API, signature encoded: files in base64, one or several.",
     encodedCalls(model)));
   if (model.floats) {
-    parts.push(section("TensorFlow Serving: numbers", "The signature serving_default: "
+    parts.push(section("TensorFlow Serving: numbers", "TensorFlow Serving's REST API, signature "
+      + "serving_default: "
       + `${model.unit === 0.5 ? "values from 0 to 1" : "values in the units of the files"}, `
       + "rows of pixels with one number for each channel.", floatCalls(model)));
   }
