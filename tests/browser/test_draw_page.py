@@ -831,6 +831,7 @@ def test_without_a_camera_a_photo_is_a_file(serve, browser):
 @pytest.mark.parametrize(("make", "words"), [(model_of, "label maps"), (sketch_model, "drawings")])
 def test_a_photo_for_a_model_of_drawings_is_reported(serve, browser, make, words):
     """It can be moved as for other models; a drawing in a file is drawn on."""
+    from selenium.webdriver import Keys
     server = serve(make("a"))
     opened(browser, server)
     drawing = drawn_image(color=(0, 0, 170) if make is model_of else (255, 255, 255))
@@ -846,6 +847,8 @@ def test_a_photo_for_a_model_of_drawings_is_reported(serve, browser, make, words
     assert browser.one("#zoom").is_displayed()
     browser.click("#clear")
     assert browser.texts("#message") == [""]
+    browser.press((Keys.CONTROL, "z"), (Keys.CONTROL, "z"), (Keys.CONTROL, "z"))
+    assert browser.one("#modes").is_displayed()  # what was there before can be drawn on
 
 
 # ---- the live loop
@@ -910,9 +913,11 @@ def test_without_live_results_come_by_run(serve, browser):
     from selenium.webdriver import Keys
     server = serve(sketch_model())
     opened(browser, server)
-    drag(browser, (5, 3))
-    wait_until_done(browser)
     browser.click("#live")
+    drag(browser, (5, 3))
+    assert wait_for_state(browser, "stale") == "Press Run for the result."
+    browser.click("#run")
+    wait_until_done(browser)
     drag(browser, (5, 5), (20, 5))
     assert wait_for_state(browser, "stale") == "The result is older than the drawing: press Run."
     drag(browser, (5, 9), (20, 9))

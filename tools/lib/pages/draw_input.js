@@ -35,10 +35,18 @@ function replaceInput(what, { pixels, file = null, photo = null }, part = null) 
   loop.change();
 }
 
+// Goes back to the tools of a model of drawings, where what is left is one.
+function leavePhoto() {
+  const { kind, file, pixels, model: { inputs } } = state;
+  const isStrange = inputs.tool === "image" || file || !isLikeDrawing(pixels, inputs);
+  if (kind === "image" && !isStrange) chooseKind(inputs.tool);
+}
+
 // Puts one side of a change back.
 function applySide(change, side) {
   state.pixels.paste(change.rect, side.data);
   Object.assign(state, { file: side.file, photo: side.photo });
+  leavePhoto();
   pad.show();
   showInput();
   loop.change();
