@@ -1,5 +1,5 @@
-// What is drawn on the drawing page: strokes, photos, examples, and how they are undone. It works on
-// the state of draw.js.
+// What is drawn on the drawing page: strokes, photos, examples, and how they are undone. It works
+// on the state of draw.js.
 
 const WHAT = { brush: "stroke", eraser: "eraser", rectangle: "rectangle", fill: "fill" };
 
