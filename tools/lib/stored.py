@@ -174,8 +174,10 @@ def open_by_pillow(contents, name):
         warnings.simplefilter("ignore")  # of metadata; the size is checked here
         try:
             image = Image.open(io.BytesIO(contents), formats=[name.upper()])
-        except Image.DecompressionBombError:
-            raise TooLargeError(f"its pixels are more than {MAX_PIXELS}") from None
+        except Image.DecompressionBombError as error:
+            found = re.search(r"\d+ pixels", str(error))
+            raise TooLargeError(f"{found[0] if found else 'its pixels'} are more than "
+                                f"{MAX_PIXELS}") from None
         with image:
             check_size(*image.size)
             yield image
