@@ -3,13 +3,17 @@
 import contextlib
 import http.client
 import json
+import re
 import socket
+import subprocess
+import sys
 import threading
 import time
 from typing import NamedTuple
 
 import numpy as np
-from helpers import read_pixels
+import pytest
+from helpers import ROOT, read_pixels
 
 from tools import serve
 from tools.lib.cli import Options
@@ -22,6 +26,8 @@ from tools.lib.server import LOOPBACK_NAMES, Access, Limits, create_application
 ANYONE_HERE = Access(frozenset(LOOPBACK_NAMES), False, None)
 LIMITS = Limits(parallel=2, queue_size=64, seconds=60.0, num_bytes=2**20)
 PAGE = b"<!doctype html><title>the page</title>"
+PROGRAM = [sys.executable, ROOT / "tools/serve.py"]
+READY = re.compile(r"draw at http://127\.0\.0\.1:(\d+)/")
 
 
 class Answer(NamedTuple):
@@ -66,6 +72,13 @@ def read_answer(client):
     response = http.client.HTTPResponse(client)
     response.begin()
     return Answer(response.status, response.headers, response.read())
+
+
+def can_connect(port):
+    """Whether anything listens at a port."""
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=5):
+        return True
+    return False
 
 
 def wait_until(condition, seconds=30):
@@ -130,3 +143,25 @@ def run_server(*models, limits=LIMITS, access=ANYONE_HERE):
         thread.join(30)
         work.threads.shutdown(wait=False, cancel_futures=True)
     assert not thread.is_alive()
+
+
+def read_port(process):
+    """The port that a server's process prints, once it serves."""
+    for line in process.stdout:
+        if found := READY.match(line):
+            assert process.stdout.readline() == "Ctrl-C ends\n"
+            return int(found[1])
+    pytest.fail(f"it does not serve: {process.communicate()}")
+
+
+@contextlib.contextmanager
+def start_process(command, **more):
+    """The process of a command such as PROGRAM that serves at 127.0.0.1, once it does, and its
+    port. more: Popen's."""
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                               **more)
+    try:
+        yield process, read_port(process)
+    finally:
+        process.kill()
+        process.communicate()

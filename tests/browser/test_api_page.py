@@ -1,14 +1,14 @@
 """The page of calls, in a browser: what it shows is run as it stands, against a real server."""
 
-import re
 import shutil
 import subprocess
 import sys
 
 import numpy as np
 import pytest
-from helpers import ROOT, read_pixels
+from helpers import read_pixels
 from PIL import Image
+from serving import PROGRAM, start_process
 
 import pix2pix
 
@@ -16,15 +16,9 @@ import pix2pix
 @pytest.fixture(scope="module")
 def server(tiny):
     """The address of a server of one model under two names, and its folder."""
-    command = [sys.executable, ROOT / "tools/serve.py", "--model", "whole", "other=whole",
-               "--port", "0"]
-    with subprocess.Popen(command, cwd=tiny, stdout=subprocess.PIPE, text=True) as process:
-        try:
-            address = next(found[1] for line in process.stdout
-                           if (found := re.match(r"draw at (\S+)", line)))
-            yield address, tiny
-        finally:
-            process.terminate()
+    command = [*PROGRAM, "--model", "whole", "other=whole", "--port", "0"]
+    with start_process(command, cwd=tiny) as (_, port):
+        yield f"http://127.0.0.1:{port}/", tiny
 
 
 @pytest.fixture

@@ -7,18 +7,16 @@ import io
 import json
 import re
 import socket
-import subprocess
-import sys
 import threading
 import time
 import urllib.parse
 import urllib.request
 from pathlib import Path
 
-import helpers
 import numpy as np
 import pytest
 from PIL import Image
+from serving import PROGRAM, start_process
 
 from tools.lib.page import render_drawing
 
@@ -318,6 +316,16 @@ def assert_drawn(browser, server, expected):
     while not np.array_equal(drawn(browser, server), expected) and time.monotonic() < end:
         browser.settle()
     np.testing.assert_array_equal(drawn(browser, server), expected)
+
+
+def save_by(browser, *buttons):
+    """Name -> bytes of the files that a click on each of the buttons saves."""
+    browser.run("window.saved = []; saveFile = async (blob, name) => "
+                "window.saved.push([name, [...new Uint8Array(await blob.arrayBuffer())]]);")
+    for button in buttons:
+        browser.click(button)
+    browser.wait("window.saved.length === arguments[0]", len(buttons))
+    return {name: bytes(contents) for name, contents in browser.run("return window.saved")}
 
 
 def canvas_pixels(browser):
@@ -681,13 +689,9 @@ def test_files_of_values_are_sent_as_they_are(serve, browser, tmp_path):
     np.testing.assert_array_equal(result_pixels(browser)[..., 0], np.uint8((1 - values) * 255))
     browser.wait("document.getElementById('file-view').naturalWidth === 48")
     assert browser.one("#save-own").text == "Download values"
-    browser.run("window.saved = []; saveFile = async (blob, name) => "
-                "window.saved.push([name, [...new Uint8Array(await blob.arrayBuffer())]]);")
-    browser.click("#save-own")
-    browser.wait("window.saved.length")
-    (name, contents), = browser.run("return window.saved")
+    (name, contents), = save_by(browser, "#save-own").items()
     assert name == "depth-output.npy"
-    np.testing.assert_array_equal(np.load(io.BytesIO(bytes(contents))), 1 - values)
+    np.testing.assert_array_equal(np.load(io.BytesIO(contents)), 1 - values)
 
 
 def test_inputs_side_by_side_are_named_and_kept_apart(serve, browser, tmp_path):
@@ -1183,13 +1187,9 @@ def test_a_link_that_is_too_long_is_reported(serve, browser):
         r"This drawing needs a link of 26\d,\d{3} characters, and many programs cut links beyond "
         r"60,000. Share it as a file.", browser.one("#share-text").text)
     assert not browser.one("#share-link").is_displayed()
-    browser.run("window.saved = []; saveFile = async (blob, name) => "
-                "window.saved.push([name, [...new Uint8Array(await blob.arrayBuffer())]]);")
-    browser.click("#share-file")
-    browser.wait("window.saved.length")
-    (name, contents), = browser.run("return window.saved")
+    (name, contents), = save_by(browser, "#share-file").items()
     assert name == "photo-input.png"
-    np.testing.assert_array_equal(of_png(bytes(contents)), noise)
+    np.testing.assert_array_equal(of_png(contents), noise)
 
 
 def test_drawing_and_result_can_be_saved(serve, browser):
@@ -1197,14 +1197,9 @@ def test_drawing_and_result_can_be_saved(serve, browser):
     opened(browser, server)
     drag(browser, (5, 5), (20, 5))
     image = drawn(browser, server)
-    browser.run("window.saved = []; saveFile = async (blob, name) => "
-                "window.saved.push([name, [...new Uint8Array(await blob.arrayBuffer())]]);")
-    browser.click("#save-input")
-    browser.click("#save-shown")
-    browser.wait("window.saved.length === 2")
-    files = {name: of_png(bytes(contents)) for name, contents in browser.run("return window.saved")}
-    np.testing.assert_array_equal(files["sketch-input.png"], image)
-    np.testing.assert_array_equal(files["sketch-output.png"], 255 - image)
+    files = save_by(browser, "#save-input", "#save-shown")
+    np.testing.assert_array_equal(of_png(files["sketch-input.png"]), image)
+    np.testing.assert_array_equal(of_png(files["sketch-output.png"]), 255 - image)
 
 
 # ---- examples, views, looks
@@ -1410,11 +1405,9 @@ def test_the_page_is_strict_html():
 
 def test_the_real_server_draws(browser, tiny):
     """tools/serve.py with a model: the result that is shown is what it answers to the drawing."""
-    process = subprocess.Popen(
-        [sys.executable, "tools/serve.py", "--model", str(tiny / "whole"), "--port", "0"],
-        cwd=helpers.ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-    try:
-        address = next(line for line in process.stdout if line.startswith("draw at ")).split()[2]
+    command = [*PROGRAM, "--model", str(tiny / "whole"), "--port", "0"]
+    with start_process(command) as (_, port):
+        address = f"http://127.0.0.1:{port}/"
         browser.open(address)
         wait_until_done(browser)
         choose(browser, kind="brush", size=6)
@@ -1428,6 +1421,3 @@ def test_the_real_server_draws(browser, tiny):
         with urllib.request.urlopen(request, timeout=WAIT) as answer:
             np.testing.assert_array_equal(result_pixels(browser), of_png(answer.read()))
         browser.driver.get("about:blank")  # its page would ask a server that has ended
-    finally:
-        process.terminate()
-        process.communicate(timeout=60)

@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 from helpers import build_once, draw_pairs, in_folder, run, train_small
-from serving import draw_image, run_server
+from serving import draw_image, run_server, stand_in
 
 import pix2pix
 from tools.lib import rest_predict
@@ -219,6 +219,16 @@ def test_status_and_metadata_are_those_of_the_export(server, signatures, name, v
                 sizes = [int(row["size"]) for row in tensor["tensor_shape"]["dim"]]
                 assert len(sizes) == len(other.tensor_shape.dim)
                 assert sizes[3:] == [row.size for row in other.tensor_shape.dim][3:]
+
+
+def test_a_model_without_floats_refuses_them(in_empty_folder):
+    """affinelayer's export takes image files alone."""
+    with run_server(stand_in("files", generate_floats=None)) as running:
+        body = json.dumps({"instances": np.zeros([1, 8, 8, 3]).tolist()})
+        answer = running.post("/v1/models/files:predict", body)
+        assert answer.status == 400 and "use the signature encoded" in answer.error
+        found = running.ask("GET", "/v1/models/files/metadata").json
+        assert [*found["metadata"]["signature_def"]["signature_def"]] == ["encoded"]
 
 
 def test_a_model_without_floats_has_one_signature():

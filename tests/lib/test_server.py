@@ -4,7 +4,6 @@ without a network, which wait for events."""
 import contextlib
 import io
 import re
-import socket
 import struct
 import threading
 import zlib
@@ -15,7 +14,8 @@ import pytest
 from helpers import read_pixels
 from PIL import Image
 from serving import (
-    LIMITS, PAGE, draw_image, invert, read_answer, run_server, send_head, stand_in, wait_until)
+    LIMITS, PAGE, can_connect, draw_image, invert, read_answer, run_server, send_head, stand_in,
+    wait_until)
 
 from tools.lib.server import HEADERS, TOKEN_COOKIE, Access
 from tools.lib.stored import png_chunk
@@ -354,13 +354,6 @@ def test_a_fault_of_a_model_is_one_line_and_the_server_lives(in_empty_folder, ca
 
 
 # ---- the queue
-
-
-def can_connect(port):
-    """Whether anything listens at a port."""
-    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=5):
-        return True
-    return False
 
 
 def test_beyond_the_queue_it_is_503_until_there_is_room(gate):

@@ -17,31 +17,15 @@ import numpy as np
 import pytest
 from helpers import EXPORTS, ROOT, finish, read_pixels
 from PIL import Image
-from serving import ask, draw_image, invert, wait_until
+from serving import (
+    PROGRAM, ask, can_connect, draw_image, invert, start_process, wait_until)
 
 from tools import apply as apply_tool
 from tools import serve
 from tools.lib import cli, sample_run
 from tools.lib.models import EXPORT_FILES
 
-READY = re.compile(r"draw at http://127\.0\.0\.1:(\d+)/")
 FILES = [name for key, name in EXPORT_FILES.items() if key in EXPORTS]
-
-
-def read_port(process):
-    """The port that a server prints, once it serves."""
-    for line in process.stdout:
-        if found := READY.match(line):
-            assert process.stdout.readline() == "Ctrl-C ends\n"
-            return int(found[1])
-    pytest.fail(f"it does not serve: {process.communicate()}")
-
-
-def can_connect(port):
-    """Whether anything listens at a port."""
-    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=5):
-        return True
-    return False
 
 
 def list_files(*folders):
@@ -62,10 +46,9 @@ def small(tmp_path_factory):
 class Process:
     """A server process that has started."""
 
-    def __init__(self, process, folders, order):
+    def __init__(self, process, port, folders, order):
         """folders: where it could write; order: names of its models."""
-        self.process, self.folders, self.order = process, folders, order
-        self.port = read_port(process)
+        self.process, self.port, self.folders, self.order = process, port, folders, order
         self.before = list_files(*folders)
 
 
@@ -80,17 +63,12 @@ def server(small, tmp_path_factory):
                                          'all_model_checkpoint_paths: "model-1"\n')
     paths = {"run": "run", "checkpoint": small / "run/model-2",
              **{Path(name).name: small / "export" / name for name in FILES}}
-    process = subprocess.Popen(
-        [sys.executable, ROOT / "tools/serve.py", "--port", "0", "--model",
-         *(f"{name}={path}" if name != path else path for name, path in paths.items())],
-        cwd=work, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        env={**os.environ, "HOME": str(home), "TMPDIR": str(temporary),
-             "PYTHONDONTWRITEBYTECODE": "1"})
-    try:
-        yield Process(process, folders, [*paths])
-    finally:
-        process.kill()
-        process.communicate()
+    command = [*PROGRAM, "--port", "0", "--model",
+               *(f"{name}={path}" if name != path else path for name, path in paths.items())]
+    environment = {**os.environ, "HOME": str(home), "TMPDIR": str(temporary),
+                   "PYTHONDONTWRITEBYTECODE": "1"}
+    with start_process(command, cwd=work, env=environment) as (process, port):
+        yield Process(process, port, folders, [*paths])
 
 
 def save_image(path, size):
@@ -180,17 +158,10 @@ sys.exit(serve.main(["--model", "inverts", "--port", sys.argv[3]]))
 """
 
 
-@contextlib.contextmanager
 def start_stand_in(tmp_path, port=0):
-    """A server process whose model says that it has begun and waits for a line; and its port."""
-    process = subprocess.Popen(
-        [sys.executable, "-c", STAND_IN, ROOT, ROOT / "tests", str(port)], cwd=tmp_path, text=True,
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    try:
-        yield process, read_port(process)
-    finally:
-        process.kill()
-        process.communicate()
+    """`start_process` of one whose model says that it has begun and waits for a line."""
+    return start_process([sys.executable, "-c", STAND_IN, ROOT, ROOT / "tests", str(port)],
+                         cwd=tmp_path, stdin=subprocess.PIPE)
 
 
 @contextlib.contextmanager

@@ -127,22 +127,24 @@ class Statistics:
                 for code, count in self.colours.most_common()]
 
 
-def describe_colours(images):
-    """`Statistics.describe` of images, each uint8 [height, width, 1 or 3]; {} where there are none.
-    """
+def count_images(images):
+    """The Statistics of images, each an input, uint8 [height, width, 1 or 3]."""
     statistics = Statistics()
     for image in images:
         statistics.add([image])
-    return statistics.describe() if images else {}
+    return statistics
+
+
+def describe_colours(images):
+    """`Statistics.describe` of images as in `count_images`; {} where there are none."""
+    return count_images(images).describe() if images else {}
 
 
 def find_colours(images):
     """The colours of label images, [classes, 3] uint8, the most frequent first; None where the
     images are no label images: many colours, or few but not in areas. images: uint8
     [height, width, 3]."""
-    statistics = Statistics()
-    for image in images:
-        statistics.add([image])
+    statistics = count_images(images)
     if not statistics.has_few_colours():
         return None
     return np.array([row["rgb"] for row in statistics.list_colours()], np.uint8)

@@ -51,7 +51,6 @@ class Loaded(NamedTuple):
     """A model that is being served, and what is known of it."""
 
     model: Any  # LoadedModel
-    source: str  # what it was loaded from
     step: int | None  # of its training; None: unknown
     examples: list  # inputs as files hold them
     description: dict  # for the page
@@ -128,7 +127,7 @@ class ServedModel:
         examples = read_examples(folder, model.pair, (height, width * side.count), NUM_EXAMPLES)
         shown = [side.paint(pixels) for pixels in examples]
         statistics = read_statistics(folder) or describe_colours(shown)
-        return Loaded(model, str(path), step, [encode_stored(pixels) for pixels in examples],
+        return Loaded(model, step, [encode_stored(pixels) for pixels in examples],
                       describe(self.name, model, step, shown, statistics))
 
     # ---- going on with training
@@ -177,7 +176,9 @@ class ServedModel:
         """`LoadedModel.generate_floats` of one image [height, width, channels]. Raises ValueError.
         """
         model = self.current.model
-        height, width, channels = images.shape
+        if model.generate_floats is None:
+            raise ValueError(f"{self.name} takes image files alone: use the signature encoded")
+        height, width, _ = images.shape
         if height * width > MAX_PIXELS or height * width * model.bytes_per_pixel > MAX_MEMORY:
             raise TooLargeError(f"the image has {width}x{height} pixels: send fewer")
         with self.turn:
