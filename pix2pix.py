@@ -19,11 +19,11 @@ purpose:
     Input                    files -> augmented batches         dataset, images (with colour)
     Layers                   convolutions, norms, dropout       fast_conv
     Networks                 generators and discriminators      -
-    Losses, training step    losses, gradients, Adam            diffaugment
+    Losses, training step    losses, gradients, Adam            diffaugment, towers
     Images and summaries     what people look at                images, monitor
     Mode train               the loop                           schedule, resume, checkpoints,
                                                                 run_folder, run_log, run_page,
-                                                                validation, monitor, tf1
+                                                                validation, monitor, cluster
     Mode test                every image once                   checkpoints, metrics, tiling,
                                                                 testing, sheet
     Mode export              models that need no checkpoint     export_formats, models
@@ -54,9 +54,9 @@ if __name__ == "__main__":
 
 import numpy as np
 
-from tools.lib import (checkpoints, dataset, diffaugment, export_formats, foreign_flags, geometry,
-                       models, monitor, resume, run_folder, run_log, run_page, schedule, sheet,
-                       survey, testing, tf1, tiling, validation)
+from tools.lib import (checkpoints, cluster, dataset, diffaugment, export_formats, foreign_flags,
+                       geometry, models, monitor, resume, run_folder, run_log, run_page, schedule,
+                       sheet, survey, testing, tf1, tiling, towers, validation)
 from tools.lib.cli import (Options, RunError, UserError, number_type, printable, say, size_of,
                            warn, with_options)
 from tools.lib.display import (
@@ -83,8 +83,9 @@ EXAMPLES = """\
 
 def add_mode_options(add):
     """Adds --mode and --seed."""
-    add("--mode", required=True, choices=["train", "test", "export", "check"],
-        help="what to do; check: read all images and say what training would do with them")
+    add("--mode", required=True, choices=["train", "test", "export", "check", "worker"],
+        help="what to do; check: read all images and say what training would do with them; worker: "
+        "compute for a training on another machine")
     add("--seed", type=number_type(int, 0, 2**31 - 1),
         help="of everything random; if not given it is random in training, else the model's")
 
@@ -157,7 +158,7 @@ def create_parser():
     checks the flags that are its own."""
     parser = cli.Parser("pix2pix.py", __doc__.split("\n\n", 1)[0], EXAMPLES,
                         foreign_flags.suggestions())
-    parser.usage = "pix2pix.py --mode {train,test,export,check} --input_dir FOLDER [flags]"
+    parser.usage = "pix2pix.py --mode {train,test,export,check,worker} --input_dir FOLDER [flags]"
     for title, *adders in (
             ("mode and folders", add_mode_options, run_folder.add_options),
             ("images", geometry.add_options, tiling.add_options, add_image_options,
@@ -165,10 +166,11 @@ def create_parser():
             ("networks", add_network_options),
             ("losses", add_loss_options, diffaugment.add_options),
             ("training", schedule.add_length_options, add_step_options, schedule.add_decay_options,
-             monitor.add_options, tf1.add_options),
+             monitor.add_options),
             ("validation", validation.add_options),
             ("progress", run_log.add_options, sheet.add_options),
             ("checkpoints", checkpoints.add_options),
+            ("devices", tf1.add_options, cluster.add_options),
             ("export", export_formats.add_options)):
         group = parser.add_argument_group(title)
         for add_options in adders:
@@ -254,6 +256,9 @@ def parse_args(argv=None):
     are those of tools/lib/resume.py. Raises UserError."""
     parser = create_parser()
     values, explicit = cli.read_command_line(argv, parser)
+    if values["mode"] == "worker":
+        cluster.check_worker(values, explicit)
+        return Options(**values)
     values.update(resume.find_sources(values, parser))
     values.update(run_folder.default_dirs(values))
     values.update(dataset.read_classes(values))
@@ -285,7 +290,8 @@ def parse_args(argv=None):
     options = Options(**values)
     with naming_origins(values, explicit, parser):
         for check in (check_network, check_training, schedule.check, run_folder.check,
-                      dataset.check, validation.check, run_log.check, export_formats.check):
+                      dataset.check, cluster.check, validation.check, run_log.check,
+                      export_formats.check):
             check(options, explicit)
     return with_options(options, mode=mode)
 
@@ -384,11 +390,12 @@ def jitter_input(inputs, augmentation):
     return inputs if changed is inputs else tf.clip_by_value(changed, -1, 1)
 
 
-def create_examples(found, options, first_step=0, endless=False):
+def create_examples(found, options, first_step=0, endless=False, shard=(1, 0)):
     """Pairs from the image files of a dataset.ImageList, a step at a time, as Examples.
 
     Training: endless shuffled epochs, beginning as if `first_step` steps had been taken.
-    Otherwise: each image once, in order, not changed at random; `endless`: again and again.
+    Otherwise: each image once, in order, not changed at random; `endless`: again and again. shard:
+    (number, index) of the equal parts of the images, every number-th, and of the one to take.
     """
     training, count, pair_type = options.mode == "train", len(found.examples), pair_of(options)
     step_size = schedule.examples_per_step(options)
@@ -411,8 +418,8 @@ def create_examples(found, options, first_step=0, endless=False):
     def epoch_indices(epoch):
         """The steps of an epoch: indices into the files, and numbers of the pairs in the run."""
         order = epoch_order(count, options.seed, epoch) if training else np.arange(count)
-        pair_numbers = tf.range(tf.cast(count, tf.int64)) + epoch * count
-        return tf.data.Dataset.from_tensor_slices((order, pair_numbers)).batch(step_size)
+        pairs = order, tf.range(tf.cast(count, tf.int64)) + epoch * count
+        return tf.data.Dataset.from_tensor_slices(pairs).shard(*shard).batch(step_size)
 
     def load_pair(arguments):
         """One pair, augmented: the fields of its Examples."""
@@ -903,6 +910,8 @@ class Model(NamedTuple):
     lr: Any  # [] float32: this step's learning rate
     gradients: list  # (gradient, variable) of both networks
     train: Any  # op: both networks' step, averages, step counter
+    examples: Any  # of the step, as Examples
+    compute: Any = None  # op to run before all others; None: they compute what they need
 
 
 def logits_loss(logits, label, gan_loss):
@@ -1011,10 +1020,13 @@ def compute_losses(forward, options, needs_discriminator):
     return terms
 
 
-def compute_gradients(terms, network):
-    """Gradients of a network's weighted losses in its variables. terms: of `compute_losses`."""
+def compute_gradients(terms, network, copies=None):
+    """Gradients of a network's weighted losses in its variables. terms: of `compute_losses`;
+    copies: tensors that stand for the variables, by name."""
     weighted = [value for name, (_, value) in terms.items() if LOSSES[name].network == network]
-    return tf.gradients(tf.add_n(weighted), tf.trainable_variables(f"{network}/"))
+    variables = tf.trainable_variables(f"{network}/")
+    return tf.gradients(tf.add_n(weighted), [
+        copies[variable.op.name] if copies else variable for variable in variables])
 
 
 def learning_rate(options, step, decay_steps):
@@ -1080,8 +1092,9 @@ def discriminate(examples, targets, options, key):
                                     choose_norm(options.norm))
 
 
-def create_tower(examples, options, key):
-    """A batch's forward pass through both networks and its gradients, as a Tower."""
+def create_tower(examples, options, key, copies=None):
+    """A batch's forward pass through both networks and its gradients, as a Tower. copies: as in
+    `compute_gradients`."""
     outputs = generate(examples.inputs, options, None if options.no_dropout else key)
     forward = Forward(examples.targets, outputs, examples.measured)
     predictions = [], []
@@ -1096,46 +1109,30 @@ def create_tower(examples, options, key):
         terms.update(compute_losses(forward, options, needs_discriminator=True))
         predictions = tf.sigmoid(real.logits), tf.sigmoid(fake.logits)
     gradients = [gradient for network in trained_networks(options)
-                 for gradient in compute_gradients(terms, network)]
+                 for gradient in compute_gradients(terms, network, copies)]
     losses = {name: terms[name][0] for name in used_losses(options)}
     return Tower(outputs, *predictions, losses, tuple(gradients))
 
 
-def accumulate_gradients(examples, options, key):
-    """`create_tower` of a batch in parts of batch_size, one after the other: only one part's layers
-    are in memory at a time. Losses and gradients are the means over all images."""
-    size, total = options.batch_size, tf.shape(examples.indices)[0]
+def accumulate_gradients(examples, options, key, devices):
+    """`create_tower` of a batch in parts of batch_size, dealt to devices; each computes its own one
+    after the other: only one part's layers are in memory. Losses and gradients are the means over
+    all images, the same bits on any number of devices."""
     examples = examples._replace(inputs_measured=[])  # no network sees it
+    made = []  # Towers; all have the structure of the first
 
-    def one_part(first):
-        """Images from `first` on: their Tower, its tensors per image, its share of the means."""
-        part = Examples(*(field if is_absent(field) else field[first:first + size]
-                          for field in examples))
-        tower = create_tower(part, options, key._replace(first=first))
-        share = tf.cast(tf.shape(part.indices)[0], tf.float32) / tf.cast(total, tf.float32)
-        means = [share * mean for mean in tf.nest.flatten((tower.losses, tower.gradients))]
-        return tower, tf.nest.flatten(tower[:3]), means  # [:3] has a value per image
-
-    def next_part(first, arrays, sums):
-        """Loop body: writes a part's images and adds its means."""
-        _, images, means = one_part(first)
-        arrays = [array.write(first // size, value)
-                  for array, value in zip(arrays, images, strict=True)]
-        return first + size, arrays, [one + other for one, other in zip(sums, means, strict=True)]
-
-    tower, images, sums = one_part(0)  # outside the loop: it creates the variables
-    arrays = [tf.TensorArray(tf.float32, (total + size - 1) // size, infer_shape=False,
-                             element_shape=[None, *value.shape[1:]]).write(0, value)
-              for value in images]
-    _, arrays, sums = tf.while_loop(lambda first, *_: first < total, next_part,
-                                    [tf.constant(size), arrays, sums], parallel_iterations=1)
-    losses, gradients = tf.nest.pack_sequence_as((tower.losses, tower.gradients), sums)
-    outputs = tf.nest.pack_sequence_as(tower[:3], [array.concat() for array in arrays])
-    return Tower(*outputs, losses, gradients)
+    def compute(part, first, copies):
+        """A towers.Part: images that come from `first` on."""
+        made.append(create_tower(part, options, key._replace(first=first), copies))
+        return towers.Part(tf.nest.flatten(made[-1][:3]), tf.nest.flatten(made[-1][3:]))
+    images, means = towers.deal_parts(examples, options.batch_size, compute, devices)
+    return Tower(*tf.nest.pack_sequence_as(made[0][:3], images),
+                 *tf.nest.pack_sequence_as(made[0][3:], means))
 
 
-def create_model(examples, options, decay_steps=None):
-    """Both networks, their losses and one training step, as a Model. decay_steps: learning_rate's.
+def create_model(examples, options, decay_steps=None, devices=("",), is_staged=False):
+    """Both networks, their losses and one training step, as a Model. decay_steps: learning_rate's;
+    devices: that the parts of a step are dealt to; is_staged: compute in a run of its own.
 
     The generator learns from the discriminator as it was before this step's update, as in the
     authors' code: all gradients are computed before any is applied. Where a loss or gradient is not
@@ -1143,8 +1140,11 @@ def create_model(examples, options, decay_steps=None):
     """
     global_step = tf.train.get_or_create_global_step()
     steps_taken = tf.identity(global_step)  # read once: nothing sees it change within a step
-    build = accumulate_gradients if options.grad_accumulation > 1 else create_tower
-    tower = build(examples, options, DrawKey(options.seed, steps_taken))
+    build = create_tower if options.grad_accumulation == 1 else \
+        functools.partial(accumulate_gradients, devices=devices)
+    tower, compute = build(examples, options, DrawKey(options.seed, steps_taken)), None
+    if is_staged:
+        (examples, tower), compute = towers.hold((examples, tower))
     networks = trained_networks(options)
     variables = [variable for name in networks for variable in tf.trainable_variables(f"{name}/")]
     gradients = list(zip(tower.gradients, variables, strict=True))
@@ -1171,7 +1171,7 @@ def create_model(examples, options, decay_steps=None):
         step = tf.assign(global_step, steps_taken + 1)
     averages = average_losses(tower.losses, step, finite)
     train_op = tf.group(step, *averages.values())
-    return Model(*tower[:4], gradient_norms, averages, lr, gradients, train_op)
+    return Model(*tower[:4], gradient_norms, averages, lr, gradients, train_op, examples, compute)
 
 
 # --------------------------------------------------------------------------------------------------
@@ -1244,6 +1244,8 @@ class Run(NamedTuple):
     found: Any  # dataset.ImageList
     sess: Any
     fetches: Fetches  # all of them; due_fetches drops what is not due
+    devices: Any  # cluster.Devices
+    compute: Any  # as in Model
     validator: Any  # validation.Validator
     skip_step: Any  # op that counts a step without taking it
     start_step: int  # steps taken before this run
@@ -1251,8 +1253,9 @@ class Run(NamedTuple):
     epoch_steps: int
 
 
-def create_fetches(examples, model, options):
+def create_fetches(model, options):
     """All Fetches of a step."""
+    examples = model.examples
     images = show_images(create_images(examples, model.outputs, options), options)
     accuracy = discriminator_accuracy(model, options.gan_loss)
     summary = create_summaries(model, accuracy, images, options.summary_histograms)
@@ -1314,23 +1317,25 @@ def train(options):
     options = validation.with_metric(with_options(
         dataset.with_sides(options, found.sides), trained_ratio=found.ratio))
     val_found = validation.list_images(options)
-    try:
-        return train_from(options, found, val_found)
-    except monitor.NonFiniteError as error:
-        if not checkpoints.list_checkpoints(options.output_dir):
-            raise RunError(f"{error}: lower --lr; no checkpoint has been saved") from None
-        warn(f"{error}: going back to the last checkpoint, once")
-    options = resume.from_folder(options, create_parser())
-    try:
-        return train_from(options, found, val_found)
-    except monitor.NonFiniteError as error:
-        raise RunError(f"{error}, again after going back: lower --lr or remove these images; "
-                       "--resume continues from the last checkpoint") from None
+    with cluster.open_devices(options) as devices:
+        try:
+            return train_from(options, found, val_found, devices)
+        except monitor.NonFiniteError as error:
+            if not checkpoints.list_checkpoints(options.output_dir):
+                raise RunError(f"{error}: lower --lr; no checkpoint has been saved") from None
+            warn(f"{error}: going back to the last checkpoint, once")
+        options = resume.from_folder(options, create_parser())
+        try:
+            return train_from(options, found, val_found, devices)
+        except monitor.NonFiniteError as error:
+            raise RunError(f"{error}, again after going back: lower --lr or remove these images; "
+                           "--resume continues from the last checkpoint") from None
 
 
-def train_from(options, found, val_found):
+def train_from(options, found, val_found, devices):
     """Builds the graph, loads what there is to load and runs the loop; returns the exit code.
-    found, val_found: dataset.ImageList of training and, or None, validation."""
+    found, val_found: dataset.ImageList of training and, or None, validation; devices:
+    cluster.Devices."""
     count = len(found.examples)
     epoch_steps = schedule.steps_per_epoch(count, schedule.examples_per_step(options))
     stored = resume.open_start(options)
@@ -1351,42 +1356,41 @@ def train_from(options, found, val_found):
         say(printable(f"{name} = {value}"))
     say(f"examples count = {count}")
 
-    with tf.Graph().as_default() as graph:
+    with tf.Graph().as_default() as graph, devices.open_session(graph) as (sess, computes_on):
         tf.set_random_seed(options.seed)
         examples = create_examples(found, options, first_step=start_step)
-        model = create_model(examples, options, (options.decay_from, stop_step))
-        fetches = create_fetches(examples, model, options)
+        model = create_model(examples, options, (options.decay_from, stop_step), devices.names,
+                             is_staged=len(devices.workers) > 0)
+        fetches = create_fetches(model, options)
         samples = validation.choose_samples(val_found or found, options)
         judge = create_judge(val_found, samples, options)
         skip_step = tf.assign_add(tf.train.get_global_step(), 1).op
         initialize = tf.global_variables_initializer()
         weights = sum(math.prod(variable.shape.as_list()) for variable in tf.trainable_variables())
         say(f"parameter_count = {weights}")
-        with tf.Session(graph=graph, config=tf1.session_config()) as sess:
-            devices = tf1.device_types(sess)
-            say(f"devices = {devices}")
-            sess.run(initialize)
-            if stored:
-                say(f"loading model from {printable(stored.path)}")
-                checkpoints.restore(sess, stored, tf.global_variables(), options)
-                stored = None  # its arrays are as large as the model
-            judge = judge._replace(measure=judge.measure and sess.make_callable(judge.measure),
-                                   draw=judge.draw and sess.make_callable(judge.draw))
-            with lock_folder(options.output_dir):  # from here on files are created and replaced
-                run_folder.prepare_run(options)
-                manager = checkpoints.CheckpointManager(sess, options, start_step)
-                graph.finalize()
-                validator = validation.Validator(options, judge, val_found, samples, history)
-                run = Run(options, found, sess, fetches, validator, skip_step, start_step,
-                          stop_step, epoch_steps)
-                facts = [*run_page.describe_run(options, found, val_found),
-                         ("parameters", f"{weights:,}"), ("computes on", devices),
-                         ("precision", options.precision)]
-                defaults = {**vars(create_parser().parse_args(["--mode", "train"])),
-                            "val_metric": next(iter(metrics_of(options)))}
-                log = run_log.RunLog(run, earlier, facts, defaults)
-                with contextlib.closing(log):
-                    return run_training(run, manager, log)
+        say(f"devices = {computes_on}")
+        sess.run(initialize)
+        if stored:
+            say(f"loading model from {printable(stored.path)}")
+            checkpoints.restore(sess, stored, tf.global_variables(), options)
+            stored = None  # its arrays are as large as the model
+        judge = judge._replace(measure=judge.measure and sess.make_callable(judge.measure),
+                               draw=judge.draw and sess.make_callable(judge.draw))
+        with lock_folder(options.output_dir):  # from here on files are created and replaced
+            run_folder.prepare_run(options)
+            manager = checkpoints.CheckpointManager(sess, options, start_step)
+            graph.finalize()
+            validator = validation.Validator(options, judge, val_found, samples, history)
+            run = Run(options, found, sess, fetches, devices, model.compute, validator,
+                      skip_step, start_step, stop_step, epoch_steps)
+            facts = [*run_page.describe_run(options, found, val_found),
+                     ("parameters", f"{weights:,}"), ("computes on", computes_on),
+                     ("precision", options.precision)]
+            defaults = {**vars(create_parser().parse_args(["--mode", "train"])),
+                        "val_metric": next(iter(metrics_of(options)))}
+            log = run_log.RunLog(run, earlier, facts, defaults)
+            with contextlib.closing(log):
+                return run_training(run, manager, log)
 
 
 def run_training(run, manager, log):
@@ -1457,10 +1461,13 @@ def run_training(run, manager, log):
 def run_step(run, due, step, unreadable, log):
     """Takes one training step and returns what is due as Fetches; None where its images cannot be
     read and it is only counted."""
-    fetches = due_fetches(run.fetches, due)
+    take = functools.partial(run_log.run_traced, run.sess, step, log) if due.trace else run.sess.run
     try:
-        return run_log.run_traced(run.sess, fetches, step, log) if due.trace \
-            else run.sess.run(fetches)
+        if run.compute is not None:
+            run.devices.compute(functools.partial(take, run.compute),
+                                cluster.SET_UP_SECONDS if step == run.start_step + 1 else 0)
+            take = run.sess.run
+        return take(due_fetches(run.fetches, due))
     except dataset.reading_errors() as error:
         unreadable.report(error, find_indices(step, len(run.found.examples), run.options))
         run.sess.run(run.skip_step)
@@ -1491,39 +1498,59 @@ def kernels_in(precision):
     return get
 
 
+def create_test_run(found, options, shard, device):
+    """A graph that tests the images of a shard on a device, and a function of its session that
+    returns one that makes the next image: its index, DisplayImages of its files and of drawn ones,
+    and metrics. shard: as in `create_examples`."""
+    with tf.Graph().as_default() as graph:
+        examples = create_examples(found, options, shard=shard)
+        key = DrawKey(options.seed, examples.indices[0])
+        with tf.device(device), \
+                tf.variable_scope("", custom_getter=kernels_in(options.precision)):
+            strips = create_strips(examples.inputs, options, key) if options.tile else None
+            outputs = create_outputs(examples.inputs, options, key=key) if strips is None \
+                else strips.outputs
+        with tf.device(device):
+            images = create_images(examples, outputs, options)
+            metrics = {} if options.no_targets else create_metrics(
+                images.outputs, images.targets, pair_of(options).targets)
+        fetches = (examples.indices, encode_images(images), draw_images(images, options), metrics)
+
+    def prepare(sess):
+        """What the session runs."""
+        return sess.make_callable(fetches) if strips is None else functools.partial(
+            tiling.run, sess, strips, fetches, options.tile, once=examples)
+    return graph, prepare
+
+
 def test(options):
     """Generates an output for every image of --input_dir once; returns the exit code.
 
     Images pass through the network one at a time, whatever --batch_size is: the norm sees that
-    image alone, and rounding, which depends on the batch, is always the same.
+    image alone, and rounding, which depends on the batch, is always the same. Several GPUs each
+    have a network of their own, and take one image after the other.
     """
     options = with_options(options, batch_size=1, grad_accumulation=1)
+    devices = cluster.local_devices(options.num_gpus)
     found = dataset.list_images(options)
+    devices = devices[:max(len(found.examples), 1)]
     stored = checkpoints.open_checkpoint(options.checkpoint)
     say(f"loading model from {printable(stored.path)}")
-    with tf.Graph().as_default() as graph:
-        examples = create_examples(found, options)
-        key = DrawKey(options.seed, examples.indices[0])
-        with tf.variable_scope("", custom_getter=kernels_in(options.precision)):
-            strips = create_strips(examples.inputs, options, key) if options.tile else None
-            outputs = create_outputs(examples.inputs, options, key=key) if strips is None \
-                else strips.outputs
-        images = create_images(examples, outputs, options)
-        metrics = {} if options.no_targets else create_metrics(
-            images.outputs, images.targets, pair_of(options).targets)
-        fetches = (examples.indices, encode_images(images), draw_images(images, options), metrics)
-        config = (tiling if options.tile else tf1).session_config()
-        with tf.Session(graph=graph, config=config) as sess:
-            checkpoints.restore(sess, stored, tf.global_variables(), options)
-            source = {"checkpoint": stored.path, "step": checkpoints.read_step(stored)}
-            stored = None  # its arrays are as large as the model
+    config, runs = (tiling if options.tile else tf1).session_config(), []
+    with contextlib.ExitStack() as sessions:
+        for index, device in enumerate(devices):
+            graph, prepare = create_test_run(found, options, (len(devices), index), device)
+            sess = sessions.enter_context(tf.Session(graph=graph, config=config))
+            with graph.as_default():
+                load = checkpoints.load_variables if runs else checkpoints.restore  # which reports
+                load(sess, stored, tf.global_variables(), options)
             graph.finalize()
-            with lock_folder(options.output_dir):
-                run_folder.prepare_test(options)
-                run_next = sess.make_callable(fetches) if strips is None else functools.partial(
-                    tiling.run, sess, strips, fetches, options.tile, once=examples)
-                pixels = pixels_in_network(found, options)
-                return testing.run_test(run_next, options, found, pixels, source)
+            runs.append(prepare(sess))
+        source = {"checkpoint": stored.path, "step": checkpoints.read_step(stored)}
+        stored = None  # its arrays are as large as the model
+        sessions.enter_context(lock_folder(options.output_dir))
+        run_folder.prepare_test(options)
+        return testing.run_test(runs, options, found, pixels_in_network(found, options), source)
 
 
 # --------------------------------------------------------------------------------------------------
@@ -1725,8 +1752,8 @@ def run_mode(argv):
     if options.deterministic:
         tf.compat.v2.config.experimental.enable_op_determinism()
     try:
-        return {"train": train, "test": test, "export": export,
-                "check": check}[options.mode](options)
+        return {"train": train, "test": test, "export": export, "check": check,
+                "worker": cluster.serve}[options.mode](options)
     except Exception as error:
         text = monitor.describe_tensorflow_error(error, options)
         if text is None:

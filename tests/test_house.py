@@ -12,7 +12,8 @@ from helpers import ROOT
 LIB = {path.stem: path for path in (ROOT / "tools/lib").glob("*.py") if path.stem != "__init__"}
 COMMANDS = {path.stem: path for path in (ROOT / "tools").glob("*.py") if path.stem != "__init__"}
 ORDER = [  # modules import from earlier groups, or earlier in their own
-    ["cli", "files", "provenance", "foreign_flags", "tf1", "workers"],
+    ["cli", "files", "provenance", "foreign_flags", "tf1", "workers", "towers",
+     "cluster"],
     ["colour", "values", "colour_map", "label_maps", "exif", "image_files", "stored", "images",
      "geometry", "image_types", "display", "foreign_files", "fast_conv", "tiling", "diffaugment",
      "schedule", "run_folder", "page", "sheet", "sample_run"],

@@ -400,16 +400,19 @@ def test_flags_without_effect_are_reported(dataset, tmp_path, capsys, flags, exp
         f"pix2pix.py: ignoring {line}" for line in expected]
 
 
+CLUSTER = {"cluster", "task", "worker_timeout", "keep", "allow_public"}
+
+
 @pytest.mark.parametrize("mode, refused_or_reported", [
     # elsewhere; read when an image turns out unreadable; read before the mode is run; reported where
     # the model knows the shape of its images
     ("test", {"resume", "overwrite", "no_dropout", "on_bad_image", "deterministic", "which",
-              "a_labels", "b_labels"}),
+              "a_labels", "b_labels", *CLUSTER}),
     ("export", {"which", "resume", "overwrite", "no_dropout", "cache", "no_targets", "input_dir",
-                "a_dir", "b_dir", "deterministic", "aspect_ratio"}),
+                "a_dir", "b_dir", "deterministic", "aspect_ratio", *CLUSTER}),
     # read before the mode is run; read with --max_images; reported without --resume
     ("check", {"augment", "seed", "output_dir", "checkpoint", "on_bad_image",
-               "deterministic", "a_labels", "b_labels"})])
+               "deterministic", "a_labels", "b_labels", "task", "keep"})])
 def test_what_a_mode_does_not_read_is_reported(tiny, monkeypatch, mode, refused_or_reported):
     """The oracle: which options a run reads."""
     read = set()

@@ -466,7 +466,7 @@ def create_shown_step(options, paths):
     with tf.Graph().as_default() as graph:
         examples = keep_batch(options)
         model = pix2pix.create_model(examples, options)
-        show = pix2pix.create_fetches(examples, model, options)
+        show = pix2pix.create_fetches(model, options)
         sess = tf.Session(graph=graph, config=session_config())
         sess.run(tf.global_variables_initializer())
         checkpoint_manager = CheckpointManager(sess, options, 0)
@@ -477,7 +477,7 @@ def create_shown_step(options, paths):
         judge = judge._replace(measure=sess.make_callable(judge.measure),
                                draw=sess.make_callable(judge.draw))
         validator = Validator(options, judge, found, samples, [])
-        run = pix2pix.Run(options, found, sess, show, validator, None, 0, 1, 1)
+        run = pix2pix.Run(options, found, sess, show, None, None, validator, None, 0, 1, 1)
         log = RunLog(run, ((), []), [], {})
         graph.finalize()
     nothing = Due(*[False] * len(Due._fields))

@@ -60,7 +60,10 @@ def test_printable(text, expected):
     (ValueError(), "ValueError"), (ValueError("  "), "ValueError"),
     (RuntimeError("2 root error(s) found.\n  (0) Not found: no file\n\t [[{{node read}}]]\n"
                   "  (1) other"), "  (0) Not found: no file"),
-    (RuntimeError("[[{{node first}}]]\nrest"), "[[{{node first}}]]")])
+    (RuntimeError("[[{{node first}}]]\nrest"), "[[{{node first}}]]"),
+    (RuntimeError("Graph execution error:\n\nFrom /job:pix2pix/replica:0/task:1:\nSession gone"),
+     "Session gone"),
+    (RuntimeError("Graph execution error:"), "Graph execution error:")])
 def test_errors_are_described_in_one_line(error, expected):
     assert cli.describe_error(error) == expected
 

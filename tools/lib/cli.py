@@ -43,8 +43,12 @@ class RunError(RuntimeError):
 
 
 def describe_error(error):
-    """What an error says, in one line: of TensorFlow's long texts the line above the node's."""
+    """What an error says, in one line: of TensorFlow's long texts the line above the node's, or the
+    first that is more than a heading."""
     lines = str(getattr(error, "message", error)).strip().splitlines() or [type(error).__name__]
+    headings = ("Graph execution error:", "From /job:")
+    while len(lines) > 1 and (not lines[0].strip() or lines[0].startswith(headings)):
+        lines.pop(0)
     ends = [number for number, line in enumerate(lines) if line.strip().startswith("[[{{node")]
     return lines[ends[0] - 1] if ends and ends[0] else lines[0]
 

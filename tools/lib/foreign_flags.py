@@ -43,8 +43,8 @@ FOREIGN_NAMES = {
     "--keep_every_epochs": "save_epoch_freq",
 }
 REMARKS = {  # what to do instead of a flag that has no counterpart -> its names
-    "remove it, TensorFlow uses the GPUs of CUDA_VISIBLE_DEVICES": "gpu_ids gpu gpus device cuda "
-                                                                   "cudnn",
+    "remove it, CUDA_VISIBLE_DEVICES chooses GPUs and --num_gpus N uses several":
+        "gpu_ids gpu gpus device cuda cudnn",
     "remove it, or give --a_channels and --b_channels": "input_nc output_nc label_nc channels",
     "remove it, TensorFlow chooses how many threads read images": "num_threads nthreads n_cpu "
                                                                   "num_workers",

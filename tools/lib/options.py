@@ -51,11 +51,13 @@ ENCODING = {"saved_model", "affinelayer", "graph"}  # export formats that return
 CHECKED = (  # of these
     "scale_size", "augment", "batch_size", "grad_accumulation", "max_steps", "max_epochs")
 UNUSED = {"train": (*EXPORT_ONLY, *TEST_ONLY), "test": (*TRAIN_ONLY, *EXPORT_ONLY),
-          "export": (*TRAIN_ONLY, "layout", "on_bad_image", "max_images", *TEST_ONLY),
+          "export": (*TRAIN_ONLY, "layout", "on_bad_image", "max_images", "num_gpus", *TEST_ONLY),
+          "worker": (),
           "check": (*EXPORT_ONLY, *(name for name in TRAIN_ONLY if name not in CHECKED),
-                    *TEST_ONLY, "ngf", "separable_conv", "upsample", "norm", "bottleneck_norm",
-                    "padding", "no_dropout", "test_dropout", "ema_generator", "precision",
-                    "overwrite", "which", *DISCRIMINATOR_OPTIONS)}
+                    *TEST_ONLY, "num_gpus", "cluster", "worker_timeout", "allow_public", "ngf",
+                    "separable_conv", "upsample", "norm", "bottleneck_norm", "padding",
+                    "no_dropout", "test_dropout", "ema_generator", "precision", "overwrite",
+                    "which", *DISCRIMINATOR_OPTIONS)}
 
 
 def usual_depth(generator, crop_size):

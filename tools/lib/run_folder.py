@@ -23,6 +23,8 @@ RESULT_PATTERNS = {  # mode -> the files and folders that it writes, and may rep
     "export": ("saved_model.pb", "variables", "assets", "export.meta", "export.index",
                "export.data-*", "checkpoint", "graph.pb", "model.tflite", "model.onnx",
                "model.pict")}
+DEVICE_OPTIONS = (  # of a command, not of its run, which may continue elsewhere
+    "num_gpus", "cluster", "task", "worker_timeout", "keep", "allow_public")
 PATTERN_CHARACTERS = "*?[]" if os.sep == "\\" else "*?[]\\"  # special where TensorFlow opens a file
 SPLIT_NAME = re.compile(r"(train|training|val|valid|validation|test|testing)\d*", re.IGNORECASE)
 CHECKPOINT_FILE = re.compile(r"(.+)\.(index|meta|data-\d+-of-\d+)", re.DOTALL)
@@ -526,9 +528,15 @@ def check_folders(options, explicit):
 # --------------------------------------------------------------------------------------------------
 
 
+def without_devices(options):
+    """The options that tell what a result is, as a dict: not where it was computed."""
+    return {name: value for name, value in vars(options).items() if name not in DEVICE_OPTIONS}
+
+
 def write_options(options):
     """Writes options.json, which --resume and users of the model read."""
-    write_json(Path(options.output_dir) / "options.json", vars(with_options(options, resume=False)))
+    write_json(Path(options.output_dir) / "options.json",
+               without_devices(with_options(options, resume=False)))
 
 
 def prepare_run(options):

@@ -323,11 +323,12 @@ class RunLog:
                 self.events.close()
 
 
-def run_traced(sess, fetches, step, log):
+def run_traced(sess, step, log, fetches, options=None):
     """`sess.run`, which also writes a timeline of the step."""
     from tensorflow.python.client import timeline  # has no public name
     metadata = tf.RunMetadata()
     traced = tf.RunOptions(trace_level=tf.RunOptions.FULL_TRACE)
+    traced.MergeFrom(options or tf.RunOptions())
     results = sess.run(fetches, options=traced, run_metadata=metadata)
     with log.harmless("timelines"):
         log.events.add(step, tagged_run_metadata=tf.summary.TaggedRunMetadata(

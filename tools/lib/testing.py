@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import itertools
 import multiprocessing.pool
 import os
 import time
@@ -15,36 +17,38 @@ from tools.lib.metrics import (
     COUNTS, describe_classes, describe_means, metrics_of, read_row, summarize_rows, write_metrics)
 from tools.lib.page import KINDS, save_images
 from tools.lib.results_page import write_results_page
-from tools.lib.run_folder import list_sources
+from tools.lib.run_folder import list_sources, without_devices
 from tools.lib.sheet import write_sheet
 
 FOLDER_NAMES = {"--input_dir": "folder", "--a_dir": "A", "--b_dir": "B"}  # on the page
 MAX_PIXELS_AT_ONCE = 2**21  # of images in the network: their layers take a gigabyte at ngf 64
 
 
-def for_each_image(work, count, pixels):
-    """Calls work() count times, several at a time, and yields what it returns as it is done.
+def for_each_image(works, count, pixels):
+    """Calls functions, one of each device, one after the other and several at a time, count times
+    in all, and yields what they return as it is done.
 
     While one image's files are written another is in the network; no more are in memory. pixels: of
     the largest image in the network.
     """
-    at_once = max(1, min(os.cpu_count() or 1, MAX_PIXELS_AT_ONCE // pixels))
+    at_once = max(len(works), min(os.cpu_count() or 1, MAX_PIXELS_AT_ONCE // pixels))
+    calls = itertools.islice(itertools.cycle(works), count)
     pool = multiprocessing.pool.ThreadPool(at_once)
     try:
-        yield from pool.imap_unordered(lambda _: work(), range(count))
+        yield from pool.imap_unordered(lambda work: work(), calls)
     finally:  # those at work finish: the session must outlive them
         pool.terminate()
         pool.join()
 
 
-def generate_images(run_next, names, output_dir, rows, pixels):
+def generate_images(runs, names, output_dir, rows, pixels):
     """Generates and saves every image and puts its metrics into rows, by its index; yields None as
     it is done, or the error of reading it.
 
-    run_next: a function that returns the next image's index, DisplayImages of its files and of
-    drawn ones, and metrics. pixels: as in `for_each_image`.
+    runs: functions, one for each device, that return the next of the device's images: its index,
+    DisplayImages of its files and of drawn ones, and metrics. pixels: as in `for_each_image`.
     """
-    def generate_next():
+    def generate_next(run_next):
         """One image."""
         try:
             (index,), images, drawn, metrics = run_next()
@@ -54,11 +58,12 @@ def generate_images(run_next, names, output_dir, rows, pixels):
         rows[index] = read_row(metrics)
         return None
 
-    yield from for_each_image(generate_next, len(names), pixels)
+    works = [functools.partial(generate_next, run_next) for run_next in runs]
+    yield from for_each_image(works, len(names), pixels)
 
 
-def run_test(run_next, options, found, pixels, source):
-    """The test loop; returns the exit code. run_next, pixels: as in `generate_images`; found:
+def run_test(runs, options, found, pixels, source):
+    """The test loop; returns the exit code. runs, pixels: as in `generate_images`; found:
     dataset.ImageList; source: the checkpoint and its step, for metrics.json.
 
     Ctrl-C and SIGTERM end it after the images in the network, with a page of those that are done.
@@ -67,7 +72,7 @@ def run_test(run_next, options, found, pixels, source):
     rows, failure, interrupt = {}, None, None
     try:
         with cli.create_progress_bar(len(names), 0, "image") as bar, \
-                contextlib.closing(generate_images(run_next, names, output_dir, rows,
+                contextlib.closing(generate_images(runs, names, output_dir, rows,
                                                    pixels)) as results:
             for error in results:
                 failure = error or failure
@@ -133,7 +138,8 @@ def write_results(options, all_names, rows, source):
     side = pair_of(options).targets
     classes = describe_classes(measured, side) if rows and COUNTS in measured[0] else []
     if metrics and rows:
-        about = {**source, "options": vars(options), **({"classes": classes} if classes else {})}
+        about = {**source, "options": without_devices(options),
+                 **({"classes": classes} if classes else {})}
         write_metrics(output_dir, names, measured, summaries, about, metrics)
     write_sheet(output_dir, names, [shown for shown, *_ in endings.values()],
                 options.sheet_columns)

@@ -19,7 +19,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", QUIET)
 @contextlib.contextmanager
 def exit_at_signals():
     """Ctrl-C and SIGTERM end the process at once inside: a library that is being imported would
-    turn the exception into an error of its own."""
+    turn the exception into an error of its own, and a session that runs prints and drops it."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -67,6 +67,12 @@ def is_absent(field):
     return isinstance(field, list)
 
 
+def list_gpus():
+    """The GPUs that TensorFlow sees, for tf.device."""
+    gpus = tf.config.experimental.list_physical_devices("GPU")
+    return [f"/gpu:{number}" for number, _ in enumerate(gpus)]
+
+
 def fast_precision():
     """What --precision auto trains with: bfloat16 where the machine has instructions for it."""
     gpus = tf.config.experimental.list_physical_devices("GPU")
@@ -90,6 +96,7 @@ def session_config():
     from tensorflow.core.protobuf import rewriter_config_pb2  # has no public name
     config = tf.ConfigProto()
     config.gpu_options.allow_growth = True
+    config.allow_soft_placement = True  # operations without a GPU's kernel
     # the remapper gives up on this graph's leaky relus, with an error line on every start
     config.graph_options.rewrite_options.remapping = rewriter_config_pb2.RewriterConfig.OFF
     return config

@@ -229,7 +229,7 @@ class Validator:
                 errors.append(error)
                 return
             rows[index] = read_row(metrics)
-        for _ in for_each_image(measure_next, len(self.found.examples), self.judge.pixels):
+        for _ in for_each_image([measure_next], len(self.found.examples), self.judge.pixels):
             pass
         if errors:
             raise errors[0]
