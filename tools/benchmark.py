@@ -9,7 +9,7 @@ Everything that is compared runs interleaved, round after round, so that other l
 affects all of it the same. Prints a JSON line per row, then a table of each group.
 
 Read from the top: contestants and rows, the machine, the step, what a step costs, input and files,
-extras, programs, serving, command line.
+extras, programs, serving, devices, command line.
 """
 
 from __future__ import annotations
@@ -27,12 +27,14 @@ import math
 import os
 import shutil
 import signal
+import socket
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 import urllib.parse
+import zlib
 from pathlib import Path
 from typing import Any, NamedTuple
 from unittest import mock
@@ -48,7 +50,7 @@ import numpy as np
 from PIL import Image
 
 import pix2pix
-from tools.lib import fast_conv
+from tools.lib import cluster, fast_conv, tf1
 from tools.lib.checkpoints import CheckpointManager
 from tools.lib.cli import (
     UserError, describe_error, number_type, quiet_stderr, say, with_options)
@@ -88,7 +90,7 @@ class Contestant(NamedTuple):
     """One of the things that are compared."""
 
     name: str
-    turn: Any  # function without arguments -> a measured value, in `unit`, or Answers
+    turn: Any  # function without arguments -> a measured value, in `unit`, or Answers or Taken
     unit: str
     baseline: str | None = None  # name of the contestant to compare with
     work: Work | None = None  # of one unit
@@ -100,6 +102,16 @@ class Answers(NamedTuple):
     rate: float  # images per second, of all threads
     latencies: list  # seconds that each image took
     client: float  # seconds of CPU time that an image took in the asking thread
+
+
+class Taken(NamedTuple):
+    """What a program says of a training step that it has taken on its devices."""
+
+    seconds: float
+    megabytes: float | None  # that passed the loopback interface meanwhile, of all programs
+    megabytes_sent: float  # between the machines of a cluster, by arithmetic
+    first_seconds: float  # to build the graph and take the first step
+    checksum: str  # of all variables after the second step
 
 
 class Row(NamedTuple):
@@ -121,6 +133,12 @@ class Row(NamedTuple):
     latency: float | None  # median of all images' in all Answers, in milliseconds
     latency_99: float | None  # that 99% of them do not exceed
     client: float | None  # CPU time in the asking thread, median of all Answers, in milliseconds
+    parts: int = 1  # of the training step
+    first_seconds: float | None = None  # those of Taken
+    megabytes_sent: float | None = None
+    megabytes: float | None = None  # median of all Taken
+    checksum: str | None = None
+    same_bits: bool | None = None  # whether the baseline has the same checksum
 
 
 def per_second(function, times=1, amount=1):
@@ -155,10 +173,21 @@ def summarize_latencies(answers):
             1000 * statistics.median(turn.client for turn in answers))
 
 
+def summarize_steps(steps, baseline):
+    """Fields of a Row, by name, of a contestant's Taken and those of its baseline."""
+    megabytes = [step.megabytes for step in steps]
+    return {"first_seconds": steps[0].first_seconds, "megabytes_sent": steps[0].megabytes_sent,
+            "megabytes": None if None in megabytes else statistics.median(megabytes),
+            "checksum": steps[0].checksum,
+            "same_bits": steps[0].checksum == baseline[0].checksum}
+
+
 def make_rows(what, contestants, values, model):
     """The Rows of contestants from the values of `measure`. model: Options."""
     answers = {name: found for name, found in values.items() if isinstance(found[0], Answers)}
-    values = {**values, **{name: [turn.rate for turn in found] for name, found in answers.items()}}
+    steps = {name: found for name, found in values.items() if isinstance(found[0], Taken)}
+    values = {**values, **{name: [turn.rate for turn in found] for name, found in answers.items()},
+              **{name: [turn.seconds for turn in found] for name, found in steps.items()}}
     medians = {name: statistics.median(found) for name, found in values.items()}
     rows = []
     for name, _, unit, baseline, work in contestants:
@@ -171,7 +200,9 @@ def make_rows(what, contestants, values, model):
             medians[name] * least_seconds(work, medians) if work else None,
             medians[name] / medians["step"] if unit == "pairs/s" else None,
             *(work[1:] if work else (None, None)),
-            *(summarize_latencies(answers[name]) if name in answers else (None, None, None))))
+            *(summarize_latencies(answers[name]) if name in answers else (None, None, None)),
+            parts=model.grad_accumulation,
+            **(summarize_steps(steps[name], steps[baseline]) if name in steps else {})))
     return rows
 
 
@@ -898,6 +929,189 @@ def conclude_serving(rows):
 
 
 # --------------------------------------------------------------------------------------------------
+# Devices
+# --------------------------------------------------------------------------------------------------
+
+NUM_DEVICES = (2, 4)  # of this machine
+NUM_PROCESSES = (2, 3)  # of a cluster
+WAIT_SECONDS = 300  # for a worker, at the start and in a step
+
+
+def count_sent(num_machines, num_parts, weights, images):
+    """Bytes that a step sends between the machines of a cluster: the weights to every worker, sums
+    as large from each machine to the next and from the last to the first, and the images of the
+    workers' parts. weights: bytes of all; images: bytes of a part's inputs, targets and results.
+    """
+    first_parts = math.ceil(num_parts / num_machines)
+    num_sums = num_machines if num_machines > 1 else 0
+    return (num_machines - 1 + num_sums) * weights + (num_parts - first_parts) * images
+
+
+def read_loopback():
+    """Bytes that have passed the loopback interface; None where the system does not say."""
+    path = Path("/proc/net/dev")
+    lines = path.read_text().splitlines() if path.exists() else []
+    return next((int(line.split(":")[1].split()[0]) for line in lines
+                 if line.split(":")[0].strip() == "lo"), None)
+
+
+def find_checksum(sess):
+    """A checksum of all variables, as text."""
+    values = sess.run({variable.op.name: variable for variable in tf.global_variables()})
+    checksum = 0
+    for _, value in sorted(values.items()):
+        checksum = zlib.crc32(value.tobytes(), checksum)
+    return f"{checksum:08x}"
+
+
+@contextlib.contextmanager
+def open_step(options, devices):
+    """A function that takes a training step on cluster.Devices and returns it as Taken."""
+    size, parts = options.batch_size, options.grad_accumulation
+    with tf.Graph().as_default() as graph, devices.open_session(graph) as (sess, _):
+        start = time.perf_counter()
+        tf.set_random_seed(options.seed)
+        examples = keep_batch(with_options(options, batch_size=size * parts))
+        model = pix2pix.create_model(examples, options, devices=devices.names,
+                                     is_staged=len(devices.workers) > 0)
+        sess.run(tf.global_variables_initializer())
+        graph.finalize()
+        images = bytes_of(tf.nest.flatten(examples)) / parts + size * sum(
+            math.prod(tensor.shape.as_list()[1:]) * tensor.dtype.size
+            for tensor in tf.nest.flatten(model[:3]))
+        sent = count_sent(len(devices.workers) + 1, parts, bytes_of(tf.trainable_variables()),
+                          images)
+
+        def step():
+            """One step."""
+            if model.compute is not None:
+                devices.compute(functools.partial(sess.run, model.compute))
+            sess.run(model.train)
+
+        def take():
+            """One step, as Taken."""
+            before, start = read_loopback(), time.perf_counter()
+            step()
+            seconds = time.perf_counter() - start
+            passed = None if before is None else (read_loopback() - before) / 1e6
+            return Taken(seconds, passed, sent / 1e6, first_seconds, checksum)
+        step()
+        first_seconds = time.perf_counter() - start
+        step()
+        checksum = find_checksum(sess)
+        yield take
+
+
+def take_steps(argv, counts, num_cpus):
+    """A program: reads a number of devices, line by line, and prints a training step on as many as
+    Taken in JSON. argv: of a training on all devices; counts: the numbers to come; num_cpus:
+    devices that are made of the CPU."""
+    def several_cpus():
+        """A session's configuration."""
+        config = session_config()
+        config.device_count["CPU"] = num_cpus
+        return config
+    options = pix2pix.parse_args(argv)
+    create_session(lambda: tf.constant(0))()  # TensorFlow sets itself up
+    with mock.patch.object(tf1, "session_config", several_cpus), \
+            cluster.open_devices(options) as devices, contextlib.ExitStack() as sessions:
+        names = [*devices.names, *(f"/cpu:{number}" for number in range(1, num_cpus))]
+        steps = {}
+        for count in counts:
+            workers = devices.workers[:count - 1]
+            steps[count] = sessions.enter_context(open_step(options, cluster.Devices(
+                options, names[:count], workers, devices.server if workers else None)))
+        for line in sys.stdin:
+            say(json.dumps(steps[int(line)]()._asdict()))
+
+
+def start_steps(flags, counts, num_cpus, programs):
+    """Starts `take_steps`; returns a function that has it take a step on some devices and returns
+    Taken. programs: ExitStack."""
+    code = "import sys, benchmark; sys.exit(benchmark.cli.run_main('pix2pix.py', " \
+        f"lambda argv: benchmark.take_steps(argv, {counts}, {num_cpus}), {flags!r}))"
+    process = programs.enter_context(subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT, text=True, cwd=TOOLS))
+    programs.callback(process.kill)
+
+    def take(count):
+        """One step. Raises UserError where the program ends."""
+        with contextlib.suppress(BrokenPipeError):  # then its output says why
+            os.write(process.stdin.fileno(), f"{count}\n".encode())
+        lines = []
+        for line in process.stdout:
+            lines.append(line)
+            if line.startswith("{"):
+                return Taken(**json.loads(line))
+        raise UserError(f"a training step on {count} of {counts[-1]} devices failed: "
+                        + (lines or ["its program was killed"])[-1].strip())
+    take(1)  # waits until all are ready: no other program is measured beside that
+    return take
+
+
+@contextlib.contextmanager
+def on_core(number):
+    """Programs that are started inside have a single core, where the system can restrict them, and
+    no GPU. Cores are counted from 0, and from the first again where there are fewer."""
+    with mock.patch.dict(os.environ, CUDA_VISIBLE_DEVICES="-1"):
+        if not hasattr(os, "sched_setaffinity"):
+            yield
+            return
+        cores = os.sched_getaffinity(0)
+        os.sched_setaffinity(0, {sorted(cores)[number % len(cores)]})
+        try:
+            yield
+        finally:
+            os.sched_setaffinity(0, cores)
+
+
+def free_addresses(count):
+    """Addresses of this machine whose ports nothing listens on."""
+    with contextlib.ExitStack() as sockets:
+        probes = [sockets.enter_context(socket.socket()) for _ in range(count)]
+        for probe in probes:
+            probe.bind(("127.0.0.1", 0))
+        return [f"127.0.0.1:{probe.getsockname()[1]}" for probe in probes]
+
+
+def start_cluster(flags, counts, programs):
+    """`start_steps` on the first machine of a cluster whose machines are processes, each on a core
+    of its own."""
+    addresses = ",".join(free_addresses(counts[-1]))
+    cluster_flags = ["--cluster", addresses]
+    for task in range(1, counts[-1]):
+        command = [sys.executable, str(ROOT / "pix2pix.py"), "--mode", "worker", *cluster_flags,
+                   "--task", str(task)]
+        with on_core(task):
+            worker = programs.enter_context(subprocess.Popen(command, stdout=subprocess.DEVNULL))
+        programs.callback(worker.kill)
+    with on_core(0):
+        return start_steps([*flags, *cluster_flags, "--worker_timeout", str(WAIT_SECONDS)], counts,
+                           1, programs)
+
+
+def devices_contestants(model, files, _options):
+    """A step on devices of this machine, its GPUs or as many of its CPU, against one device; on
+    processes of one core each against one process. Each computes at least a part of the step."""
+    parts, gpus = model.grad_accumulation, tf1.list_gpus()
+    flags = [*train_flags(model, files, files.work / "none", 1), "--grad_accumulation", str(parts),
+             "--precision", fast_precision()]
+    machines = [1, *(count for count in NUM_PROCESSES if count <= parts)]
+    devices = [1, *(count for count in sorted({*NUM_DEVICES, len(gpus)})
+                    if 1 < count <= min(parts, len(gpus) or parts))]
+    gpu_flags = ["--num_gpus", str(devices[-1])] if gpus else []
+    take = start_steps([*flags, *gpu_flags], devices, 1 if gpus else devices[-1], files.programs)
+    take_together = start_cluster(flags, machines, files.programs)
+    return [
+        *(Contestant(f"{count} device{'s' * (count > 1)}", functools.partial(take, count), "s",
+                     "1 device") for count in devices),
+        *(Contestant(f"{count} process{'es' * (count > 1)}",
+                     functools.partial(take_together, count), "s", "1 process")
+          for count in machines)]
+
+
+# --------------------------------------------------------------------------------------------------
 # Command line
 # --------------------------------------------------------------------------------------------------
 
@@ -909,6 +1123,7 @@ class Group(NamedTuple):
     by_batch: bool  # whether the number of images in a step matters
     warm_up: int  # rounds that are not counted
     conclude: Any = None  # function of its rows -> lines below their table
+    by_parts: bool = False  # whether a step has parts
 
 
 GROUPS = {
@@ -921,12 +1136,14 @@ GROUPS = {
     "start": Group(start_contestants, False, 1),
     "memory": Group(memory_contestants, True, 0),
     "serve": Group(serve_contestants, False, 1, conclude_serving),
+    "devices": Group(devices_contestants, True, 1, by_parts=True),
 }
 COLUMNS = {  # of a table -> a Row's value as text
     "name": lambda row: row.name,
     "size": lambda row: row.size,
     "batch": lambda row: row.batch_size,
     "ngf": lambda row: row.ngf,
+    "parts": lambda row: row.parts if row.parts > 1 else None,
     "median": lambda row: f"{row.median:.{0 if row.median >= 100 else 2}f}",
     "unit": lambda row: row.unit,
     "spread": lambda row: f"{row.spread:.0%}",
@@ -936,6 +1153,11 @@ COLUMNS = {  # of a table -> a Row's value as text
     "latency, ms": lambda row: row.latency and f"{row.latency:.1f}",
     "99%, ms": lambda row: row.latency_99 and f"{row.latency_99:.1f}",
     "client, ms": lambda row: row.client and f"{row.client:.2f}",
+    "first step, s": lambda row: row.first_seconds and f"{row.first_seconds:.1f}",
+    "sent, MB": lambda row: row.megabytes_sent and f"{row.megabytes_sent:.1f}",
+    "measured, MB": lambda row: row.megabytes and f"{row.megabytes:.1f}",
+    "checksum": lambda row: row.checksum,
+    "same bits": lambda row: {True: "yes", False: "no"}.get(row.same_bits),
 }
 
 
@@ -972,7 +1194,9 @@ def create_parser():
     add("--sizes", type=number_type(int, 32, 4096), nargs="+", default=[256],
         help="heights and widths of images")
     add("--batch_sizes", type=count, nargs="+", default=[1], help="images in a step")
-    add("--ngf", type=count, default=64, help="filters in both networks' first layers")
+    add("--ngf", type=count, nargs="+", default=[64], help="filters in both networks' first layers")
+    add("--parts", type=number_type(int, 2, 65536), nargs="+", default=[4],
+        help="in devices: parts of a step, of --batch_sizes images each")
     add("--rounds", type=number_type(int, 2), default=10, help="number of rounds")
     add("--requests", type=number_type(int, FIRST_REQUESTS + 1), default=1000,
         help="requests after which a server's memory is measured")
@@ -984,22 +1208,25 @@ def create_parser():
 
 
 def list_models(options, files):
-    """pix2pix's Options of every size with every number of images in a step. Raises UserError."""
+    """pix2pix's Options of every size with every number of filters, of images in a step and of its
+    parts. Raises UserError."""
     return [pix2pix.parse_args([
         "--mode", "train", "--input_dir", str(files.pairs), "--output_dir",
         str(files.work / "none"), "--seed", "1", "--crop_size", str(size), "--batch_size",
-        str(batch_size), "--ngf", str(options.ngf), "--ndf", str(options.ngf), "--precision",
-        "float32"])
-        for size in options.sizes for batch_size in options.batch_sizes]
+        str(batch_size), "--grad_accumulation", str(parts), "--ngf", str(ngf), "--ndf", str(ngf),
+        "--precision", "float32"])
+        for size in options.sizes for ngf in options.ngf for batch_size in options.batch_sizes
+        for parts in options.parts]
 
 
 def run_group(what, models, options, files):
     """Measures a group and prints its rows; returns them."""
     group, rows = GROUPS[what], []
     if not group.by_batch:
-        models = [with_options(model, batch_size=1)
-                  for model in models[::len(options.batch_sizes)]]
-    for model in models:
+        models = [with_options(model, batch_size=1) for model in models]
+    if not group.by_parts:
+        models = [with_options(model, grad_accumulation=1) for model in models]
+    for model in [one for number, one in enumerate(models) if one not in models[:number]]:
         with contextlib.ExitStack() as programs:
             contestants = group.create(model, files._replace(programs=programs), options)
             values = measure(contestants, options.rounds, group.warm_up)

@@ -1,16 +1,23 @@
 """tools/benchmark.py: what it counts, by arithmetic; the rows it writes; what a step may cost."""
 
 import base64
+import contextlib
 import http.server
+import io
 import json
+import os
 import signal
+import socket
+import struct
 import sys
 import tempfile
 import threading
 import time
+import zlib
 
 import numpy as np
 import pytest
+from helpers import SMALL
 from PIL import Image
 
 import pix2pix
@@ -264,6 +271,21 @@ def test_what_a_server_adds_and_keeps_is_said_for_every_size(options):
         "TensorFlow Serving, 32x32: adds -10.0% " + ends.format("112.5%")]
 
 
+def test_steps_are_compared_in_time_bytes_and_bits(options):
+    options = with_options(options, grad_accumulation=4)
+    turns = {"1 process": [benchmark.Taken(second, 0.25, 0, 5.0, "0a") for second in (8, 6, 9)],
+             "2 processes": [benchmark.Taken(second, megabytes, 20.5, 7.0, "0a")
+                             for second, megabytes in ((5, 21), (4, 24), (2, 22))],
+             "3 processes": [benchmark.Taken(4, None, 40, 9.0, "0b")] * 3}
+    rows = make_rows("devices", [(name, "s", "1 process") for name in turns], turns, options)
+    assert [(row.median, row.to_baseline, row.parts) for row in rows.values()] == [
+        (8, 1, 4), (4, 2, 4), (4, 2, 4)]
+    assert [row.same_bits for row in rows.values()] == [True, True, False]
+    assert benchmark.format_table(rows.values()).splitlines()[3:] == [
+        "| 2 processes | 256 | 1 | 2 | 4 | 4.00 | s | 38% | 2.00 | 7.0 | 20.5 | 22.0 | 0a | yes |",
+        "| 3 processes | 256 | 1 | 2 | 4 | 4.00 | s | 0% | 2.00 | 9.0 | 40.0 |  | 0b | no |"]
+
+
 # ---- the groups, on tiny networks and images
 
 
@@ -438,6 +460,124 @@ server.serve_forever()"""
         benchmark.run_group("serve", benchmark.list_models(options, files), options, files)
 
 
+def test_bytes_between_machines_by_hand():
+    """Weights to each worker, sums from machine to machine and back, images of workers' parts."""
+    assert benchmark.count_sent(1, 4, 1000, 7) == 0
+    assert benchmark.count_sent(2, 4, 1000, 7) == 1000 + 2 * 1000 + 2 * 7
+    assert benchmark.count_sent(2, 5, 1000, 7) == 1000 + 2 * 1000 + 2 * 7
+    assert benchmark.count_sent(3, 8, 1000, 7) == 2 * 1000 + 3 * 1000 + 5 * 7
+
+
+@pytest.mark.skipif(benchmark.read_loopback() is None, reason="the system does not count bytes")
+def test_bytes_of_the_loopback_interface_are_counted():
+    with socket.create_server(("127.0.0.1", 0)) as server, \
+            socket.create_connection(server.getsockname()) as client:
+        other, _ = server.accept()
+        before = benchmark.read_loopback()
+        with other:
+            for _ in range(64):
+                client.sendall(bytes(2**16))
+                other.recv(2**16, socket.MSG_WAITALL)
+        assert benchmark.read_loopback() - before >= 2**22
+
+
+def test_a_checksum_is_of_all_variables():
+    with tf.Graph().as_default() as graph, tf.Session(graph=graph) as sess:
+        one, _ = (tf.get_variable(name, initializer=tf.constant(value), use_resource=True)
+                      for name, value in (("b", [1.0, 2.0]), ("a", 3)))
+        sess.run(tf.global_variables_initializer())
+        assert benchmark.find_checksum(sess) == \
+            f"{zlib.crc32(struct.pack('=iff', 3, 1.0, 2.0)):08x}"  # by name
+        sess.run(one.assign([1.0, 2.0000002]))
+        assert benchmark.find_checksum(sess) == \
+            f"{zlib.crc32(struct.pack('=iff', 3, 1.0, 2.0000002)):08x}"
+
+
+def test_steps_on_devices_have_the_bits_of_one(monkeypatch, capsys):
+    used, real = [], pix2pix.create_model
+
+    def create_model(examples, options, devices, is_staged):
+        """Keeps what there is."""
+        used.append((devices, is_staged, examples.inputs.shape[0]))
+        return real(examples, options, devices=devices, is_staged=is_staged)
+    monkeypatch.setattr(pix2pix, "create_model", create_model)
+    monkeypatch.setattr(sys, "stdin", io.StringIO("2\n1\n2\n"))
+    benchmark.take_steps(["--mode", "train", "--input_dir", ".", "--output_dir", "none", *SMALL,
+                          "--grad_accumulation", "3"], [1, 2], 2)
+    assert used == [([""], False, 3), (["", "/cpu:1"], False, 3)]
+    taken = [benchmark.Taken(**json.loads(line)) for line in capsys.readouterr().out.splitlines()]
+    assert len(taken) == 3 and taken[0][2:] == taken[2][2:]
+    assert all(0 < step.seconds < step.first_seconds for step in taken)
+    assert taken[0].first_seconds != taken[1].first_seconds
+    assert {(step.checksum, step.megabytes_sent) for step in taken} == {(taken[0].checksum, 0)}
+
+
+def test_a_step_that_fails_is_one_line():
+    with contextlib.ExitStack() as programs, \
+            pytest.raises(UserError, match=r"step on 1 of 2 devices failed: pix2pix.py: error: .*"
+                                           r"--ngf") as caught:
+        benchmark.start_steps(["--mode", "train", "--ngf", "none"], [1, 2], 1, programs)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="the system has none")
+def test_programs_have_cores_of_their_own_and_no_gpu():
+    code = "import os; print(*os.sched_getaffinity(0), os.environ['CUDA_VISIBLE_DEVICES'])"
+    cores, seen = os.sched_getaffinity(0), []
+    for number in range(len(cores) + 1):
+        with benchmark.on_core(number):
+            seen.append(benchmark.run_command([sys.executable, "-c", code]))
+    assert seen == [f"{core} -1\n" for core in [*sorted(cores), min(cores)]]
+    assert os.sched_getaffinity(0) == cores
+
+
+@pytest.mark.parametrize("num_gpus, parts, names, flags", [
+    (0, 3, ["1 device", "2 devices", "1 process", "2 processes", "3 processes"], []),
+    (0, 2, ["1 device", "2 devices", "1 process", "2 processes"], []),
+    (6, 8, ["1 device", "2 devices", "4 devices", "6 devices", "1 process", "2 processes",
+            "3 processes"], ["--num_gpus", "6"]),
+    (1, 2, ["1 device", "1 process", "2 processes"], ["--num_gpus", "1"])])
+def test_devices_are_the_gpus_or_made_of_the_cpu(monkeypatch, tmp_path, options, num_gpus, parts,
+                                                 names, flags):
+    started = []
+
+    def start(flags, *more):
+        """Instead of programs: what it is called with, and what it is asked for."""
+        started.append((flags, *more[:-1]))
+        return lambda count: (len(more), count)
+    monkeypatch.setattr(benchmark.tf1, "list_gpus",
+                        lambda: [f"/gpu:{number}" for number in range(num_gpus)])
+    monkeypatch.setattr(benchmark, "start_steps", start)
+    monkeypatch.setattr(benchmark, "start_cluster", start)
+    made = benchmark.devices_contestants(with_options(options, grad_accumulation=parts),
+                                         benchmark.Files(tmp_path, tmp_path), None)
+    assert [one.name for one in made] == names
+    assert [one.baseline for one in made] == [
+        "1 device" if "device" in name else "1 process" for name in names]
+    assert [one.turn() for one in made] == [
+        (3 if "device" in name else 2, int(name.split()[0])) for name in names]
+    (used, counts, num_cpus), (_, machines) = started
+    assert used[len(used) - len(flags):] == flags and ("--num_gpus" in used) == (num_gpus > 0)
+    assert num_cpus == (1 if num_gpus else counts[-1])
+    assert [*counts, *machines] == [int(name.split()[0]) for name in names]
+
+
+@pytest.mark.slow
+def test_devices_and_processes_are_measured(small, tmp_path, monkeypatch, capsys):
+    for name in ("NUM_DEVICES", "NUM_PROCESSES"):
+        monkeypatch.setattr(benchmark, name, (2,))
+    out = tmp_path / "bench.jsonl"
+    assert benchmark.main(["--what", "devices", "--sizes", "32", "--ngf", "2", "--rounds", "2",
+                           "--parts", "2", "--output", str(out)]) == 0
+    rows = [json.loads(line) for line in out.read_text().splitlines()]
+    assert [row["name"] for row in rows] == ["1 device", "2 devices", "1 process", "2 processes"]
+    assert all(row["same_bits"] and row["parts"] == 2 for row in rows)
+    assert all(0 < row["median"] < row["first_seconds"] for row in rows)
+    assert [row["megabytes_sent"] > 0 for row in rows] == [False, False, False, True]
+    if benchmark.read_loopback() is not None:
+        assert rows[3]["megabytes"] > rows[3]["megabytes_sent"]
+
+
 def test_memory_is_what_a_program_holds_now():
     code = "import sys; held = b'1' * int(sys.argv[1]); print(flush=True); sys.stdin.read()"
     found = []
@@ -458,14 +598,15 @@ def test_a_share_is_the_second_functions_extra_time(monkeypatch):
 
 
 def test_groups_sizes_and_batches_are_chosen(monkeypatch, tmp_path, capsys):
-    seen = []
+    seen, parts = [], []
 
     def create(model, files, _options):
         """A group of one contestant."""
         seen.append((model.crop_size, model.batch_size, model.ngf, model.ndf,
                      len(find_images(files.pairs))))
+        parts.append(model.grad_accumulation)
         return [benchmark.Contestant("a", lambda: 1.0, "s")]
-    for what in ("start", "memory"):
+    for what in ("start", "memory", "devices"):
         monkeypatch.setitem(benchmark.GROUPS, what, benchmark.GROUPS[what]._replace(create=create))
     benchmark.draw_folder(tmp_path / "pairs", 64, 32, 6)
     common = ["--input_dir", str(tmp_path / "pairs"), "--sizes", "32", "64", "--batch_sizes", "2",
@@ -478,6 +619,16 @@ def test_groups_sizes_and_batches_are_chosen(monkeypatch, tmp_path, capsys):
     seen.clear()
     assert benchmark.main(["--what", "memory", "--batch_sizes", "3"]) == 0
     assert seen == [(256, 3, 64, 64, 48)]  # drawn: a multiple of 3 and 16
+    assert {*parts} == {1}
+    seen.clear()
+    parts.clear()
+    several = ["--ngf", "5", "7", "--parts", "2", "6"]
+    assert benchmark.main(["--what", "devices", *several]) == 0
+    assert [(ngf, count) for (_, _, ngf, *_), count in zip(seen, parts, strict=True)] == [
+        (5, 2), (5, 6), (7, 2), (7, 6)]
+    seen.clear()
+    assert benchmark.main(["--what", "memory", *several]) == 0
+    assert [ngf for _, _, ngf, *_ in seen] == [5, 7]
 
 
 def test_drawn_images_are_like_facades(tmp_path):
@@ -600,6 +751,7 @@ def test_wrong_options_are_one_line(capsys, tmp_path):
         assert f"{address}: give http://HOST:PORT/v1/models/NAME" in error(
             "--tensorflow_serving", address)
     assert "at least 101" in error("--requests", "100")
+    assert "at least 2" in error("--parts", "1")
     benchmark.draw_folder(tmp_path / "pairs", 64, 32, 3)
     assert "does not divide the 3 pairs" in error(
         "--input_dir", str(tmp_path / "pairs"), "--batch_sizes", "1", "2")
