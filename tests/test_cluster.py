@@ -108,11 +108,13 @@ def test_a_worker_serves_one_run_after_the_other(tmp_path, capsys):
 
 
 def test_what_the_first_machine_refuses_of_a_worker(tmp_path, capsys, monkeypatch):
-    """A worker of another cluster or of another kind, and one that cannot reach this machine."""
+    """A worker of another cluster or of another kind, and one that cannot reach this machine or
+    finds another in its place."""
     draw_pairs(tmp_path / "bars/train", 5)
     addresses = free_addresses(2)
     first, other = addresses.split(",")
     flags, mine = [*PARTS, "--max_steps", 1], free_addresses(1)
+    real = cluster.start_server
 
     def refused(*more):
         assert train_small("run", *flags, "--worker_timeout", 60, *more) == 2
@@ -121,6 +123,10 @@ def test_what_the_first_machine_refuses_of_a_worker(tmp_path, capsys, monkeypatc
         with monkeypatch.context() as patch:
             patch.setattr(cluster, "start_server", lambda *_: None)  # nobody listens at `first`
             assert f"{other} cannot reach {first}: open its port" in refused("--cluster", addresses)
+            real(addresses, 0)  # and now somebody: the command was given on another machine
+            patch.setattr(cluster, "start_server", lambda *_: real(f"{mine},{other}", 0))
+            assert f"{other} finds another machine at {first}: train on the machine whose" \
+                in refused("--cluster", addresses)
         assert f"the worker at {other} was started with --cluster {addresses} --task 1: restart " \
             f"it with --cluster {mine},{other} --task 1" in refused("--cluster", f"{mine},{other}")
         assert f"the worker at {other} was started without --deterministic" in refused(

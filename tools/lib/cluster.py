@@ -322,21 +322,33 @@ def wait_for(address, task, options):
         time.sleep(POLL_SECONDS)
 
 
-def check_ways_back(workers, options):
-    """Raises UserError where a worker does not reach the machine before it in --cluster: that sends
-    it a sum in every step."""
+def find_machine(task, target):
+    """The random number of the machine that a server takes for a task's. Raises OpError."""
+    with tf.Graph().as_default() as graph, \
+            open_session_of(graph, target, [task], ASK_SECONDS) as sess:
+        return {device.name: device.incarnation for device in sess.list_devices()}[
+            f"/job:{JOB}/replica:0/task:{task}/device:CPU:0"]
+
+
+def check_ways_back(workers, options, server):
+    """Raises UserError where a worker does not reach the first machine, or the one before it in
+    --cluster, which sends it a sum in every step, or reaches another in its place: that may be
+    where this run was to be started, and have one of its own. server: of the first machine."""
     addresses = options.cluster.split(",")
     for worker in workers:
         for task in sorted({0, worker.task - 1}):
             try:
-                with tf.Graph().as_default() as graph, open_session_of(
-                        graph, f"grpc://{worker.address}", [task], ASK_SECONDS) as sess:
-                    sess.list_devices()
+                found = find_machine(task, f"grpc://{worker.address}")
             except tf.errors.OpError:
                 raise UserError(
                     f"{worker.address} cannot reach {addresses[task]}: open its port in the "
                     "firewall, or give in --cluster an address by which all machines reach it"
                     ) from None
+            if found != find_machine(task, f"grpc://{addresses[task]}" if task else server.target):
+                raise UserError(
+                    f"{worker.address} finds another machine at {addresses[task]}: train on the "
+                    "machine whose address is the first in --cluster, and give addresses that mean "
+                    "the same everywhere")
 
 
 def check_workers(workers, options):
@@ -452,7 +464,7 @@ def open_devices(options):
         server = start_server(options.cluster, 0)
         workers = [wait_for(address, task, options) for task, address in enumerate(addresses, 1)]
     check_workers(workers, options)
-    check_ways_back(workers, options)
+    check_ways_back(workers, options, server)
     names += [f"/job:{JOB}/task:{worker.task}{device}"
               for worker in workers for device in worker.devices]
     check_parts(options, names)
