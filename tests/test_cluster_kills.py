@@ -8,8 +8,10 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import NamedTuple
 
 import pytest
@@ -18,7 +20,11 @@ from helpers import (ROOT, SMALL, assert_equal_runs, build_once, draw_pairs, in_
 from test_cluster import free_addresses
 
 import helpers
+import pix2pix
+from tools.lib import cluster
 from tools.lib.checkpoints import checkpoint_step, list_checkpoints
+from tools.lib.cli import RunError
+from tools.lib.tf1 import tf
 
 pytestmark = pytest.mark.usefixtures("in_empty_folder")
 
@@ -222,6 +228,36 @@ def test_a_signal_within_a_session_ends_a_worker(lab):
         numpy.lib.NumpyVersion.__init__ = hear""")
     worker.wait_or_end("computes")
     assert worker.end(signal.SIGINT) == (130, "") and worker.out.read_text() == ""
+
+
+def test_a_session_that_is_closed_slowly_does_not_abort_the_process(monkeypatch):
+    """Its thread comes back from TensorFlow while Python ends. A run waits for it, but after the
+    loss of a worker only so long, and then ends without Python's end."""
+    go_on, closed, at_exit, ended = threading.Event(), [], [], []
+
+    def open_session(*_, **__):
+        """Stands for tf.Session."""
+        return SimpleNamespace(list_devices=list,
+                               close=lambda: go_on.wait(60) and closed.append(True))
+    monkeypatch.setattr(tf, "Session", open_session)
+    monkeypatch.setattr(cluster, "ASK_SECONDS", 0.05)
+    monkeypatch.setattr("atexit.register", lambda *call: at_exit.append(call))
+    monkeypatch.setattr(os, "_exit", ended.append)
+    options = pix2pix.create_parser().parse_args(["--mode", "train"])
+    devices = cluster.Devices(options, ["", "/job:pix2pix/task:1"], [None])
+    with pytest.raises(RunError), devices.open_session(None):
+        raise RunError("the worker is gone")
+    (leave, closing, code), = at_exit
+    leave(closing, code)
+    assert not closed and ended == [1]
+    go_on.set()
+    closing.join(60)
+    leave(closing, code)
+    assert len(closed) == 1 and ended == [1]
+    go_on.clear()
+    with devices.open_session(None):
+        threading.Timer(0.5, go_on.set).start()
+    assert len(closed) == 2 and len(at_exit) == 1
 
 
 def kill_one(lab, worker, first, draws, seconds):

@@ -13,6 +13,7 @@ asked who they are: the ports are for private networks.
 from __future__ import annotations
 
 import argparse
+import atexit
 import contextlib
 import functools
 import ipaddress
@@ -389,6 +390,7 @@ class Devices:
         if self.workers:  # not for ever, should one be lost at this moment
             config.operation_timeout_in_ms = 1000 * MAX_RUN_SECONDS
         sess = tf.Session(self.target, graph=graph, config=config)
+        seconds, code = self.options.worker_timeout if self.workers else None, 0
         try:
             types = self.compute(lambda options: tf1.device_types(sess))
             if len(self.names) > 1:
@@ -396,10 +398,15 @@ class Devices:
                 types += f" of {len(self.workers) + 1} machines)" if self.workers else ")"
             with tf.device(f"/job:{JOB}/task:0" if self.workers else None):
                 yield sess, types
-        finally:  # waits for workers, lost ones too: not longer than an answer takes
+        except RunError as error:
+            seconds, code = ASK_SECONDS, error.code
+            raise
+        finally:  # waits for workers, for lost ones too; mostly a second, at times seven
             closing = threading.Thread(target=sess.close, daemon=True)
             closing.start()
-            closing.join(ASK_SECONDS if self.workers else None)
+            closing.join(seconds)
+            if closing.is_alive():
+                atexit.register(end_beside, closing, code)
 
     def compute(self, run, seconds=0):
         """Returns run(options=RunOptions), a run of the session in which workers take part. Raises
@@ -423,6 +430,13 @@ class Devices:
         """Leaves news at all workers."""
         for worker in self.workers:
             tell(worker, news)
+
+
+def end_beside(closing, code):
+    """Ends the process at once if a session is still being closed: its thread, coming back from
+    TensorFlow while Python ends, would abort the process."""
+    if closing.is_alive():
+        os._exit(code)
 
 
 def describe_loss(worker):
