@@ -115,6 +115,8 @@ def test_what_the_first_machine_refuses_of_a_worker(tmp_path, capsys, monkeypatc
     first, other = addresses.split(",")
     flags, mine = [*PARTS, "--max_steps", 1], free_addresses(1)
     real = cluster.start_server
+    monkeypatch.setattr(pix2pix.tf.compat.v2.config.experimental, "enable_op_determinism",
+                        lambda: None)  # it would hold for the tests that follow in this process
 
     def refused(*more):
         assert train_small("run", *flags, "--worker_timeout", 60, *more) == 2
