@@ -170,7 +170,7 @@ def test_no_more_images_at_once_than_cores_and_memory_allow(monkeypatch, crop_si
         with lock:
             at_once -= 1
         return [0], (), (), {}
-    results = testing.generate_images(generate, ["name"] * 40, "out", {}, crop_size**2)
+    results = testing.generate_images([generate], ["name"] * 40, "out", {}, crop_size**2)
     assert [*results] == [None] * 40
     assert most == expected
 

@@ -95,8 +95,9 @@ def continue_log(folder, step):
     none = dataset.ImageList([], [])
     validator = validation.Validator(options, validation.Judge(None, None, 1), None, none, [])
     with tf.Session(graph=tf.Graph()) as sess:
-        log = run_log.RunLog(pix2pix.Run(options, none, sess, results, validator, None, step,
-                                         step + 1, 4), run_log.kept_rows(options, step), [], {})
+        training = pix2pix.Run(options, none, sess, results, None, None, validator, None, step,
+                               step + 1, 4)
+        log = run_log.RunLog(training, run_log.kept_rows(options, step), [], {})
     due = schedule.Due(True, *[False] * (len(schedule.Due._fields) - 1))
     log.show(step + 1, due, results, schedule.Progress(2, 4, 1.0, 0.0), {})
     log.close()
