@@ -119,7 +119,7 @@ def test_figures_are_in_the_log_on_the_screen_and_in_tensorboard(bars, capsys):
 def test_the_discriminators_accuracy_is_the_share_of_logits_it_gets_right(gan_loss, threshold):
     logits = np.random.default_rng(5).normal(threshold, 0.4, (2, 2, 5, 7, 1)).astype(np.float32)
     with tf.Graph().as_default(), tf.Session() as sess:
-        model = pix2pix.Model([], *map(tf.sigmoid, logits), *[None] * 6)
+        model = pix2pix.Model([], *map(tf.sigmoid, logits), *[None] * 7)
         got = sess.run(pix2pix.discriminator_accuracy(model, gan_loss))
     real, fake = logits > threshold
     assert got == {"discrim_real_accuracy": pytest.approx(real.mean(), abs=1e-6),
