@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import textwrap
@@ -235,6 +236,15 @@ def die_at(monkeypatch, at_step):
     def die():
         raise SystemExit("killed")
     return before_step(monkeypatch, at_step, die)
+
+
+def free_addresses(count):
+    """A --cluster of ports that nothing listens at."""
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        return ",".join(f"127.0.0.1:{one.getsockname()[1]}" for one in sockets)
 
 
 # ---- what a run leaves

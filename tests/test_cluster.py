@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from helpers import (ROOT, assert_equal_runs, draw_pairs, finish, read_images, resume, run,
-                     stop_at, train_small)
+from helpers import (ROOT, assert_equal_runs, draw_pairs, finish, free_addresses, read_images,
+                     resume, run, stop_at, train_small)
 
 import pix2pix
 from tools.lib import cluster, run_folder
@@ -18,15 +18,6 @@ from tools.lib.cli import UserError
 pytestmark = pytest.mark.usefixtures("in_empty_folder")
 
 PARTS = ["--batch_size", 2, "--grad_accumulation", 4, "--progress_freq", 1]
-
-
-def free_addresses(count):
-    """A --cluster of ports that nothing listens at."""
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return ",".join(f"127.0.0.1:{one.getsockname()[1]}" for one in sockets)
 
 
 @contextlib.contextmanager

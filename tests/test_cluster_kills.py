@@ -15,9 +15,8 @@ from types import SimpleNamespace
 from typing import NamedTuple
 
 import pytest
-from helpers import (ROOT, SMALL, assert_equal_runs, build_once, draw_pairs, in_folder,
-                     read_variables, train_small)
-from test_cluster import free_addresses
+from helpers import (ROOT, SMALL, assert_equal_runs, build_once, draw_pairs, free_addresses,
+                     in_folder, read_variables, train_small)
 
 import helpers
 import pix2pix

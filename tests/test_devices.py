@@ -152,6 +152,7 @@ def test_no_more_devices_than_images(trained, capsys):
 def test_sums_are_made_in_the_order_of_the_parts():
     """Of float32 numbers that give another sum in another order."""
     values = np.float32([1e8, 3, -1e8, 1e-3, 7, 1e8, 5, -1e8, 0.1, 2, 3])
+
     def compute(part, first, _):
         return towers.Part([part.inputs], [tf.reduce_sum(part.inputs) + tf.cast(first, tf.float32)])
 

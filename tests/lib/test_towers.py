@@ -1,10 +1,9 @@
 """tools/lib/towers.py: what travels between machines, by arithmetic."""
 
-import socket
 from typing import Any, NamedTuple
 
 import pytest
-from helpers import draw, session_config
+from helpers import draw, free_addresses, session_config
 
 from tools.lib.tf1 import tf
 from tools.lib.towers import Part, deal_parts
@@ -26,10 +25,7 @@ def compute(examples, _first, _copies):
 @pytest.fixture(scope="module")
 def cluster():
     """The address of the first of two servers of this process, which TensorFlow cannot end."""
-    with socket.socket() as one, socket.socket() as other:
-        for probe in (one, other):
-            probe.bind(("127.0.0.1", 0))
-        machines = [f"127.0.0.1:{probe.getsockname()[1]}" for probe in (one, other)]
+    machines = free_addresses(2).split(",")
     servers = [tf.train.Server({"pair": machines}, job_name="pair", task_index=task,
                                config=session_config()) for task in (0, 1)]
     yield servers[0].target

@@ -250,7 +250,7 @@ def serve(options):
     server = start_server(options.cluster, options.task)
     about = Worker(addresses[options.task], options.cluster, options.task, secrets.token_hex(8),
                    tf.__version__, describe_machine(), options.deterministic,
-                   ["/" + (tf1.list_gpus() or ["/cpu:0"])[0].strip("/"), *devices[1:]])
+                   [(tf1.list_gpus() or ["/cpu:0"])[0], *devices[1:]])
     with tf.Graph().as_default() as graph, tf1.exit_at_signals():
         board = create_noticeboard()
         publish = board.about.assign(json.dumps(about._asdict()))
@@ -367,8 +367,8 @@ def check_workers(workers, options):
                             "to all machines or none")
         if worker.tensorflow != version:
             warn(f"{worker.address} has TensorFlow {printable(worker.tensorflow)}, this machine "
-                 f"{version}: "
-                 "the result may differ in the last bits from that of one machine, or the run fail")
+                 f"{version}: the result may differ in the last bits from that of one machine, or "
+                 "the run fail")
         if worker.machine != machine:
             warn(f"{worker.address} is {printable(worker.machine)}, this machine {machine}: the "
                  "result may differ in the last bits from that of one machine")
