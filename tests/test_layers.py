@@ -1,11 +1,15 @@
 """Layers against plain NumPy loops over every output value."""
 
+import contextlib
+import functools
+
 import numpy as np
 import pytest
 from helpers import draw, filled, run_graph
 
 import pix2pix
-from tools.lib import fast_conv
+from tools.lib import fast_conv, tf1
+from tools.lib.cli import with_options
 from tools.lib.tf1 import tf
 
 SIZES = [(5, 7), (6, 10), (6, 7)]
@@ -136,13 +140,132 @@ def test_winograd_rounds_little(monkeypatch, dtype, most):
         assert 0 < np.linalg.norm(got - expected) < most * np.linalg.norm(expected)
 
 
-def test_winograd_is_for_many_channels_alone():
-    """The discriminator's layer_4 at 64 filters is the first that is worth it."""
-    for ndf, expected in ((63, 0), (64, 1)):
-        with tf.Graph().as_default() as graph:
-            pix2pix.create_discriminator(tf.zeros([1, 64, 64, 6]), ndf)
-            assert [operation.type for operation in graph.get_operations()].count(
-                "BatchMatMulV2") == expected
+def strided_forms(layer, kind):
+    """A layer of stride 2 in a form and as TensorFlow has it: functions of inputs and kernel."""
+    if layer == "conv2d":
+        return (functools.partial(fast_conv.winograd_strided, is_transposed=False),
+                lambda x, kernel: tf.nn.conv2d(x, kernel, 2, "SAME"))
+
+    def plain(x, kernel):
+        batch, height, width, _ = x.shape
+        return tf.nn.conv2d_transpose(
+            x, kernel, [batch, 2 * height, 2 * width, kernel.shape[2]], strides=2)
+    return {"winograd": functools.partial(fast_conv.winograd_strided, is_transposed=True),
+            "taps": fast_conv.place_taps}[kind], plain
+
+
+def compare_strided(layer, kind, dtype, size, channels):
+    """The outputs of a layer of stride 2, the gradients of inputs and kernel, and the gradient of
+    the first gradient: in a form, and as a plain layer in float64. size: of the smaller map;
+    channels: of the larger map and the smaller."""
+    (height, width), (larger, smaller) = size, channels
+    shapes = [[3, height, width, smaller], [3, 2 * height, 2 * width, larger]]
+    x, wanted = map(np.random.default_rng(1).standard_normal,
+                    shapes if layer == "conv2d_transpose" else shapes[::-1])
+    weights = np.random.default_rng(2).standard_normal([4, 4, larger, smaller]) / 14
+
+    def build():
+        results = []
+        for form, used in zip(strided_forms(layer, kind), (dtype, "float64"), strict=True):
+            inputs, kernel = tf.constant(x, used), tf.constant(weights, used)
+            outputs = form(inputs, kernel)
+            assert outputs.shape == wanted.shape
+            gradients = tf.gradients(outputs, [inputs, kernel], tf.constant(wanted, used))
+            more = tf.gradients(gradients[0] ** 2, kernel) if dtype == "float64" else []
+            results.append([tf.cast(value, tf.float64) for value in (outputs, *gradients, *more)])
+        return results
+    return run_graph(build)
+
+
+STRIDED = [("conv2d", "winograd"), ("conv2d_transpose", "winograd"), ("conv2d_transpose", "taps")]
+
+
+@pytest.mark.parametrize("layer, kind", STRIDED)
+@pytest.mark.parametrize("size, channels", [
+    ((1, 1), (1, 1)), ((2, 5), (3, 7)), ((5, 2), (4, 1)), ((7, 9), (3, 5)), ((12, 10), (2, 6)),
+    ((33, 18), (3, 2))])
+def test_strided_forms_are_the_layer_with_its_gradients(layer, kind, size, channels):
+    for got, expected in zip(*compare_strided(layer, kind, "float64", size, channels), strict=True):
+        assert got.shape == expected.shape
+        np.testing.assert_allclose(got, expected, rtol=0, atol=1e-12 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("layer, kind", STRIDED)
+@pytest.mark.parametrize("dtype, most", [("float32", 2e-6), ("bfloat16", 0.02)])
+def test_strided_forms_round_little(layer, kind, dtype, most):
+    for got, expected in zip(*compare_strided(layer, kind, dtype, (11, 9), (12, 31)), strict=True):
+        assert 0 < np.linalg.norm(got - expected) < most * np.linalg.norm(expected)
+
+
+def list_forms(build):
+    """The number of batched products that a network needs, and of convolutions."""
+    with tf.Graph().as_default() as graph:
+        build()
+        types = [operation.type for operation in graph.get_operations()]
+    return types.count("BatchMatMulV2"), sum(kind.startswith("Conv2D") for kind in types)
+
+
+@pytest.fixture
+def on_processor(monkeypatch):
+    """A function that sets what instructions the processor has."""
+    return lambda *flags: monkeypatch.setattr(tf1, "processor_flags", lambda: {*flags})
+
+
+@pytest.mark.parametrize("ndf, products", [(63, 0), (64, 1)])
+def test_layer_4_of_the_discriminator_is_by_winograd_from_64_filters(ndf, products):
+    """At 64x64, where its layers of stride 2 are small or narrow."""
+    products *= 3  # both axes of the tiles, the products
+    assert list_forms(lambda: pix2pix.create_discriminator(
+        tf.zeros([1, 64, 64, 6]), ndf))[0] == products
+
+
+@pytest.mark.parametrize("flags, dtype, size, kept, expected", [
+    # layers 2 and 3 of the encoder, 3 and 2 of the decoder: three batched products each
+    ((), "float32", 256, False, (3 * 3, 2)), ((), "float32", 256, True, (2 * 3, 3)),
+    ((), "bfloat16", 256, False, (4 * 3, 1)), ((), "bfloat16", 256, True, (3 * 3, 2)),
+    (("amx_bf16",), "float32", 256, False, (3 * 3, 2)),
+    (("amx_bf16",), "bfloat16", 256, False, (0, 6)), (("amx_bf16",), "bfloat16", 256, True, (0, 6)),
+    ((), "float32", 64, False, (0, 1))])
+def test_winograd_is_used_where_it_is_faster(
+        options, on_processor, flags, dtype, size, kept, expected):
+    """In a U-Net of 64 filters: the table of fast_conv.py, layer by layer."""
+    on_processor(*flags)
+    options = with_options(options, ngf=64, crop_size=size, precision=dtype)
+
+    def build():
+        with fast_conv.fixed_kernels() if kept else contextlib.nullcontext():
+            pix2pix.create_outputs(tf.zeros([1, size, size, 3]), options)
+    assert list_forms(build) == expected
+
+
+def test_a_gpus_library_chooses_for_itself(monkeypatch):
+    monkeypatch.setattr(tf1, "list_gpus", lambda: ["/gpu:0"])
+    assert list_forms(lambda: pix2pix.deconv(tf.zeros([1, 32, 32, 512]), 128)) == (0, 1)
+    assert list_forms(lambda: pix2pix.deconv(tf.zeros([1, 32, 32, 512]), 3)) == (0, 1)
+    monkeypatch.setattr(tf1, "list_gpus", lambda: [])
+    assert list_forms(lambda: pix2pix.deconv(tf.zeros([1, 32, 32, 512]), 128)) == (3, 0)
+    assert list_forms(lambda: pix2pix.deconv(tf.zeros([1, 32, 32, 512]), 3)) == (0, 0)
+
+
+def test_fixed_kernels_are_transformed_once():
+    """A layer of theirs gives the same bits, and no longer follows its kernel."""
+    x = draw(7, 1, 32, 32, 256)
+    with tf.Graph().as_default():
+        with tf.variable_scope("", reuse=tf.AUTO_REUSE):
+            plain = pix2pix.deconv(tf.constant(x), 128)
+            with fast_conv.fixed_kernels():
+                fixed = pix2pix.deconv(tf.constant(x), 128)
+        kept, = tf.local_variables()
+        assert kept.shape == [16, 4 * 128 * 256] and not kept.trainable
+        kernel = next(each for each in tf.global_variables() if each.op.name.endswith("kernel"))
+        with tf.Session() as sess:
+            sess.run(tf.global_variables_initializer())
+            sess.run(tf.local_variables_initializer())
+            before, same = sess.run([plain, fixed])
+            np.testing.assert_array_equal(before, same)
+            sess.run(tf.assign(kernel, 2 * kernel))
+            np.testing.assert_array_equal(sess.run(fixed), same)
+            assert np.abs(sess.run(plain) - same).max() > 0.1
 
 
 @pytest.mark.parametrize("layer", ["conv", "deconv", "resize_conv", "reflect_conv",

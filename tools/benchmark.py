@@ -292,7 +292,8 @@ def create_step(options, create_examples=keep_batch):
 def find_work(options):
     """The Work of one training step in float32: plain convolutions' operations, and Adam's bytes.
     """
-    with tf.Graph().as_default(), mock.patch.object(fast_conv, "WINOGRAD_MIN_CHANNELS", math.inf):
+    with tf.Graph().as_default(), mock.patch.multiple(
+            fast_conv, WINOGRAD_MIN_CHANNELS=math.inf, STRIDED_MIN_CHANNELS={}):
         step = pix2pix.create_model(keep_batch(options), options).train
         num_weights = sum(math.prod(variable.shape.as_list())
                           for variable in tf.trainable_variables())

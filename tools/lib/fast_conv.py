@@ -1,32 +1,71 @@
 """Convolutions by im2col and Winograd, where these are faster than TensorFlow's own on a CPU.
 
-Graph functions: tensors in, tensors out, no variables. Measured in docs/experiments.
+Graph functions: tensors in, tensors out, no variables but `fixed_kernels`'. Measured in
+docs/experiments.
 """
 
 from __future__ import annotations
 
-import functools
+import contextlib
+import contextvars
+import math
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from tools.lib import tf1
 from tools.lib.tf1 import tf
 
 IM2COL_MAX_PIXELS = 16 * 16  # of the smaller map; a matrix product is faster up to here
-WINOGRAD_MIN_CHANNELS = 256 * 512  # in * out; Winograd is faster from here
-WINOGRAD_POINTS = (0.5, -0.5, 1.5, -1.5)  # and infinity: their polynomials have few bits
+# channels of the larger map * of the smaller, from which Winograd is faster in layers of stride 2:
+# in training, where all three results share the transforms, and in inference
+STRIDED_MIN_CHANNELS = {"float32": (64 * 256, 128 * 256), "bfloat16": (64 * 128, 64 * 256),
+                        "bfloat16 amx": (256 * 1024, 256 * 1024)}
+STRIDED_MAX_SIDES = (128, 64)  # of the smaller map, alike: the transforms grow with its sides
+WINOGRAD_MIN_CHANNELS = 256 * 512  # in * out; Winograd is faster from here with stride 1
+NARROW_MAX_CHANNELS = 4  # of a transposed convolution's result, up to which taps are placed
+
+_is_fixed = contextvars.ContextVar("is_fixed", default=False)
 
 
-def custom_gradient(function):
-    """`tf.custom_gradient`; TensorFlow is imported only when the function is called."""
-    @functools.wraps(function)
-    def call(x):
-        """The function with its own gradient."""
-        return tf.custom_gradient(function)(x)
-    return call
+@contextlib.contextmanager
+def fixed_kernels():
+    """Within it layers are built for inference. The transforms of their kernels are local
+    variables: run tf.local_variables_initializer() once the kernels have their values."""
+    token = _is_fixed.set(True)
+    try:
+        yield
+    finally:
+        _is_fixed.reset(token)
 
 
-@custom_gradient
-def im2col(x):
+def keep(values):
+    """A function of kernels, which `fixed_kernels` computes once."""
+    if not _is_fixed.get():
+        return values
+    return tf.Variable(values, trainable=False, use_resource=True,
+                       collections=[tf.GraphKeys.LOCAL_VARIABLES])
+
+
+def linear(function, transpose):
+    """A linear function of a tensor as one whose gradient is its transpose, and the transpose as
+    one whose gradient is the function."""
+    def apply(x):
+        """function(x)."""
+        return tf.custom_gradient(lambda x: (function(x), apply_transpose))(x)
+
+    def apply_transpose(x):
+        """transpose(x)."""
+        return tf.custom_gradient(lambda x: (transpose(x), apply))(x)
+    return apply, apply_transpose
+
+
+# --------------------------------------------------------------------------------------------------
+# im2col: a small map's layer as one matrix product
+# --------------------------------------------------------------------------------------------------
+
+
+def take_patches(x):
     """The patches that a 4x4 convolution with stride 2 sees: [batch, 2height, 2width, channels]
     -> [batch, height, width, 16 * channels], in the order of a kernel's rows and columns.
 
@@ -41,12 +80,11 @@ def im2col(x):
                             [-1, height * width, 2, 2 * channels]) for c in (0, 1)]
         rows.append(tf.reshape(tf.stack(parts, axis=3), [-1, height * width, 8 * channels]))
     patches = tf.stack(rows, axis=2)
-    return tf.reshape(patches, [-1, height, width, 16 * channels]), col2im
+    return tf.reshape(patches, [-1, height, width, 16 * channels])
 
 
-@custom_gradient
-def col2im(patches):
-    """The transpose of `im2col`, and its gradient: adds patches where they overlap,
+def add_patches(patches):
+    """The transpose of `take_patches`: adds patches where they overlap,
     [batch, height, width, 16 * channels] -> [batch, 2height, 2width, channels]."""
     height, width, channels = patches.shape[1], patches.shape[2], patches.shape[3] // 16
     rows, blocks = tf.reshape(patches, [-1, height * width, 2, 8 * channels]), []
@@ -54,7 +92,206 @@ def col2im(patches):
         parts = tf.reshape(rows[:, :, a], [-1, height * width, 2, 2, 2 * channels])
         blocks += [tf.pad(tf.reshape(parts[:, :, :, c], [-1, height, width, 4 * channels]),
                           [[0, 0], [a, 1 - a], [c, 1 - c], [0, 0]]) for c in (0, 1)]
-    return tf.nn.depth_to_space(tf.add_n(blocks), 2)[:, 1:-1, 1:-1], im2col
+    return tf.nn.depth_to_space(tf.add_n(blocks), 2)[:, 1:-1, 1:-1]
+
+
+im2col, col2im = linear(take_patches, add_patches)
+
+
+# --------------------------------------------------------------------------------------------------
+# Winograd: few multiplications for many channels
+# --------------------------------------------------------------------------------------------------
+
+
+class Winograd(NamedTuple):
+    """F(results, taps): the results of a filter in one dimension from a tile of the input, by as
+    many products as the tile has values (Lavin and Gray, arXiv 1509.09308, section 4.1)."""
+
+    results: Any  # [results, products]: of products
+    kernel: Any  # [products, taps]: of the filter's taps
+    tile: Any  # [products, products]: of a tile
+
+
+def toom_cook(points, num_taps):
+    """The Winograd form whose polynomials are evaluated at points and infinity.
+
+    Some results of a filter from a tile are the transpose of multiplying polynomials of as many
+    coefficients as there are results and taps: evaluate, multiply, interpolate (Toom and Cook).
+    """
+    num_products = len(points) + 1
+    num_results = num_products - num_taps + 1
+    results, kernel, tile = (np.zeros([rows, columns]) for rows, columns in (
+        (num_results, num_products), (num_products, num_taps), (num_products, num_products)))
+    for row, point in enumerate(points):
+        others = [other for other in points if other != point]
+        tile[row, :-1] = np.poly(others)[::-1]
+        kernel[row] = np.power(point, range(num_taps))
+        results[:, row] = np.power(point, range(num_results)) / np.prod(
+            [point - other for other in others])
+    tile[-1], kernel[-1, -1], results[-1, -1] = np.poly(points)[::-1], 1, 1
+    return Winograd(results, kernel, tile)
+
+
+F_2_4 = toom_cook((0.5, -0.5, 1.5, -1.5), 4)  # 25 products for 2x2 results, 64 without
+F_3_2 = toom_cook((0.0, 1.0, -1.0), 2)  # 16 products for 3x3 results, 36 without
+
+
+def both_axes(matrix):
+    """A matrix [rows, columns] for rows and columns of a map: [rows * rows, columns * columns]."""
+    return np.kron(matrix, matrix)
+
+
+def tile_matrix(form, size, before):
+    """What cuts `size` values, with zeros `before` and after them, into overlapping tiles and
+    transforms these: [products, tiles, size]."""
+    step, length = len(form.results), len(form.tile)
+    num_tiles = math.ceil((size + 2 * before - length + step) / step)
+    matrix = np.zeros([length, num_tiles, max(step * num_tiles + length, before + size)])
+    for index in range(num_tiles):
+        matrix[:, index, step * index:step * index + length] = form.tile
+    return matrix[:, :, before:before + size]
+
+
+def tiles_of(form, height, width, channels, before=0):
+    """Cuts maps into transformed tiles: a function of [batch, height, width, channels] -> [products
+    of both axes, all tiles, channels], and its transpose. before: zeros around a map.
+
+    Each axis is one matrix product, which holds zeros too: slices and stacks would take longer.
+    """
+    rows, columns = (tile_matrix(form, size, before) for size in (height, width))
+    products, num_rows, _ = rows.shape
+    num_columns = columns.shape[1]
+
+    def cut(x):
+        """To tiles."""
+        by_row, by_column = (tf.constant(matrix, x.dtype) for matrix in (
+            rows.reshape(-1, height), columns[np.newaxis, :, np.newaxis]))
+        x = tf.matmul(by_row, tf.reshape(x, [-1, height, width * channels]))
+        x = tf.transpose(tf.reshape(x, [-1, products, num_rows * width * channels]), [1, 0, 2])
+        x = tf.matmul(by_column, tf.reshape(x, [products, 1, -1, width, channels]))
+        return tf.reshape(x, [products**2, -1, channels])
+
+    def add(tiles):
+        """Adds tiles where they overlap."""
+        by_row, by_column = (tf.constant(matrix.reshape(-1, matrix.shape[2]), tiles.dtype)
+                             for matrix in (rows, columns))
+        x = tf.reshape(tiles, [products, products, -1, num_columns * channels])
+        x = tf.reshape(tf.transpose(x, [0, 2, 1, 3]), [-1, products * num_columns, channels])
+        x = tf.matmul(by_column, x, transpose_a=True)
+        x = tf.transpose(tf.reshape(x, [products, -1, num_rows * width * channels]), [1, 0, 2])
+        x = tf.matmul(by_row, tf.reshape(x, [-1, products * num_rows, width * channels]),
+                      transpose_a=True)
+        return tf.reshape(x, [-1, height, width, channels])
+    return linear(cut, add)
+
+
+def results_of(form, height, width, channels, phases=1):
+    """Makes maps of products: a function of [products of both axes, all tiles, phases * phases *
+    channels] -> [batch, height, width, channels], and its transpose.
+
+    phases: how many results, of filters of their own, lie side by side where one filter has one;
+    then the first row and column of results lie outside of the map.
+    """
+    num_results, first = len(form.results), phases - 1
+    num_rows, num_columns = (math.ceil((size + first) / (num_results * phases))
+                             for size in (height, width))
+    shape = [num_results * phases * count for count in (num_rows, num_columns)]
+    matrix = both_axes(form.results)
+
+    def place(products):
+        """To maps."""
+        x = tf.matmul(tf.constant(matrix, products.dtype),
+                      tf.reshape(products, [matrix.shape[1], -1]))
+        x = tf.reshape(x, [num_results, num_results, -1, num_columns, phases, phases * channels])
+        x = tf.reshape(tf.transpose(x, [2, 0, 4, 3, 1, 5]), [-1, *shape, channels])
+        return tf.slice(x, [0, first, first, 0], [-1, height, width, -1])
+
+    def take(maps):
+        """The transpose."""
+        x = tf.pad(maps, [[0, 0], *([first, whole - first - size] for whole, size in
+                                    zip(shape, (height, width), strict=True)), [0, 0]])
+        x = tf.reshape(x, [-1, num_results, phases, num_columns, num_results, phases * channels])
+        x = tf.reshape(tf.transpose(x, [1, 4, 0, 3, 2, 5]), [num_results**2, -1])
+        x = tf.matmul(tf.constant(matrix, maps.dtype), x, transpose_a=True)
+        return tf.reshape(x, [matrix.shape[1], -1, phases**2 * channels])
+    return linear(place, take)
+
+
+def winograd_conv2d(inputs, kernel):
+    """`tf.nn.conv2d` of a 4x4 kernel with stride 1 and no padding, by Winograd's F(2x2, 4x4): 25
+    multiplications for 2x2 outputs instead of 64.
+
+    It pays where there are many channels: layer_4 of the discriminator does a third of a step's
+    arithmetic, and the step takes 0.93 times as long in bfloat16, 0.92 in float32
+    (docs/experiments). Equal to 1e-6 in float32 and to 1% in bfloat16, like oneDNN's gradients.
+    """
+    (height, width), (channels, out_channels) = inputs.shape[1:3], kernel.shape[2:]
+    cut, _ = tiles_of(F_2_4, height, width, channels)
+    place, _ = results_of(F_2_4, height - 3, width - 3, out_channels)
+    transform = tf.constant(both_axes(F_2_4.kernel), kernel.dtype)
+    kernel = keep(tf.matmul(transform, tf.reshape(kernel, [16, channels * out_channels])))
+    return place(tf.matmul(cut(inputs), tf.reshape(kernel, [-1, channels, out_channels])))
+
+
+def strided_kernel(kernel):
+    """The transformed kernel of a layer of stride 2: [4, 4, larger, smaller] -> [16, 4 * larger,
+    smaller], channels of the larger and the smaller map.
+
+    With stride 2 a kernel is four filters of 2x2 taps, one for each phase of the larger map: of
+    rows 2 and 0 for odd pixels, 3 and 1 for even ones, columns alike.
+    """
+    larger, smaller = kernel.shape[2:]
+    taps = tf.transpose(tf.reshape(kernel, [2, 2, 2, 2, larger * smaller]), [0, 2, 1, 3, 4])
+    transform = tf.constant(both_axes(F_3_2.kernel[:, ::-1]), kernel.dtype)
+    return tf.reshape(keep(tf.matmul(transform, tf.reshape(taps, [4, -1]))),
+                      [-1, 4 * larger, smaller])
+
+
+def winograd_strided(inputs, kernel, is_transposed):
+    """A 4x4 convolution with stride 2, or its transpose, by Winograd's F(3x3, 2x2): 16 products for
+    3x3 pixels of the smaller map instead of 36. kernel: [4, 4, larger, smaller].
+
+    One is the transpose of the other, so both and their gradients have the same transforms, which
+    forward pass and gradients share. Equal to 2e-6 in float32 and to 1% in bfloat16.
+    """
+    larger, smaller = kernel.shape[2:]
+    height, width = (side if is_transposed else side // 2 for side in inputs.shape[1:3])
+    cut, add = tiles_of(F_3_2, height, width, smaller, before=1)
+    place, take = results_of(F_3_2, 2 * height, 2 * width, larger, phases=2)
+    kernel = strided_kernel(kernel)
+    if is_transposed:
+        return place(tf.matmul(cut(inputs), kernel, transpose_b=True))
+    return add(tf.matmul(take(inputs), kernel))
+
+
+# --------------------------------------------------------------------------------------------------
+# Narrow: a transposed convolution to an image's few channels
+# --------------------------------------------------------------------------------------------------
+
+
+def place_taps(inputs, kernel):
+    """`tf.nn.conv2d_transpose` with stride 2 of a kernel [4, 4, out, in]: what each pixel gives to
+    the 16 around it, in planes, then their sum.
+
+    A plain convolution spends its time on few results of many channels: decoder_1 takes half as
+    long in float32 (docs/experiments).
+    """
+    (height, width, channels), out_channels = inputs.shape[1:], kernel.shape[2]
+    taps = tf.transpose(tf.reshape(kernel, [2, 2, 2, 2, -1]), [0, 2, 1, 3, 4])
+    planes = tf.matmul(tf.reshape(taps, [16 * out_channels, channels]),
+                       tf.reshape(inputs, [-1, channels]), transpose_b=True)
+    planes = tf.reshape(planes, [4, 4 * out_channels, -1, height, width])
+    blocks = tf.add_n([tf.pad(planes[2 * a + b], [[0, 0], [0, 0], [a, 1 - a], [b, 1 - b]])
+                       for a in (0, 1) for b in (0, 1)])  # of 2x2 pixels, the first one outside
+    blocks = tf.reshape(blocks, [2, 2, out_channels, -1, height + 1, width + 1])
+    outputs = tf.reshape(tf.transpose(blocks, [3, 4, 0, 5, 1, 2]),
+                         [-1, 2 * height + 2, 2 * width + 2, out_channels])
+    return tf.slice(outputs, [0, 1, 1, 0], [-1, 2 * height, 2 * width, -1])
+
+
+# --------------------------------------------------------------------------------------------------
+# Which form a layer has
+# --------------------------------------------------------------------------------------------------
 
 
 def fits_im2col(height, width):
@@ -67,81 +304,54 @@ def fits_im2col(height, width):
     return None not in (height, width) and height * width <= IM2COL_MAX_PIXELS
 
 
-def winograd_matrices():
-    """The transforms of F(2x2, 4x4), rows and columns together: of outputs [4, 25], of the kernel
-    [25, 16], of inputs [25, 25]. The 25 are in column order, everything else in row order.
+def machine_kind(dtype):
+    """What decides how fast products are in a type: its name, with " amx" where the processor
+    multiplies matrices of bfloat16 by itself; None on a GPU, whose library has forms of its own."""
+    if tf1.list_gpus():
+        return None
+    has_amx = dtype.name == "bfloat16" and "amx_bf16" in tf1.processor_flags()
+    return f"{dtype.name} amx" if has_amx else dtype.name
 
-    In one dimension, 2 outputs of a filter of length 4 from 5 inputs are the transpose of
-    multiplying polynomials of degree 1 and 3: evaluate at 5 points, multiply, interpolate (Toom and
-    Cook).
+
+def fits_strided(height, width, channels, dtype):
+    """Whether Winograd is faster in a layer of stride 2: on maps that are known not to be large,
+    with many channels. channels: of the larger map * of the smaller; height, width: of the smaller.
+
+    Where products are as fast as in bfloat16 with AMX, moving the tiles takes longer than the
+    products that they save. Times by size, channels and type are in docs/experiments.
     """
-    outputs, kernel, inputs = np.zeros([2, 5]), np.zeros([5, 4]), np.zeros([5, 5])
-    for row, point in enumerate(WINOGRAD_POINTS):
-        others = [other for other in WINOGRAD_POINTS if other != point]
-        inputs[row, :4] = np.poly(others)[::-1]
-        kernel[row] = np.power(point, range(4))
-        outputs[:, row] = np.array([1, point]) / np.prod([point - other for other in others])
-    inputs[4], kernel[4], outputs[:, 4] = np.poly(WINOGRAD_POINTS)[::-1], [0, 0, 0, 1], [0, 1]
-    return (np.einsum("iu,jv->ijvu", outputs, outputs).reshape(4, 25),
-            np.einsum("ui,vj->vuij", kernel, kernel).reshape(25, 16), np.kron(inputs, inputs))
+    least = STRIDED_MIN_CHANNELS.get(machine_kind(dtype))
+    is_fixed = _is_fixed.get()
+    return None not in (height, width) and least is not None \
+        and max(height, width) <= STRIDED_MAX_SIDES[is_fixed] and channels >= least[is_fixed]
 
 
-@custom_gradient
-def extract_tiles(x):
-    """Overlapping tiles of length 5 with stride 2: [rest, 2n + 4, inner] -> [5, rest, n, inner].
-    """
-    n, pairs = x.shape[1] // 2 - 2, tf.reshape(x, [-1, x.shape[1] // 2, 2, x.shape[2]])
-    return tf.stack([pairs[:, i // 2:i // 2 + n, i % 2] for i in range(5)]), overlap_add_tiles
-
-
-@custom_gradient
-def overlap_add_tiles(tiles):
-    """The transpose of `extract_tiles`, and its gradient: adds tiles where they overlap."""
-    n, inner = tiles.shape[2:]
-    padded = [tf.pad(tiles[i], [[0, 0], [i // 2, 2 - i // 2], [0, 0]]) for i in range(5)]
-    pairs = tf.stack([tf.add_n(padded[::2]), tf.add_n(padded[1::2])], axis=2)
-    return tf.reshape(pairs, [-1, 2 * n + 4, inner]), extract_tiles
-
-
-def winograd_conv2d(inputs, kernel):
-    """`tf.nn.conv2d` of a 4x4 kernel with stride 1 and no padding, by Winograd's F(2x2, 4x4): 25
-    multiplications for 2x2 outputs instead of 64 (Lavin and Gray, arXiv 1509.09308, section 4.1).
-
-    It pays where there are many channels: layer_4 of the discriminator does a third of a step's
-    arithmetic, and the step takes 0.93 times as long in bfloat16, 0.92 in float32
-    (docs/experiments). Equal to 1e-6 in float32 and to 1% in bfloat16, like oneDNN's gradients.
-    """
-    to_outputs, to_kernel, to_inputs = (tf.constant(matrix, inputs.dtype)
-                                        for matrix in winograd_matrices())
-    height, width, channels = inputs.shape[1] - 3, inputs.shape[2] - 3, inputs.shape[3]
-    rows, columns, out_channels = (height + 1) // 2, (width + 1) // 2, kernel.shape[3]  # of tiles
-    x = tf.pad(inputs, [[0, 0], [0, height % 2 + 1], [0, width % 2 + 1], [0, 0]])  # whole tiles
-    x = extract_tiles(tf.reshape(x, [-1, 2 * rows + 4, (2 * columns + 4) * channels]))
-    x = extract_tiles(tf.reshape(x, [-1, 2 * columns + 4, channels]))
-    x = tf.matmul(to_inputs, tf.reshape(x, [25, -1]))
-    k = tf.matmul(to_kernel, tf.reshape(kernel, [16, channels * out_channels]))
-    x = tf.matmul(tf.reshape(x, [25, -1, channels]), tf.reshape(k, [25, channels, out_channels]))
-    x = tf.matmul(to_outputs, tf.reshape(x, [25, -1]))
-    x = tf.transpose(tf.reshape(x, [2, 2, -1, rows, columns, out_channels]), [2, 3, 0, 4, 1, 5])
-    x = tf.reshape(x, [-1, 2 * rows, 2 * columns, out_channels])
-    return tf.slice(x, [0, 0, 0, 0], [-1, height, width, -1])  # [:, ...] has a slow gradient
+def fits_narrow(height, width, out_channels, dtype):
+    """Whether a transposed convolution to few channels is faster by `place_taps`."""
+    return None not in (height, width) and out_channels <= NARROW_MAX_CHANNELS \
+        and machine_kind(dtype) in ("float32", "bfloat16")
 
 
 def conv2d(inputs, kernel, stride, padding):
     """`tf.nn.conv2d`: im2col and one matrix product where the result is small, Winograd with many
-    channels and stride 1."""
-    (size, _, _, channels), (height, width) = kernel.shape, inputs.shape.as_list()[1:3]
-    if (size, stride, padding) == (4, 1, "VALID") and None not in (height, width) \
-            and kernel.shape[2] * channels >= WINOGRAD_MIN_CHANNELS:
+    channels."""
+    (size, _, channels, out_channels), (height, width) = (
+        kernel.shape, inputs.shape.as_list()[1:3])
+    is_known = None not in (height, width)
+    if (size, stride, padding) == (4, 1, "VALID") and is_known \
+            and channels * out_channels >= WINOGRAD_MIN_CHANNELS:
         return winograd_conv2d(inputs, kernel)
-    in_blocks = None not in (height, width) and height % 2 == width % 2 == 0
-    if (size, stride, padding, in_blocks) != (4, 2, "SAME", True) \
-            or not fits_im2col(height // 2, width // 2):
-        return tf.nn.conv2d(inputs, kernel, strides=stride, padding=padding)
-    patches = im2col(inputs)
-    outputs = tf.matmul(tf.reshape(patches, [-1, patches.shape[3]]),
-                        tf.reshape(kernel, [patches.shape[3], channels]))
-    return tf.reshape(outputs, [-1, height // 2, width // 2, channels])
+    in_blocks = is_known and height % 2 == width % 2 == 0
+    if (size, stride, padding, in_blocks) == (4, 2, "SAME", True):
+        height, width = height // 2, width // 2
+        if fits_im2col(height, width):
+            patches = im2col(inputs)
+            outputs = tf.matmul(tf.reshape(patches, [-1, patches.shape[3]]),
+                                tf.reshape(kernel, [patches.shape[3], out_channels]))
+            return tf.reshape(outputs, [-1, height, width, out_channels])
+        if fits_strided(height, width, channels * out_channels, inputs.dtype):
+            return winograd_strided(inputs, kernel, is_transposed=False)
+    return tf.nn.conv2d(inputs, kernel, strides=stride, padding=padding)
 
 
 def doubled_shape(inputs, channels):
@@ -152,15 +362,19 @@ def doubled_shape(inputs, channels):
 
 def conv2d_transpose(inputs, kernel):
     """`tf.nn.conv2d_transpose` that doubles height and width, kernel [height, width, out, in]: one
-    matrix product and col2im where the input is small."""
+    matrix product and col2im where the input is small, Winograd with many channels, taps placed
+    where the result has few."""
     size, _, out_channels, channels = kernel.shape.as_list()
     height, width = inputs.shape.as_list()[1:3]
     if size == 4 and fits_im2col(height, width):
         # in this order: 1.04 times as fast a step in float32 as pixels x kernel
         patches = tf.matmul(tf.reshape(kernel, [16 * out_channels, channels]),
                             tf.reshape(inputs, [-1, channels]), transpose_b=True)
-        return col2im(tf.reshape(tf.transpose(patches),
-                                      [-1, height, width, 16 * out_channels]))
+        return col2im(tf.reshape(tf.transpose(patches), [-1, height, width, 16 * out_channels]))
+    if size == 4 and fits_strided(height, width, channels * out_channels, inputs.dtype):
+        return winograd_strided(inputs, kernel, is_transposed=True)
+    if size == 4 and fits_narrow(height, width, out_channels, inputs.dtype):
+        return place_taps(inputs, kernel)
     batch, height, width, _ = tf.unstack(tf.shape(inputs))
     outputs = tf.nn.conv2d_transpose(
         inputs, kernel, [batch, 2 * height, 2 * width, out_channels], strides=2)

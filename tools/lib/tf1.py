@@ -73,6 +73,12 @@ def list_gpus():
     return [f"/gpu:{number}" for number, _ in enumerate(gpus)]
 
 
+def processor_flags():
+    """What instructions the processor has, as Linux calls them; none where they are not known."""
+    cpu = Path("/proc/cpuinfo")
+    return {*cpu.read_text(encoding="utf-8").split()} if cpu.exists() else set()
+
+
 def fast_precision():
     """What --precision auto trains with: bfloat16 where the machine has instructions for it."""
     gpus = tf.config.experimental.list_physical_devices("GPU")
@@ -80,9 +86,7 @@ def fast_precision():
         details = [tf.config.experimental.get_device_details(gpu) for gpu in gpus]
         is_fast = all(detail.get("compute_capability", (0, 0)) >= (8, 0) for detail in details)
     else:
-        cpu = Path("/proc/cpuinfo")
-        flags = cpu.read_text(encoding="utf-8").split() if cpu.exists() else []
-        is_fast = not {"avx512_bf16", "amx_bf16"}.isdisjoint(flags)
+        is_fast = not {"avx512_bf16", "amx_bf16"}.isdisjoint(processor_flags())
     return "bfloat16" if is_fast else "float32"
 
 
