@@ -634,7 +634,7 @@ def train_flags(model, files, output_dir, num_steps):
 
 def train_model(model, files):
     """The folder of a model; if there is none yet, trains one for two steps."""
-    folder = files.work / f"model-{model.crop_size}"
+    folder = files.work / f"model-{model.crop_size}-{model.ngf}"
     if not folder.exists():
         run_here(train_flags(with_options(model, batch_size=1), files, folder, 2))
     return folder
