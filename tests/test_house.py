@@ -20,7 +20,8 @@ ORDER = [  # modules import from earlier groups, or earlier in their own
     ["partners", "label_metrics", "metrics", "run_page", "results_page", "checkpoints", "dataset",
      "inputs", "drawing", "survey", "comparison", "read_back", "outside_metrics", "evaluation_page"],
     ["options", "resume", "run_log", "testing", "validation", "monitor"],
-    ["models", "export_formats", "served_models", "rest_predict", "server"]]
+    ["models", "runtimes", "export_formats", "served_models", "rest_predict", "server"]]
+BASELINES = {"keras_baseline", "torch_baseline"}  # no commands; benchmark.py compares with them
 USE_A_MODEL = {  # and so may import pix2pix
     "ablation", "apply", "benchmark", "evaluate", "inspect-checkpoint", "serve"}
 
@@ -72,13 +73,13 @@ def test_lib_imports_from_earlier_modules_alone(name):
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_commands_do_not_import_each_other(name):
-    others = {*COMMANDS} - {name} - ({"keras_baseline"} if name == "benchmark" else set())
+    others = {*COMMANDS} - {name} - (BASELINES if name == "benchmark" else set())
     imports = imports_of(COMMANDS[name])
     for imported in imports:
         first, *rest = imported.split(".")
         assert first not in others, imported
         if first == "tools" and rest:
-            assert rest[0] not in others and rest[0] in ("lib", "keras_baseline"), imported
+            assert rest[0] not in others and rest[0] in ("lib", *BASELINES), imported
     assert ("pix2pix" in imports) <= (name in USE_A_MODEL)
 
 
@@ -125,7 +126,7 @@ def test_the_script_without_its_tools_says_so(tmp_path, left):
                          ids=lambda path: path.name)
 @pytest.mark.parametrize("arguments", [["--help"], []], ids=["help", "none"])
 def test_every_command_without_libraries_says_how_to_get_them(path, arguments):
-    if path.stem == "keras_baseline":  # no command
+    if path.stem in BASELINES:
         return
     if path.stem in ("quickstart", "test"):  # which get them
         if arguments:

@@ -1,15 +1,18 @@
 #!/usr/bin/env python3
-"""Measures the program against the machine's own limits and TensorFlow's pix2pix tutorial.
+"""Measures the program against the machine's own limits and other programs.
 
     python tools/benchmark.py
     python tools/benchmark.py --what step train --sizes 128 256 --batch_sizes 1 4 --ngf 32
     python tools/benchmark.py --what test memory --input_dir facades/val --output bench.jsonl
+    python tools/benchmark.py --what step network --rounds 8
 
-Everything that is compared runs interleaved, round after round, so that other load on the machine
-affects all of it the same. Prints a JSON line per row, then a table of each group.
+The other programs are TensorFlow's pix2pix tutorial and, where they are installed, PyTorch, ONNX
+Runtime and OpenVINO. Everything that is compared runs interleaved, round after round, so that other
+load on the machine affects all of it the same. Prints a JSON line per row, then a table of each
+group.
 
-Read from the top: contestants and rows, the machine, the step, what a step costs, input and files,
-extras, programs, serving, devices, command line.
+Read from the top: contestants and rows, the machine, the peers, the step, what a step costs, input
+and files, extras, programs, the network, serving, devices, command line.
 """
 
 from __future__ import annotations
@@ -50,10 +53,10 @@ import numpy as np
 from PIL import Image
 
 import pix2pix
-from tools.lib import cluster, fast_conv, tf1
-from tools.lib.checkpoints import CheckpointManager
+from tools.lib import cluster, fast_conv, runtimes, tf1
+from tools.lib.checkpoints import CheckpointManager, load_variables, open_checkpoint
 from tools.lib.cli import (
-    UserError, describe_error, number_type, quiet_stderr, say, with_options)
+    UserError, describe_error, number_type, quiet_stderr, say, warn, with_options)
 from tools.lib.dataset import ImageList
 from tools.lib.files import unique_names, write_atomic
 from tools.lib.image_files import find_images, require_images
@@ -263,6 +266,102 @@ def keras_tutorial():
 
 
 # --------------------------------------------------------------------------------------------------
+# The peers: other programs, where they are installed
+# --------------------------------------------------------------------------------------------------
+
+TORCH = {f"torch {precision}": ("torch",) for precision in PRECISIONS}  # name -> its packages
+COMPILED = "torch.compile"
+TORCH_WARM_UP = 5  # calls before the rounds: a new process takes its first steps more slowly
+
+
+@functools.cache
+def warn_once(line):
+    """Of what is missing, however many models are measured without it."""
+    warn(line)
+
+
+def installed(needed):
+    """Those of some names whose packages are installed; says how to install the others."""
+    names, lines = runtimes.find_installed(needed)
+    for line in lines:
+        warn_once(line)
+    return names
+
+
+def compiled_torch():
+    """The names of torch.compile's contestants; none where it cannot work, and says so where
+    PyTorch is installed."""
+    if not runtimes.is_installed("torch"):
+        return []
+    compiler = os.environ.get("CXX", "clang++" if sys.platform == "darwin" else "g++")
+    if shutil.which(compiler) is None:
+        warn_once(f"leaving out {COMPILED}: it needs a C++ compiler: install {compiler}")
+        return []
+    return [f"{COMPILED} {precision}" for precision in PRECISIONS]
+
+
+def precision_of(name):
+    """What a contestant computes in: its name ends with it, where that is not float32."""
+    return name.split()[-1] if name.split()[-1] in PRECISIONS else "float32"
+
+
+def ask_program(process, line, what):
+    """Writes a line to a program and returns the first JSON object that it prints then. Raises
+    UserError where it ends before; what: that failed then."""
+    with contextlib.suppress(BrokenPipeError):  # then its output says why
+        os.write(process.stdin.fileno(), f"{line}\n".encode())
+    lines = []
+    for answer in process.stdout:
+        lines.append(answer)
+        if answer.startswith("{"):
+            return json.loads(answer)
+    raise UserError(f"{what} failed: {(lines or ['its program was killed'])[-1].strip()}")
+
+
+def start_torch(what, names, model, programs):
+    """Name -> function of a number of calls to the seconds that they take, of contestants of
+    torch_baseline.py in a program of their own: what PyTorch loads can end a process that has
+    loaded TensorFlow. what: "step" or "network"; programs: ExitStack."""
+    if not names:
+        return {}
+    code = "import torch_baseline; torch_baseline.take_turns" \
+        f"{(what, names, model.crop_size, model.batch_size, model.ngf, model.ndf)!r}"
+    process = programs.enter_context(subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT, text=True, cwd=TOOLS))
+    programs.callback(process.kill)
+
+    def take(name, times):
+        """Seconds."""
+        return ask_program(process, json.dumps([name, times]), f"{what}: {name}")["seconds"]
+    for name in names:  # waits until all are ready: no other program is measured beside that
+        take(name, TORCH_WARM_UP)
+    return {name: functools.partial(take, name) for name in names}
+
+
+def conclude_peers(rows):
+    """Lines: how the program compares with the fastest other program in each precision, and its
+    exports with its own network."""
+    lines, models = [], {(row.size, row.batch_size, row.ngf) for row in rows}
+    for size, batch_size, ngf in sorted(models):
+        medians = {row.name: row.median for row in rows if row.unit in ("steps/s", "images/s")
+                   and (row.size, row.batch_size, row.ngf) == (size, batch_size, ngf)}
+        exports = [name for name in EXPORTS if name in medians]
+        model = f"{size}x{size}, batch {batch_size}, ngf {ngf}"
+        for precision in PRECISIONS:
+            compiled = f"{COMPILED} {precision}"
+            peers = [name for name in medians if precision_of(name) == precision
+                     and name not in (*PRECISIONS, *exports, compiled)]
+            best = max(peers, key=medians.get, default=None)
+            lines += [f"{model}, {precision}: {medians[precision] / medians[name]:.2f} times {text}"
+                      for name, text in ((best, f"the fastest other program, {best}"),
+                                         (compiled, compiled)) if name in medians]
+        lines += [f"{model}, {name}: {medians[name] / medians['float32']:.0%} of the network in "
+                  "float32" for name in exports]
+    return lines
+
+
+# --------------------------------------------------------------------------------------------------
 # The step: from a fixed batch in memory
 # --------------------------------------------------------------------------------------------------
 
@@ -273,6 +372,12 @@ def draw_pair(options):
     """Inputs and targets [batch, size, size, 3] -1..1."""
     shape = [options.batch_size, options.crop_size, options.crop_size, 3]
     return [tf.random.stateless_uniform(shape, seed=[1, seed], minval=-1) for seed in (1, 2)]
+
+
+def draw_arrays(options):
+    """`draw_pair` as arrays."""
+    with tf.Graph().as_default(), tf.Session() as sess:
+        return sess.run(draw_pair(options))
 
 
 def keep_batch(options):
@@ -309,19 +414,24 @@ def create_tutorial(model):
     return lambda: step(*pair).numpy()
 
 
-def compete(functions, times, work, unit):
-    """The machine's rates as contestants; then functions, each called so many times in a turn,
-    whose names are precisions or "keras", their baseline."""
+def compete(functions, times, work, unit, amount=1, programs=None):
+    """The machine's rates as contestants; then functions by `precision_of`'s names, each called so
+    many times in a turn, of which "keras" is the baseline. amount: as in `per_second`; programs:
+    name -> function as `start_torch` gives."""
+    turns = {name: per_second(function, times, amount) for name, function in functions.items()}
+    turns |= {name: lambda take=take: times * amount / take(times)
+              for name, take in (programs or {}).items()}
     return machine_contestants() + [
-        Contestant(name, per_second(function, times), unit, "keras",
-                   work._replace(precision=name if name in PRECISIONS else "float32"))
-        for name, function in functions.items()]
+        Contestant(name, turn, unit, "keras", work._replace(precision=precision_of(name)))
+        for name, turn in turns.items()]
 
 
-def step_contestants(model, _files, _options):
-    """A step in each precision, and the tutorial's."""
+def step_contestants(model, files, _options):
+    """A step in each precision, the tutorial's, and PyTorch's."""
     steps = {name: create_step(with_options(model, precision=name)) for name in PRECISIONS}
-    return compete({**steps, "keras": create_tutorial(model)}, 1, find_work(model), "steps/s")
+    steps["keras"] = create_tutorial(model)
+    return compete(steps, 1, find_work(model), "steps/s",
+                   programs=start_torch("step", installed(TORCH), model, files.programs))
 
 
 # --------------------------------------------------------------------------------------------------
@@ -657,14 +767,18 @@ def create_test(arguments, output_dir):
     return test
 
 
+def find_generator_work(options):
+    """The Work of the generator on one image in float32."""
+    with tf.Graph().as_default():
+        inputs = tf.zeros([1, options.crop_size, options.crop_size, 3])
+        return Work("float32", count_operations(pix2pix.create_outputs(inputs, options).op), 0)
+
+
 def test_contestants(model, files, _options):
     """Test mode in each precision; the tutorial's generator with plain decoding and encoding."""
     folder = fill_folder(files.work / "tested", files.pairs, NUM_TESTED)
     generator = keras_tutorial().create_generator(model.crop_size, model.ngf)
-    paths = keras_tutorial().list_images(folder)
-    with tf.Graph().as_default():
-        inputs = tf.zeros([1, model.crop_size, model.crop_size, 3])
-        work = Work("float32", count_operations(pix2pix.create_outputs(inputs, model).op), 0)
+    paths, work = keras_tutorial().list_images(folder), find_generator_work(model)
 
     def generate():
         """The images through the tutorial's generator."""
@@ -772,6 +886,68 @@ def memory_contestants(model, files, _options):
     commands = create_commands(model, files, NUM_TESTED, STEPS_FOR_MEMORY)
     return [Contestant(name, lambda name=name: peak_megabytes(commands[name]), "MB", baseline)
             for name, baseline in KERAS_PROGRAMS.items()]
+
+
+# --------------------------------------------------------------------------------------------------
+# The network: the generator alone, on images in memory
+# --------------------------------------------------------------------------------------------------
+
+EXPORTS = ("saved_model", "graph", "tflite")  # of RUNTIMES, those that TensorFlow runs
+BATCHES_IN_TURN = 8
+
+
+def export_model(model, files, formats):
+    """The folder of the exports of `train_model`'s model, by the program itself."""
+    folder = files.work / f"export-{model.crop_size}-{model.ngf}"
+    if not folder.exists():
+        run_here(["--mode", "export", "--checkpoint", str(train_model(model, files)),
+                  "--output_dir", str(folder), "--export_format", *formats])
+    return folder
+
+
+def create_network(model, checkpoint):
+    """Test mode's network of a checkpoint, as a function of arrays [batch, height, width, 3] -1..1
+    to the same."""
+    with tf.Graph().as_default() as graph:
+        inputs = tf.placeholder(tf.float32, [model.batch_size, model.crop_size, model.crop_size, 3])
+        with fast_conv.fixed_kernels(), \
+                tf.variable_scope("", custom_getter=pix2pix.kernels_in(model.precision)):
+            outputs = pix2pix.create_outputs(inputs, model)
+        sess = tf.Session(graph=graph, config=session_config())
+        load_variables(sess, open_checkpoint(str(checkpoint)), tf.global_variables(), model)
+        sess.run(tf.local_variables_initializer())  # of fixed_kernels
+        return sess.make_callable(outputs, [inputs])
+
+
+def create_tutorial_network(model):
+    """The tutorial's new generator as a graph, as a function like `create_network`'s."""
+    import tensorflow
+    generator = keras_tutorial().create_generator(model.crop_size, model.ngf)
+
+    @tensorflow.function
+    def generate(images):
+        """As the tutorial's generate_images: norms see these images alone."""
+        return generator(images, training=True)
+    return lambda images: generate(tensorflow.constant(images)).numpy()
+
+
+def network_contestants(model, files, _options):
+    """The generator in each precision, the tutorial's, the exports in all programs that run them,
+    and PyTorch's."""
+    found = {name: runtimes.RUNTIMES[name] for name in installed(
+        {name: runtime.packages for name, runtime in runtimes.RUNTIMES.items()})}
+    folder = export_model(model, files, {row.export_format: None for row in found.values()})
+    shape = [model.batch_size, model.crop_size, model.crop_size, 3]
+    (images, _), checkpoint = draw_arrays(model), train_model(model, files)
+    networks = {name: create_network(with_options(model, precision=name), checkpoint)
+                for name in PRECISIONS}
+    networks["keras"] = create_tutorial_network(model)
+    functions = {name: functools.partial(run, images) for name, run in networks.items()}
+    functions |= {name: functools.partial(row.open(folder, shape), (images + 1) / 2)
+                  for name, row in found.items()}
+    torch = start_torch("network", installed(TORCH) + compiled_torch(), model, files.programs)
+    return compete(functions, BATCHES_IN_TURN, find_generator_work(model), "images/s",
+                   model.batch_size, torch)
 
 
 # --------------------------------------------------------------------------------------------------
@@ -1038,15 +1214,8 @@ def start_steps(flags, counts, num_cpus, programs):
 
     def take(count):
         """One step. Raises UserError where the program ends."""
-        with contextlib.suppress(BrokenPipeError):  # then its output says why
-            os.write(process.stdin.fileno(), f"{count}\n".encode())
-        lines = []
-        for line in process.stdout:
-            lines.append(line)
-            if line.startswith("{"):
-                return Taken(**json.loads(line))
-        raise UserError(f"a training step on {count} of {counts[-1]} devices failed: "
-                        + (lines or ["its program was killed"])[-1].strip())
+        return Taken(**ask_program(process, count,
+                                   f"a training step on {count} of {counts[-1]} devices"))
     take(1)  # waits until all are ready: no other program is measured beside that
     return take
 
@@ -1128,7 +1297,8 @@ class Group(NamedTuple):
 
 
 GROUPS = {
-    "step": Group(step_contestants, True, 2),
+    "step": Group(step_contestants, True, 2, conclude_peers),
+    "network": Group(network_contestants, True, 2, conclude_peers),
     "train": Group(train_contestants, True, 1),
     "input": Group(input_contestants, True, 1),
     "extras": Group(extras_contestants, True, 1),
@@ -1254,8 +1424,10 @@ def prepare_pairs(options, work):
 def run(argv):
     """Measures and prints. Raises UserError."""
     options = create_parser().parse_args(argv)
+    warn_once.cache_clear()
     with tempfile.TemporaryDirectory() as folder, \
-            mock.patch.dict(os.environ, XDG_CACHE_HOME=folder):  # not the user's cache
+            mock.patch.dict(os.environ, XDG_CACHE_HOME=folder,  # not the user's caches
+                            TORCHINDUCTOR_CACHE_DIR=f"{folder}/inductor"):
         files = Files(prepare_pairs(options, Path(folder)), Path(folder))
         models = list_models(options, files)
         groups = {what: run_group(what, models, options, files) for what in options.what}

@@ -22,10 +22,11 @@ from PIL import Image
 
 import pix2pix
 from tools import benchmark
-from tools.lib import fast_conv, tf1
+from tools.lib import fast_conv, runtimes, tf1
 from tools.lib.cli import UserError, with_options
 from tools.lib.fast_conv import conv2d, conv2d_transpose, winograd_conv2d, winograd_strided
 from tools.lib.image_files import find_images
+from tools.lib.models import options_to_apply
 from tools.lib.tf1 import fast_precision, tf
 
 # ---- what is counted in a graph
@@ -311,7 +312,8 @@ def small(monkeypatch):
     for name, value in (("MATRIX_SIZE", 64), ("COPY_BYTES", 2**16), ("STEPS_IN_TURN", 2),
                         ("PAIRS_IN_TURN", 8), ("NUM_TESTED", 5), ("NUM_PHOTOS", 3),
                         ("NUM_PLAIN", 2), ("NUM_DRAWN", 2), ("IMAGES_ALONE", 2),
-                        ("IMAGES_TOGETHER", 20), ("FIRST_REQUESTS", 17)):
+                        ("IMAGES_TOGETHER", 20), ("FIRST_REQUESTS", 17),
+                        ("BATCHES_IN_TURN", 2)):
         monkeypatch.setattr(benchmark, name, value)
     for what, group in benchmark.GROUPS.items():
         monkeypatch.setitem(benchmark.GROUPS, what, group._replace(warm_up=0))
@@ -322,10 +324,11 @@ def small(monkeypatch):
 
 MACHINE = ["product float32", "product bfloat16", "copy"]
 NETWORKS = ["float32", "bfloat16", "keras"]
+TORCH = [name for name in benchmark.TORCH if runtimes.is_installed("torch")]
 
 
 @pytest.mark.parametrize("what, names, unit, columns", [
-    ("step", MACHINE + NETWORKS, "steps/s", {"to_baseline", "to_limit"}),
+    ("step", MACHINE + NETWORKS + TORCH, "steps/s", {"to_baseline", "to_limit"}),
     ("train", MACHINE + NETWORKS, "steps/s", {"to_baseline", "to_limit"}),
     ("input", ["create_examples", "keras", "step"], "pairs/s", {"to_baseline", "to_step"}),
     ("test", MACHINE + NETWORKS, "images/s", {"to_baseline", "to_limit"}),
@@ -347,6 +350,116 @@ def test_a_group_writes_its_rows(small, tmp_path, monkeypatch, capsys, what, nam
     shown = capsys.readouterr().out
     assert shown.startswith(out.read_text())
     assert shown.split(f"## {what}\n")[1].count("| 32 | 1 | 1 |") == len(names)
+
+
+@pytest.mark.parametrize("runs", [["graph"], pytest.param([*runtimes.RUNTIMES],
+                                                          marks=pytest.mark.slow)])
+@pytest.mark.filterwarnings("ignore:Even though")
+def test_the_network_is_compared_with_its_exports_and_peers(small, tmp_path, monkeypatch, capsys,
+                                                            runs):
+    """Those of an --ngf are its own."""
+    monkeypatch.setattr(runtimes, "RUNTIMES", {name: runtimes.RUNTIMES[name] for name in runs})
+    monkeypatch.setattr(benchmark, "compiled_torch", lambda: [])  # it compiles for a minute
+    out = tmp_path / "bench.jsonl"
+    assert benchmark.main(["--what", "network", "--sizes", "32", "--ngf", "1", "2", "--batch_sizes",
+                           "2", "--rounds", "2", "--output", str(out)]) == 0
+    rows = [json.loads(line) for line in out.read_text().splitlines()]
+    exports = runtimes.find_installed({name: runtime.packages
+                                       for name, runtime in runtimes.RUNTIMES.items()})[0]
+    names = MACHINE + NETWORKS + exports + TORCH
+    assert [row["name"] for row in rows] == 2 * names
+    narrow, wide = (rows[first + len(MACHINE):first + len(names)] for first in (0, len(names)))
+    for made, ngf in ((narrow, 1), (wide, 2)):
+        assert {(row["unit"], row["batch_size"], row["ngf"]) for row in made} == {
+            ("images/s", 2, ngf)}
+        assert all(row["median"] > 0 and row["to_baseline"] and row["to_limit"] for row in made)
+    assert len({row["operations"] for row in narrow}) == 1
+    assert wide[0]["operations"] > 2 * narrow[0]["operations"]
+    lines = capsys.readouterr().out.split("## network\n")[1].splitlines()
+    assert [line.split(": ")[0] for line in lines if "of the network in float32" in line] == [
+        f"32x32, batch 2, ngf {ngf}, {name}" for ngf in (1, 2) for name in benchmark.EXPORTS
+        if name in runs]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not benchmark.compiled_torch(), reason="PyTorch has no compiler")
+@pytest.mark.filterwarnings("ignore:Even though")
+def test_torch_compile_is_measured(small, tmp_path, monkeypatch):
+    monkeypatch.setattr(runtimes, "RUNTIMES", {"graph": runtimes.RUNTIMES["graph"]})
+    out = tmp_path / "bench.jsonl"
+    assert benchmark.main(["--what", "network", "--sizes", "32", "--ngf", "1", "--rounds", "2",
+                           "--output", str(out)]) == 0
+    rows = {row["name"]: row for row in map(json.loads, out.read_text().splitlines())}
+    assert [*rows][-2:] == ["torch.compile float32", "torch.compile bfloat16"]
+    assert all(row["median"] > 0 for row in rows.values())
+
+
+def test_the_network_measured_is_test_modes(tiny, options):
+    """The results of a checkpoint are those that its users get, in each precision."""
+    images = np.random.default_rng(3).uniform(-1, 1, [1, 32, 32, 3]).astype(np.float32)
+    model = pix2pix.load_model(tiny / "whole", with_floats=True)
+    expected = 2 * model.generate_floats((images + 1) / 2) - 1
+    own = options_to_apply(tiny / "whole", pix2pix.NETWORK)
+    for precision, tolerance in (("float32", 1e-5), ("bfloat16", 0.05)):
+        generate = benchmark.create_network(
+            with_options(own, precision=precision, batch_size=1), tiny / "whole")
+        assert 0 < np.abs(generate(images) - expected).max() < tolerance
+
+
+def test_peers_that_are_missing_are_named_once(small, monkeypatch, tmp_path, capsys):
+    real = runtimes.is_installed
+    monkeypatch.setattr(runtimes, "is_installed",
+                        lambda package: package not in ("torch", "openvino") and real(package))
+    monkeypatch.setattr(benchmark, "find_work",
+                        lambda options: benchmark.Work("float32", 10**9, 10**9))
+    out = tmp_path / "bench.jsonl"
+    assert benchmark.main(["--what", "step", "--sizes", "32", "--ngf", "1", "2", "--rounds", "2",
+                           "--output", str(out)]) == 0
+    rows = [json.loads(line) for line in out.read_text().splitlines()]
+    assert [row["name"] for row in rows] == 2 * (MACHINE + NETWORKS)
+    line, = capsys.readouterr().err.splitlines()
+    assert line.startswith("benchmark.py: leaving out torch float32, torch bfloat16: ")
+    assert f"-m pip install torch tensorflow=={tf.__version__}" in line
+
+
+@pytest.mark.skipif(not TORCH, reason="needs PyTorch")
+def test_a_failure_in_pytorch_is_one_line(options):
+    with contextlib.ExitStack() as programs, \
+            pytest.raises(UserError, match="^network: torch float3 failed: .*float3") as caught:
+        benchmark.start_torch("network", ["torch float3"], with_options(options, crop_size=32),
+                              programs)
+    assert "\n" not in str(caught.value)
+
+
+def test_torch_compile_needs_pytorch_and_a_compiler(monkeypatch, capsys):
+    benchmark.warn_once.cache_clear()
+    monkeypatch.setattr(runtimes, "is_installed", lambda package: False)
+    assert benchmark.compiled_torch() == [] and capsys.readouterr().err == ""
+    monkeypatch.setattr(runtimes, "is_installed", lambda package: True)
+    monkeypatch.setenv("CXX", sys.executable)
+    assert benchmark.compiled_torch() == ["torch.compile float32", "torch.compile bfloat16"]
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    assert benchmark.compiled_torch() == []
+    assert "leaving out torch.compile: it needs a C++ compiler" in capsys.readouterr().err
+
+
+def test_the_fastest_other_program_is_named_in_each_precision(options):
+    names = {"product float32": "GFLOP/s", "float32": "images/s", "bfloat16": "images/s",
+             "keras": "images/s", "torch bfloat16": "images/s", "openvino float32": "images/s",
+             "openvino bfloat16": "images/s", "saved_model": "images/s",
+             "torch.compile bfloat16": "images/s"}
+    medians = [900, 12, 20, 5, 16, 8, 10, 9, 25]
+    rows = make_rows("network", [(name, unit, "keras") for name, unit in names.items()],
+                     {name: [value] * 2 for name, value in zip(names, medians, strict=True)},
+                     with_options(options, batch_size=4))
+    model = "256x256, batch 4, ngf 2"
+    assert benchmark.conclude_peers(rows.values()) == [
+        f"{model}, float32: 1.50 times the fastest other program, openvino float32",
+        f"{model}, bfloat16: 1.25 times the fastest other program, torch bfloat16",
+        f"{model}, bfloat16: 0.80 times torch.compile bfloat16",
+        f"{model}, saved_model: 75% of the network in float32"]
+    assert benchmark.conclude_peers([rows["float32"], rows["bfloat16"], rows["keras"]]) == [
+        f"{model}, float32: 2.40 times the fastest other program, keras"]
 
 
 def test_the_extras_write_their_rows(small, tmp_path, capsys):
