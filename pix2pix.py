@@ -61,7 +61,7 @@ from tools.lib.cli import (Options, RunError, UserError, number_type, printable,
                            warn, with_options)
 from tools.lib.display import (
     create_images, create_summaries, draw_images, encode_images, show_images)
-from tools.lib.fast_conv import conv2d, conv2d_transpose, doubled_shape, fixed_kernels
+from tools.lib.fast_conv import conv2d, conv2d_transpose, doubled_shape, layers_for
 from tools.lib.files import lock_folder
 from tools.lib.image_types import ImageType, pair_of, split_columns
 from tools.lib.images import encode_image
@@ -1505,7 +1505,7 @@ def create_test_run(found, options, shard, device):
     with tf.Graph().as_default() as graph:
         examples = create_examples(found, options, shard=shard)
         key = DrawKey(options.seed, examples.indices[0])
-        with tf.device(device), fixed_kernels(), \
+        with tf.device(device), layers_for("test"), \
                 tf.variable_scope("", custom_getter=kernels_in(options.precision)):
             strips = create_strips(examples.inputs, options, key) if options.tile else None
             outputs = create_outputs(examples.inputs, options, key=key) if strips is None \
@@ -1544,7 +1544,7 @@ def test(options):
             with graph.as_default():
                 load = checkpoints.load_variables if runs else checkpoints.restore  # which reports
                 load(sess, stored, tf.global_variables(), options)
-                sess.run(tf.local_variables_initializer())  # of fixed_kernels
+                sess.run(tf.local_variables_initializer())  # of layers_for
             graph.finalize()
             runs.append(prepare(sess))
         source = {"checkpoint": stored.path, "step": checkpoints.read_step(stored)}

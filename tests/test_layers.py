@@ -1,6 +1,5 @@
 """Layers against plain NumPy loops over every output value."""
 
-import contextlib
 import functools
 
 import numpy as np
@@ -219,21 +218,23 @@ def test_layer_4_of_the_discriminator_is_by_winograd_from_64_filters(ndf, produc
         tf.zeros([1, 64, 64, 6]), ndf))[0] == products
 
 
-@pytest.mark.parametrize("flags, dtype, size, kept, expected", [
+@pytest.mark.parametrize("flags, dtype, size, purpose, expected", [
     # layers 2 and 3 of the encoder, 3 and 2 of the decoder: three batched products each
-    ((), "float32", 256, False, (3 * 3, 2)), ((), "float32", 256, True, (2 * 3, 3)),
-    ((), "bfloat16", 256, False, (4 * 3, 1)), ((), "bfloat16", 256, True, (3 * 3, 2)),
-    (("amx_bf16",), "float32", 256, False, (3 * 3, 2)),
-    (("amx_bf16",), "bfloat16", 256, False, (0, 6)), (("amx_bf16",), "bfloat16", 256, True, (0, 6)),
-    ((), "float32", 64, False, (0, 1))])
+    ((), "float32", 256, "training", (3 * 3, 2)), ((), "float32", 256, "test", (2 * 3, 3)),
+    ((), "float32", 256, "export", (2 * 3, 3)), ((), "float32", 256, "foreign", (0, 6)),
+    ((), "bfloat16", 256, "training", (4 * 3, 1)), ((), "bfloat16", 256, "test", (3 * 3, 2)),
+    (("amx_bf16",), "float32", 256, "training", (3 * 3, 2)),
+    (("amx_bf16",), "bfloat16", 256, "training", (0, 6)),
+    (("amx_bf16",), "bfloat16", 256, "test", (0, 6)),
+    ((), "float32", 64, "training", (0, 1))])
 def test_winograd_is_used_where_it_is_faster(
-        options, on_processor, flags, dtype, size, kept, expected):
+        options, on_processor, flags, dtype, size, purpose, expected):
     """In a U-Net of 64 filters: the table of fast_conv.py, layer by layer."""
     on_processor(*flags)
     options = with_options(options, ngf=64, crop_size=size, precision=dtype)
 
     def build():
-        with fast_conv.fixed_kernels() if kept else contextlib.nullcontext():
+        with fast_conv.layers_for(purpose):
             pix2pix.create_outputs(tf.zeros([1, size, size, 3]), options)
     assert list_forms(build) == expected
 
@@ -247,13 +248,13 @@ def test_a_gpus_library_chooses_for_itself(monkeypatch):
     assert list_forms(lambda: pix2pix.deconv(tf.zeros([1, 32, 32, 512]), 3)) == (0, 0)
 
 
-def test_fixed_kernels_are_transformed_once():
+def test_kernels_are_transformed_once_in_test():
     """A layer of theirs gives the same bits, and no longer follows its kernel."""
     x = draw(7, 1, 32, 32, 256)
     with tf.Graph().as_default():
         with tf.variable_scope("", reuse=tf.AUTO_REUSE):
             plain = pix2pix.deconv(tf.constant(x), 128)
-            with fast_conv.fixed_kernels():
+            with fast_conv.layers_for("test"):
                 fixed = pix2pix.deconv(tf.constant(x), 128)
         kept, = tf.local_variables()
         assert kept.shape == [16, 4 * 128 * 256] and not kept.trainable

@@ -910,12 +910,12 @@ def create_network(model, checkpoint):
     to the same."""
     with tf.Graph().as_default() as graph:
         inputs = tf.placeholder(tf.float32, [model.batch_size, model.crop_size, model.crop_size, 3])
-        with fast_conv.fixed_kernels(), \
+        with fast_conv.layers_for("test"), \
                 tf.variable_scope("", custom_getter=pix2pix.kernels_in(model.precision)):
             outputs = pix2pix.create_outputs(inputs, model)
         sess = tf.Session(graph=graph, config=session_config())
         load_variables(sess, open_checkpoint(str(checkpoint)), tf.global_variables(), model)
-        sess.run(tf.local_variables_initializer())  # of fixed_kernels
+        sess.run(tf.local_variables_initializer())  # of layers_for
         return sess.make_callable(outputs, [inputs])
 
 

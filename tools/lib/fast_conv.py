@@ -1,7 +1,7 @@
 """Convolutions by im2col and Winograd, where these are faster than TensorFlow's own on a CPU.
 
-Graph functions: tensors in, tensors out, no variables but `fixed_kernels`'. Measured in
-docs/experiments.
+Graph functions: tensors in, tensors out, no variables but those of `layers_for("test")`. Measured
+in docs/experiments.
 """
 
 from __future__ import annotations
@@ -25,23 +25,27 @@ STRIDED_MAX_SIDES = (128, 64)  # of the smaller map, alike: the transforms grow 
 WINOGRAD_MIN_CHANNELS = 256 * 512  # in * out; Winograd is faster from here with stride 1
 NARROW_MAX_CHANNELS = 4  # of a transposed convolution's result, up to which taps are placed
 
-_is_fixed = contextvars.ContextVar("is_fixed", default=False)
+_purpose = contextvars.ContextVar("purpose", default="training")
 
 
 @contextlib.contextmanager
-def fixed_kernels():
-    """Within it layers are built for inference. The transforms of their kernels are local
-    variables: run tf.local_variables_initializer() once the kernels have their values."""
-    token = _is_fixed.set(True)
+def layers_for(purpose):
+    """Within it layers are built for "training", which is the default, for "test", for an "export",
+    or for a "foreign" program, which has its own fast forms of plain layers.
+
+    In test the transforms of kernels are local variables: run tf.local_variables_initializer() once
+    the kernels have their values.
+    """
+    token = _purpose.set(purpose)
     try:
         yield
     finally:
-        _is_fixed.reset(token)
+        _purpose.reset(token)
 
 
 def keep(values):
-    """A function of kernels, which `fixed_kernels` computes once."""
-    if not _is_fixed.get():
+    """A function of kernels, which is computed once in test."""
+    if _purpose.get() != "test":
         return values
     return tf.Variable(values, trainable=False, use_resource=True,
                        collections=[tf.GraphKeys.LOCAL_VARIABLES])
@@ -306,8 +310,9 @@ def fits_im2col(height, width):
 
 def machine_kind(dtype):
     """What decides how fast products are in a type: its name, with " amx" where the processor
-    multiplies matrices of bfloat16 by itself; None on a GPU, whose library has forms of its own."""
-    if tf1.list_gpus():
+    multiplies matrices of bfloat16 by itself; None on a GPU, whose library has forms of its own,
+    and in other programs."""
+    if tf1.list_gpus() or _purpose.get() == "foreign":
         return None
     has_amx = dtype.name == "bfloat16" and "amx_bf16" in tf1.processor_flags()
     return f"{dtype.name} amx" if has_amx else dtype.name
@@ -321,9 +326,9 @@ def fits_strided(height, width, channels, dtype):
     products that they save. Times by size, channels and type are in docs/experiments.
     """
     least = STRIDED_MIN_CHANNELS.get(machine_kind(dtype))
-    is_fixed = _is_fixed.get()
-    return None not in (height, width) and least is not None \
-        and max(height, width) <= STRIDED_MAX_SIDES[is_fixed] and channels >= least[is_fixed]
+    is_inference = _purpose.get() != "training"
+    return None not in (height, width) and least is not None and channels >= least[is_inference] \
+        and max(height, width) <= STRIDED_MAX_SIDES[is_inference]
 
 
 def fits_narrow(height, width, out_channels, dtype):
