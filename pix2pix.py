@@ -515,10 +515,10 @@ def lrelu(x, slope=0.2):
     return tf.nn.leaky_relu(x, slope)
 
 
-def lrelu_by_where(x, slope=0.2):
-    """`lrelu` for graphs that other programs load: TensorFlow's remapper fails at a leaky relu
-    whose input is also a skip, and prints an error line."""
-    return tf.where(x > 0, x, slope * x)
+def guarded_lrelu(x, slope=0.2):
+    """`lrelu` for graphs that others load into TensorFlow, whose remapper fails at a leaky relu
+    right behind a bias that is also a skip, and prints an error line."""
+    return tf.nn.leaky_relu(tf.ensure_shape(x, x.shape), slope)
 
 
 def add_bias(inputs, channels):
@@ -1558,35 +1558,36 @@ def test(options):
 # Mode export
 # --------------------------------------------------------------------------------------------------
 
-def run_network(images, options, size=None, lrelu=lrelu_by_where, create=None):
+def run_network(images, options, size=None, foreign=False, create=None):
     """What the network sees of images and what it makes of them, both -1..1
     [batch, height, width, channels] of any size.
 
     images: of each input what `ImageType.take` gives, in a batch. size: height and width to scale
-    them to first, as test mode does. create: what stands for `create_outputs`.
+    them to first, as test mode does. foreign: for formats of other programs than TensorFlow.
+    create: what stands for `create_outputs`.
     """
-    side, multiple = pair_of(options).inputs, size_multiple(options)
+    side = pair_of(options).inputs
     inputs = side.join([side.scale(image, size) for image in images])
-    _, height, width, _ = inputs.shape.as_list()
-    fits = None not in (height, width) and height % multiple == width % multiple == 0 \
-        and min(height, width) >= geometry.MIN_SIDE
-    shape = tf.shape(inputs)[1:3]
-    padded, top, left = (inputs, 0, 0) if fits else \
-        geometry.mirror_pad(inputs, geometry.round_up(shape, multiple))
-    outputs = (create or create_outputs)(
-        padded, options, choose_layers(options, image_moments, lrelu),
-        key=DrawKey(options.seed, 0, None))
-    height, width = tf.unstack(shape)
-    return inputs, outputs if fits else outputs[:, top:top + height, left:left + width]
+    layers = choose_layers(options, image_moments, lrelu if foreign else guarded_lrelu)
+    key = DrawKey(options.seed, 0, None)
+
+    def run(inputs):
+        """The network."""
+        with layers_for("foreign" if foreign else "export"):
+            return (create or create_outputs)(inputs, options, layers, key=key)
+
+    trained_size = None if create or foreign else size_of(options.crop_size)
+    return inputs, geometry.run_any_size(run, inputs, size_multiple(options), trained_size)
 
 
-def generate_floats(images, options, lrelu=lrelu_by_where):
+def generate_floats(images, options, foreign=False):
     """The model as others use it: floats of the inputs' files [batch, height, width, channels] ->
     those of the targets', of any size; of images 0..1, of measurements in the files' units. The
-    channels of several inputs follow each other."""
+    channels of several inputs follow each other. foreign: as in `run_network`."""
     pair_type, count = pair_of(options), options.num_inputs
     parts = tf.split(images, count, axis=-1) if count > 1 else [images]
-    inputs, outputs = run_network([*map(pair_type.inputs.from_floats, parts)], options, lrelu=lrelu)
+    inputs, outputs = run_network([*map(pair_type.inputs.from_floats, parts)], options,
+                                  foreign=foreign)
     return pair_type.targets.to_floats(outputs, inputs)
 
 
@@ -1628,8 +1629,9 @@ def build_any_size(options):
     them without Python."""
     images = place_images(options)
     results = tf.identity(generate_floats(images, options), "output")
+    plain = tf.identity(generate_floats(images, options, foreign=True), "output_any_size")
     if not export_formats.has_portable_files(options):
-        return export_formats.Endpoints(images, results)
+        return export_formats.Endpoints(images, results, plain)
     encoded = tf.placeholder(tf.string, [None], "input_bytes")
 
     @tf.autograph.experimental.do_not_convert
@@ -1637,14 +1639,14 @@ def build_any_size(options):
         """One file."""
         return generate_encoded(contents, options)
     encoded_results = tf.map_fn(generate_one, encoded, fn_output_signature=tf.string)
-    return export_formats.Endpoints(images, results, encoded,
+    return export_formats.Endpoints(images, results, plain, encoded,
                                     tf.identity(encoded_results, "output_bytes"))
 
 
 def build_floats(options, shape=(None, None, None)):
     """The Endpoints of ONNX: images of any size without files. shape: [batch, height, width]."""
     images = place_images(options, shape)
-    results = generate_floats(images, options, lrelu=lrelu)  # one operation in these formats too
+    results = generate_floats(images, options, foreign=True)
     return export_formats.Endpoints(images, tf.identity(results, "output"))
 
 
@@ -1671,7 +1673,7 @@ def build_affinelayer(options):
     result = tf.stack([tf.encode_base64(contents)], name="packed")
     tf.add_to_collection("inputs", json.dumps({"key": key.name, "input": encoded.name}))
     tf.add_to_collection("outputs", json.dumps({"key": same_key.name, "output": result.name}))
-    return export_formats.Endpoints(None, None, encoded, result)
+    return export_formats.Endpoints(encoded=encoded, encoded_results=result)
 
 
 NETWORK = models.Network(create_parser, same_variables, generate_encoded, place_images,
@@ -1685,12 +1687,13 @@ def load_model(path, native_size=False, tile=0, with_floats=False):
 
 def checkpoint_results(stored, options, images):
     """What test mode's network makes of images, each [height, width, file_channels] with several
-    inputs side by side: per image, file type -> a file's bytes, of the image's size."""
+    inputs side by side and the size to scale it to, None for its own: per image, file type -> a
+    file's bytes, of the image's size."""
     pair_type, count = pair_of(options), options.num_inputs
-    size, side = size_of(options.crop_size), pair_type.inputs
+    side = pair_type.inputs
     with tf.Graph().as_default() as graph:
         files = []
-        for image in images:
+        for image, size in images:
             parts = [side.take(part)[tf.newaxis]
                      for part in split_columns(tf.constant(image), count)]
             inputs = side.join([side.scale(part, size) for part in parts])

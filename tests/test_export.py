@@ -13,10 +13,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers import (EXPORTS, HAS_ONNX, ROOT, SHARED, build_once, draw, read_files, read_pixels, run,
-                     run_graph, to_jpeg)
+                     run_graph, start_session, to_jpeg)
 from PIL import Image
+from tensorflow.core.protobuf import saved_model_pb2
 
 import pix2pix
+from tools.lib import geometry
 from tools.lib.checkpoints import StoredVariables
 from tools.lib.cli import RunError, UserError, with_options
 from tools.lib.export_formats import MAX_CONSTANT, check_difference, check_pict
@@ -108,6 +110,79 @@ def test_saved_model_has_both_signatures_for_any_batch_and_size(model):
         assert np.abs(np.floor(float_result) - read_pixels(together[0])).max() <= 1
 
 
+def read_functions(path):
+    """The nodes of a graph and of its functions, of a SavedModel or a frozen graph."""
+    contents = path.read_bytes()
+    graph_def = tf.GraphDef.FromString(contents) if path.name == "graph.pb" else \
+        saved_model_pb2.SavedModel.FromString(contents).meta_graphs[0].graph_def
+    return [graph_def.node, *(function.node_def for function in graph_def.library.function)]
+
+
+@pytest.mark.parametrize("file", ["saved_model.pb", "graph.pb"])
+def test_an_export_has_a_branch_of_the_trained_size_and_the_weights_once(model, file):
+    """The fast forms of layers need a known size; they are products of matrices."""
+    functions = read_functions(model / "export" / file)
+    assert sum(any(node.op == "MatMul" for node in nodes) for nodes in functions) == 2  # two ends
+    with tf.Graph().as_default(), tf.Session() as sess:
+        size_of_weights = sum(
+            sess.run(tensor).nbytes for tensor in import_weights(model / "export/graph.pb"))
+    if file == "saved_model.pb":
+        size = (model / "export/variables/variables.data-00000-of-00001").stat().st_size
+    else:
+        size = sum(tf.make_ndarray(node.attr["value"].tensor).nbytes for nodes in functions
+                   for node in nodes if node.op == "Const" and node.attr["dtype"].type != 7)
+    assert size_of_weights <= size < 1.05 * size_of_weights
+
+
+def import_weights(path):
+    """The weights of a frozen graph."""
+    tf.import_graph_def(tf.GraphDef.FromString(path.read_bytes()), name="")
+    return [operation.outputs[0] for operation in tf.get_default_graph().get_operations()
+            if operation.type == "Const"
+            and operation.name.endswith(("/kernel", "/bias", "/gamma", "/beta"))]
+
+
+def test_both_branches_are_the_same_network(options):
+    """Of batches, of which each image has its own statistics."""
+    options = with_options(options, crop_size="64x128")
+    with tf.Graph().as_default() as graph:
+        images = pix2pix.place_images(options)
+        both, general = (pix2pix.generate_floats(images, options, foreign=foreign)
+                         for foreign in (False, True))
+        types = [operation.type for operation in graph.get_operations()]
+        assert types.count("If") == 1
+        with start_session(graph, fill=True) as sess:
+            for shape in ((3, 64, 128), (1, 64, 128), (2, 128, 64), (1, 70, 41)):
+                got, expected = sess.run([both, general], {images: draw(7, *shape, 3, low=0)})
+                np.testing.assert_allclose(got, expected, atol=1e-4)
+                assert got.shape == (*shape, 3) and got.std() > 0.05
+
+
+def test_a_part_of_a_frozen_graph_has_no_branches(model):
+    """Programs that convert it put the weights into each branch, and may be wrong in one."""
+    with tf.Graph().as_default(), tf.Session() as sess:
+        graph_def = tf.GraphDef.FromString((model / "export/graph.pb").read_bytes())
+        plain = tf.graph_util.extract_sub_graph(graph_def, ["output_any_size"])
+        assert {"Conv2D", "LeakyRelu"} < {node.op for node in plain.node}
+        assert not {"If", "StatelessIf"} & {node.op for node in plain.node}
+        assert {"If", "StatelessIf"} & {node.op for node in graph_def.node}
+        tf.import_graph_def(graph_def, name="")
+        for shape in ((2, 64, 64), (1, 70, 41)):
+            images = draw(1, *shape, 3, low=0)
+            got, expected = sess.run(["output_any_size:0", "output:0"], {"input:0": images})
+            np.testing.assert_allclose(got, expected, atol=1e-4)
+
+
+def test_an_export_that_is_wrong_at_other_sizes_fails(model, tmp_path, capsys, monkeypatch):
+    """Nothing of it shows at the trained size."""
+    real = geometry.run_padded
+    monkeypatch.setattr(geometry, "run_padded",
+                        lambda run, images, multiple: 0.9 * real(run, images, multiple))
+    assert run("--mode", "export", "--checkpoint", model / "run", "--output_dir",
+               tmp_path / "export", "--export_format", "saved_model") == 1
+    assert "saved_model, another size gives another image" in capsys.readouterr().err
+
+
 def test_a_tall_image_keeps_its_shape_inside_the_model(model):
     """Its shorter side is scaled to the model's size, not its whole into a square."""
     half = np.kron(draw(5, 6, 3, 3, low=0, high=255), np.ones((64, 64, 1)))  # 384 x 192
@@ -185,6 +260,15 @@ def test_tflite_has_a_signature_of_one_image(model):
     outputs = interpreter.get_signature_runner()(input=np.float32(pixels[np.newaxis]) / 255)
     expected = read_pixels(model / "out/images/one-outputs.png")
     assert np.abs(np.floor(outputs["output"][0] * 255.5) - expected).max() <= 1
+
+
+def test_tflite_uses_all_cores(model, monkeypatch):
+    """Its own default is one."""
+    real, seen = tf.lite.Interpreter, []
+    monkeypatch.setattr("tensorflow.compat.v1.lite.Interpreter",
+                        lambda path, **more: seen.append(more) or real(path, **more))
+    pix2pix.load_model(model / "export/model.tflite")
+    assert seen == [{"num_threads": os.cpu_count()}]
 
 
 @pytest.mark.filterwarnings("ignore:.*Interpreter:UserWarning")
@@ -295,8 +379,8 @@ def test_lab_in_every_format(model, tmp_path, capsys):
                 "--max_steps", 9, "--lr", 0.01, "--lab_colorization", "--layout", "single") == 0
     assert run("--mode", "export", "--checkpoint", tmp_path / "run", "--output_dir",
                 tmp_path / "export", "--export_format", *EXPORTS) == 0
-    # the SavedModel and ONNX are compared twice
-    assert capsys.readouterr().out.count("largest difference") == len(EXPORTS) + 1 + HAS_ONNX
+    # SavedModel and frozen graph are compared three times, ONNX twice
+    assert capsys.readouterr().out.count("largest difference") == len(EXPORTS) + 4 + HAS_ONNX
     grey = np.repeat(draw(6, 32, 32, 1, low=40, high=200).astype(int), 3, axis=2)
     grey = np.repeat(grey, 2, axis=1)  # of the shape of training's: all squeeze it into a square
     results = [read_pixels(pix2pix.load_model(tmp_path / "export" / file).generate(png(grey)))
@@ -399,6 +483,9 @@ def test_an_export_replaces_the_earlier_one_whole(model, tmp_path, monkeypatch, 
     assert Path("again/model.pict").read_bytes() == Path("export/model.pict").read_bytes()
     Path("export/.export-of-one-that-was-killed").mkdir()
     assert run(*arguments, "--export_format", "graph") == 0
+    printed = capsys.readouterr().out
+    for what in ("graph", "graph, floats", "graph, another size", "graph, files of another size"):
+        assert f"{what}: largest difference from the checkpoint's image" in printed
     assert sorted(os.listdir("export")) == ["graph.pb", "options.json"]
 
 

@@ -25,7 +25,8 @@ from tools.lib.geometry import squeeze_of
 from tools.lib.image_files import format_of
 from tools.lib.image_types import CHANNELS, SIDE_OPTIONS, pair_of, stack_images, turn_sides
 from tools.lib.images import convert_channels
-from tools.lib.models import EXPORT_FILES, ONE_SIZE, import_onnx, load_file, open_onnx
+from tools.lib.models import (
+    EXPORT_FILES, ONE_SIZE, import_onnx, load_file, open_onnx, run_on_shapes)
 from tools.lib.options import DISCRIMINATOR_OPTIONS, MODEL_OPTIONS
 from tools.lib.run_folder import remove_results, write_options
 from tools.lib.stored import decode_stored, encode_stored
@@ -42,8 +43,9 @@ DEMO_WIDTHS = (1, 2, 4, 8, 8, 8, 8, 8)  # of the demo's encoder_1 to encoder_8, 
 class Endpoints(NamedTuple):
     """Inputs and outputs of an exported graph; their names are stable."""
 
-    images: Any  # "input": [batch, height, width, channels], of images 0..1
-    results: Any  # "output": the same
+    images: Any = None  # "input": [batch, height, width, channels], of images 0..1
+    results: Any = None  # "output": the same
+    plain_results: Any = None  # "output_any_size": the same by a graph without branches
     encoded: Any = None  # "input_bytes": PNG or JPEG files
     encoded_results: Any = None  # "output_bytes"
 
@@ -54,12 +56,13 @@ class Endpoints(NamedTuple):
 
 
 def write_saved_model(sess, ends, folder):
-    """Writes saved_model.pb and variables/ with the signature serving_default, and encoded where
-    there are ends for files."""
+    """Writes saved_model.pb and variables/ with the signature serving_default, and where there are
+    ends for them any_size and encoded."""
     info = tf.saved_model.build_tensor_info
-    signatures = {"serving_default": tf.saved_model.build_signature_def(
-        {"input": info(ends.images)}, {"output": info(ends.results)},
-        tf.saved_model.PREDICT_METHOD_NAME)}
+    signatures = {name: tf.saved_model.build_signature_def(
+        {"input": info(ends.images)}, {"output": info(results)}, tf.saved_model.PREDICT_METHOD_NAME)
+        for name, results in (("serving_default", ends.results), ("any_size", ends.plain_results))
+        if results is not None}
     if ends.encoded is not None:
         # TensorFlow Serving sends and takes names that end in _bytes as {"b64": ...}
         signatures["encoded"] = tf.saved_model.build_signature_def(
@@ -83,8 +86,8 @@ def write_affinelayer(sess, _ends, folder):
 
 def write_graph(sess, ends, folder):
     """Writes graph.pb: the graph with its weights as constants."""
-    outputs = [tensor.op.name for tensor in (ends.results, ends.encoded_results)
-               if tensor is not None]
+    outputs = [tensor.op.name for tensor in (ends.results, ends.plain_results,
+                                             ends.encoded_results) if tensor is not None]
     frozen = tf.graph_util.convert_variables_to_constants(sess, sess.graph.as_graph_def(), outputs)
     write_atomic(folder / "graph.pb", frozen.SerializeToString())
 
@@ -345,14 +348,16 @@ def check_difference(what, differences, tolerance, side, source="checkpoint"):
                        "was written")
 
 
-def verify_export(name, contents, results, side):
-    """Compares an export's result, a file's bytes, with the checkpoint's of the same file type.
-    results: file type -> bytes; side: ImageType of the targets. Raises RunError where they differ.
-    """
+def verify_files(what, export, example, side, tolerance):
+    """Compares what an export makes of an image file with the checkpoint's result of the same file
+    type. export: LoadedModel; example: image and its results, file type -> bytes; side: ImageType
+    of the targets. Raises RunError where they differ."""
+    image, results = example
+    contents = export.generate(encode_stored(image))
     is_jpeg = format_of(contents) == "jpeg"
     expected = read_levels(results["jpeg" if is_jpeg else "png"], side)
-    check_difference(name, read_levels(contents, side) - expected,
-                     EXPORT_FORMATS[name].tolerance + JPEG_TOLERANCE * is_jpeg, side)
+    check_difference(what, read_levels(contents, side) - expected,
+                     tolerance + JPEG_TOLERANCE * is_jpeg, side)
 
 
 def stack_floats(image, side):
@@ -361,18 +366,14 @@ def stack_floats(image, side):
         return stack_images(sess.run(side.floats_of(tf.constant(image))), side.count)[np.newaxis]
 
 
-def verify_floats(folder, results, image, pair):
-    """`verify_export` of the SavedModel's signature serving_default. pair: PairType."""
-    images = stack_floats(image, pair.inputs)
+def verify_floats(what, export, example, pair, tolerance):
+    """As `verify_files`, of floats. pair: PairType."""
+    image, results = example
+    got = export.generate_floats(stack_floats(image, pair.inputs))
     with tf.Graph().as_default(), tf.Session(config=session_config()) as sess:
-        meta = tf.saved_model.load(sess, [tf.saved_model.SERVING], str(folder))
-        signature = meta.signature_def["serving_default"]
-        got = sess.run(signature.outputs["output"].name,
-                       {signature.inputs["input"].name: images})
         pixels = sess.run(pair.targets.pixels_of(tf.constant(got[0])))
     difference = to_levels(pixels, pair.targets) - read_levels(results["png"], pair.targets)
-    check_difference("saved_model, floats", difference, EXPORT_FORMATS["saved_model"].tolerance,
-                     pair.targets)
+    check_difference(what, difference, tolerance, pair.targets)
 
 
 def verify_onnx(graph_path, onnx_path, options):
@@ -405,24 +406,27 @@ def write_export(name, folder, stored, options, build):
 
 def write_verified_export(name, folder, stored, options, network, examples):
     """Writes one format into a new folder, loads it back and compares its results. network: as in
-    `write_exports`; examples: (image, its results), the first of --crop_size."""
+    `write_exports`; examples: (image, its results): of --crop_size, of the shape of training's
+    images, and of a size that the network was not trained at."""
     row = EXPORT_FORMATS[name]
     write_export(name, folder, stored, options, network.builders[row.graph])
     # those that take files of any size squeeze them as training did, the others take the network's
-    image, results = examples[1 if row.graph == "any_size" else 0]
-    pair = pair_of(options)
+    pair, any_size = pair_of(options), row.graph == "any_size"
     # TFLite's and ONNX's files hold numbers alone, and those of other models where needed
     native_size = row.graph == "floats" or not has_portable_files(options)
-    if row.graph == "any_size" and native_size:
-        image, results = examples[0]
     write_json(folder / "options.json", {  # what the loader asks of it; the squeeze is not compared
         "mode": "export", "export_format": [name], **generator_options(options)})
     export = load_file(folder / EXPORT_FILES[name], network.loading,
                        native_size and Path(EXPORT_FILES[name]).suffix not in ONE_SIZE)
-    verify_export(name, export.generate(encode_stored(image)), results, pair.targets)
-    if name == "saved_model":
-        image, results = examples[0]
-        verify_floats(folder, results, image, pair)
+    verify_files(name, export, examples[any_size and not native_size], pair.targets, row.tolerance)
+    if any_size:  # there is a branch for the trained size and one for others
+        other = examples[2][0].shape[0], examples[2][0].shape[1] // pair.inputs.count
+        find_shape = run_on_shapes(lambda shape: network.loading.find_shape(shape, options))
+        verify_floats(f"{name}, floats", export, examples[0], pair, row.tolerance)
+        verify_floats(f"{name}, another size", export, examples[2], pair, row.tolerance)
+        if not native_size and find_shape(other) == other:  # files are not scaled to another
+            verify_files(f"{name}, files of another size", export, examples[2], pair.targets,
+                         row.tolerance)
 
 
 class NetworkFunctions(NamedTuple):
@@ -430,7 +434,9 @@ class NetworkFunctions(NamedTuple):
 
     builders: dict  # ExportFormat.graph -> function of options -> Endpoints
     loading: Any  # models.Network
-    run: Any  # function of StoredVariables, options and images -> file type -> bytes of each
+    # function of StoredVariables, options and (image, size to scale it to or None) -> file type ->
+    # bytes of each
+    run: Any
 
 
 def write_exports(stored, options, network):
@@ -440,8 +446,10 @@ def write_exports(stored, options, network):
     side, squeeze = pair_of(options).inputs, squeeze_of(options)
     images = [draw_example(height, side.count * width, side),
               draw_example(round(height * max(1 / squeeze, 1)),
-                           side.count * round(width * max(squeeze, 1)), side)]
-    results = network.run(stored, options, images)
+                           side.count * round(width * max(squeeze, 1)), side),
+              draw_example(2 * height, side.count * width, side)]
+    sizes = [(height, width), (height, width), None]
+    results = network.run(stored, options, [*zip(images, sizes, strict=True)])
     examples = [*zip(images, results, strict=True)]
     for path in output_dir.glob(".export-*"):  # of a process that was killed
         remove(path)

@@ -221,6 +221,32 @@ def mirror_pad(images, size):
     return images, *starts
 
 
+def run_padded(run, images, multiple):
+    """What `run` gives of images [batch, height, width, channels], as large. Unless these are known
+    to be multiples, they are mirrored at their edges up to the next ones, and the results cut back.
+    """
+    _, height, width, _ = images.shape.as_list()
+    if None not in (height, width) and height % multiple == width % multiple == 0 \
+            and min(height, width) >= MIN_SIDE:
+        return run(images)
+    shape = tf.shape(images)[1:3]
+    padded, top, left = mirror_pad(images, round_up(shape, multiple))
+    return take_frame(run(padded), tf.concat([[top, left], shape], axis=0))
+
+
+def run_any_size(run, images, multiple, trained_size=None):
+    """`run_padded` with a branch of its own for images of the trained size (height, width), where
+    theirs is not known: layers are faster on maps of known size. Both use the same variables.
+    trained_size: None: without that branch."""
+    if trained_size is None or None not in images.shape.as_list()[1:3]:
+        return run_padded(run, images, multiple)
+    is_trained_size = tf.reduce_all(tf.equal(tf.shape(images)[1:3], trained_size))
+    # not ensure_shape: TensorFlow would take what it says for true outside the branch too
+    return tf.cond(is_trained_size,
+                   lambda: run(tf.reshape(images, [-1, *trained_size, images.shape[3]])),
+                   lambda: run_padded(run, images, multiple))
+
+
 def squeeze_of(options):
     """How much wider images were than --crop_size before --resize stretch gave them its shape."""
     if options.resize != "stretch" or is_own_size(options):

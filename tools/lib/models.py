@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import importlib
 import json
+import os
 import shlex
 import sys
 import warnings
@@ -305,7 +306,7 @@ def load_tflite(path, _native_size):
     """`load_file` of a TFLite file: any image is scaled to its size and back."""
     with warnings.catch_warnings(), quiet_stderr():
         warnings.simplefilter("ignore")  # that another package will take the interpreter over
-        interpreter = tf.lite.Interpreter(str(path))
+        interpreter = tf.lite.Interpreter(str(path), num_threads=os.cpu_count() or 1)
         interpreter.allocate_tensors()
     source, target = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
     if interpreter.get_signature_list():
