@@ -305,6 +305,15 @@ def precision_of(name):
     return name.split()[-1] if name.split()[-1] in PRECISIONS else "float32"
 
 
+def start_program(code, programs):
+    """Starts a Python program in tools/, for `ask_program`. programs: ExitStack that ends it."""
+    process = programs.enter_context(subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT, text=True, cwd=TOOLS))
+    programs.callback(process.kill)
+    return process
+
+
 def ask_program(process, line, what):
     """Writes a line to a program and returns the first JSON object that it prints then. Raises
     UserError where it ends before; what: that failed then."""
@@ -326,10 +335,7 @@ def start_torch(what, names, model, programs):
         return {}
     code = "import torch_baseline; torch_baseline.take_turns" \
         f"{(what, names, model.crop_size, model.batch_size, model.ngf, model.ndf)!r}"
-    process = programs.enter_context(subprocess.Popen(
-        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT, text=True, cwd=TOOLS))
-    programs.callback(process.kill)
+    process = start_program(code, programs)
 
     def take(name, times):
         """Seconds."""
@@ -1207,10 +1213,7 @@ def start_steps(flags, counts, num_cpus, programs):
     Taken. programs: ExitStack."""
     code = "import sys, benchmark; sys.exit(benchmark.cli.run_main('pix2pix.py', " \
         f"lambda argv: benchmark.take_steps(argv, {counts}, {num_cpus}), {flags!r}))"
-    process = programs.enter_context(subprocess.Popen(
-        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT, text=True, cwd=TOOLS))
-    programs.callback(process.kill)
+    process = start_program(code, programs)
 
     def take(count):
         """One step. Raises UserError where the program ends."""

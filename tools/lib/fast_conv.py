@@ -237,15 +237,20 @@ def winograd_conv2d(inputs, kernel):
     return place(tf.matmul(cut(inputs), tf.reshape(kernel, [-1, channels, out_channels])))
 
 
+def taps_of_phases(kernel):
+    """The filters that a kernel with stride 2 is: [4, 4, larger, smaller] -> [2, 2, 2, 2, larger *
+    smaller], taps and phases of rows and columns.
+
+    There are four of 2x2 taps, one for each phase of the larger map: of rows 0 and 2 for odd
+    pixels, 1 and 3 for even ones, columns alike.
+    """
+    return tf.transpose(tf.reshape(kernel, [2, 2, 2, 2, -1]), [0, 2, 1, 3, 4])
+
+
 def strided_kernel(kernel):
     """The transformed kernel of a layer of stride 2: [4, 4, larger, smaller] -> [16, 4 * larger,
-    smaller], channels of the larger and the smaller map.
-
-    With stride 2 a kernel is four filters of 2x2 taps, one for each phase of the larger map: of
-    rows 2 and 0 for odd pixels, 3 and 1 for even ones, columns alike.
-    """
-    larger, smaller = kernel.shape[2:]
-    taps = tf.transpose(tf.reshape(kernel, [2, 2, 2, 2, larger * smaller]), [0, 2, 1, 3, 4])
+    smaller], channels of the larger and the smaller map."""
+    (larger, smaller), taps = kernel.shape[2:], taps_of_phases(kernel)
     transform = tf.constant(both_axes(F_3_2.kernel[:, ::-1]), kernel.dtype)
     return tf.reshape(keep(tf.matmul(transform, tf.reshape(taps, [4, -1]))),
                       [-1, 4 * larger, smaller])
@@ -281,8 +286,7 @@ def place_taps(inputs, kernel):
     long in float32 (docs/experiments).
     """
     (height, width, channels), out_channels = inputs.shape[1:], kernel.shape[2]
-    taps = tf.transpose(tf.reshape(kernel, [2, 2, 2, 2, -1]), [0, 2, 1, 3, 4])
-    planes = tf.matmul(tf.reshape(taps, [16 * out_channels, channels]),
+    planes = tf.matmul(tf.reshape(taps_of_phases(kernel), [16 * out_channels, channels]),
                        tf.reshape(inputs, [-1, channels]), transpose_b=True)
     planes = tf.reshape(planes, [4, 4 * out_channels, -1, height, width])
     blocks = tf.add_n([tf.pad(planes[2 * a + b], [[0, 0], [0, 0], [a, 1 - a], [b, 1 - b]])
