@@ -61,7 +61,7 @@ from tools.lib.cli import (Options, RunError, UserError, number_type, printable,
                            warn, with_options)
 from tools.lib.display import (
     create_images, create_summaries, draw_images, encode_images, show_images)
-from tools.lib.fast_conv import conv2d, conv2d_transpose, doubled_shape, layers_for
+from tools.lib.fast_conv import conv2d, conv2d_transpose, doubled_shape, global_norm, layers_for
 from tools.lib.files import lock_folder
 from tools.lib.image_types import ImageType, pair_of, split_columns
 from tools.lib.images import encode_image
@@ -401,7 +401,6 @@ def create_examples(found, options, first_step=0, endless=False, shard=(1, 0)):
     step_size = schedule.examples_per_step(options)
     choose_sizing = geometry.training_sizing if training else geometry.test_sizing
     sizing = choose_sizing(options, size_multiple(options))
-    has_frame = not training and sizing.resize in geometry.MIRRORING
     kinds = ("flip",) * options.flip + tuple(options.augment) if training else ()
     sides = [pair_type.inputs] * options.num_inputs + [pair_type.targets] * (not options.no_targets)
     fields = {"inputs": pair_type.inputs.channels}  # of Examples, besides the indices -> channels
@@ -410,7 +409,7 @@ def create_examples(found, options, first_step=0, endless=False, shard=(1, 0)):
         fields |= {"measured": 1} if pair_type.targets.has_mask else {}
     if pair_type.inputs.has_mask:
         fields["inputs_measured"] = options.num_inputs
-    if has_frame:
+    if not training and sizing.resize in geometry.MIRRORING:
         fields["frame"] = None
     first_epoch, steps_done = divmod(first_step, schedule.steps_per_epoch(count, step_size))
     load = dataset.create_loader(found.examples, options)
@@ -457,9 +456,10 @@ def create_examples(found, options, first_step=0, endless=False, shard=(1, 0)):
         batches = batches.map(load_step, num_parallel_calls=tf.data.AUTOTUNE,
                               deterministic=True).prefetch(tf.data.AUTOTUNE)
     indices, *images = tf.data.make_one_shot_iterator(batches).get_next()
+    batch_size = step_size if training and count % step_size == 0 else None  # of each batch
     for batch, channels in zip(images, fields.values(), strict=True):
         if channels:
-            batch.set_shape([None, *(sizing.crop or (None, None)), channels])
+            batch.set_shape([batch_size, *(sizing.crop or (None, None)), channels])
     return Examples(indices, **dict(zip(fields, images, strict=True)))
 
 
@@ -535,7 +535,7 @@ def conv(inputs, out_channels, kernel_size=KERNEL_SIZE, stride=2, padding="SAME"
     """Convolution: [batch, height, width, in] -> [batch, height/stride, width/stride, out]."""
     with tf.variable_scope("conv2d"):
         kernel = get_weights("kernel", [kernel_size, kernel_size, inputs.shape[3], out_channels])
-        outputs = conv2d(inputs, tf.cast(kernel, inputs.dtype), stride, padding)
+        outputs = conv2d(inputs, kernel, stride, padding)
         return add_bias(outputs, out_channels)
 
 
@@ -550,7 +550,7 @@ def deconv(inputs, out_channels, kernel_size=KERNEL_SIZE):
     """Transposed convolution: [batch, height, width, in] -> [batch, 2height, 2width, out]."""
     with tf.variable_scope("conv2d_transpose"):
         kernel = get_weights("kernel", [kernel_size, kernel_size, out_channels, inputs.shape[3]])
-        return add_bias(conv2d_transpose(inputs, tf.cast(kernel, inputs.dtype)), out_channels)
+        return add_bias(conv2d_transpose(inputs, kernel), out_channels)
 
 
 def enlarge(inputs):
@@ -1148,7 +1148,7 @@ def create_model(examples, options, decay_steps=None, devices=("",), is_staged=F
     networks = trained_networks(options)
     variables = [variable for name in networks for variable in tf.trainable_variables(f"{name}/")]
     gradients = list(zip(tower.gradients, variables, strict=True))
-    gradient_norms = {name: tf.linalg.global_norm(
+    gradient_norms = {name: global_norm(
         [gradient for gradient, variable in gradients if variable.op.name.startswith(f"{name}/")])
         for name in networks}
     # a norm is finite only if all of its gradients are: one pass over them, little beside Adam's

@@ -131,7 +131,7 @@ def test_an_export_has_a_branch_of_the_trained_size_and_the_weights_once(model, 
     else:
         size = sum(tf.make_ndarray(node.attr["value"].tensor).nbytes for nodes in functions
                    for node in nodes if node.op == "Const" and node.attr["dtype"].type != 7)
-    assert size_of_weights <= size < 1.05 * size_of_weights
+    assert size_of_weights <= size < 1.5 * size_of_weights  # with indices and transforms of layers
 
 
 def import_weights(path):

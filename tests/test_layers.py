@@ -1,12 +1,14 @@
 """Layers against plain NumPy loops over every output value."""
 
 import functools
+from unittest import mock
 
 import numpy as np
 import pytest
 from helpers import draw, filled, run_graph
 
 import pix2pix
+from tools import benchmark
 from tools.lib import fast_conv, tf1
 from tools.lib.cli import with_options
 from tools.lib.tf1 import tf
@@ -75,9 +77,12 @@ def test_deconv(height, width):
 
 
 @pytest.mark.parametrize("layer", ["conv2d", "conv2d_transpose"])
-@pytest.mark.parametrize("height, width", [(2, 2), (2, 4), (6, 4), (10, 14), (16, 16)])
+@pytest.mark.parametrize("height, width", [(1, 1), (2, 2), (2, 4), (6, 4), (10, 14), (16, 16)])
 def test_im2col_is_the_convolution_with_its_gradients(monkeypatch, height, width, layer):
-    """In float64, where both are the same sums but for their order; and gradients of gradients."""
+    """In float64, where both are the same sums but for their order; and gradients of gradients.
+    height, width: of the smaller map."""
+    if layer == "conv2d":
+        height, width = 2 * height, 2 * width
     x = np.random.default_rng(1).standard_normal([3, height, width, 5])
     weights = np.random.default_rng(2).standard_normal(
         [4, 4, 5, 7] if layer == "conv2d" else [4, 4, 7, 5])
@@ -92,13 +97,81 @@ def test_im2col_is_the_convolution_with_its_gradients(monkeypatch, height, width
             gradients = tf.gradients(tf.sin(outputs), [inputs, kernel])
             results.append([outputs, *gradients, *tf.gradients(gradients[0] ** 2, kernel)])
             operations = {*tf.get_default_graph().get_operations()} - before
-            assert {operation.type[:6] for operation in operations} & {"MatMul", "Conv2D"} == {kind}
+            types = {operation.type.removeprefix("Batch")[:6] for operation in operations}
+            assert types & {"MatMul", "Conv2D"} == {kind}
             before |= operations
         return results
     products, plain = run_graph(build)
     for got, expected in zip(products, plain, strict=True):
         assert got.shape == expected.shape
         np.testing.assert_allclose(got, expected, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("batch, size, used", [
+    (1, 4, "float32"), (4, 2, "float32"), (16, 1, "float32"), (2, 4, "bfloat16"),
+    (17, 1, "bfloat16"), (None, 1, "bfloat16")])
+@pytest.mark.parametrize("purpose", ["training", "test"])
+def test_few_pixels_are_multiplied_in_the_kernels_type(batch, size, used, purpose):
+    """In training, where a batch is known; the layer's type is that of its inputs."""
+    with tf.Graph().as_default() as graph, fast_conv.layers_for(purpose):
+        inputs = tf.placeholder(tf.bfloat16, [batch, size, size, 5])
+        kernel = tf.get_variable("kernel", [4, 4, 6, 5], use_resource=True)
+        larger = pix2pix.conv2d_transpose(inputs, kernel)
+        if purpose == "training":
+            gradient, = tf.gradients(larger, kernel)
+            assert gradient.dtype == tf.float32
+        outputs = pix2pix.conv2d(tf.placeholder(tf.bfloat16, [batch, 2 * size, 2 * size, 6]),
+                                 kernel, 2, "SAME")
+        products = {operation.outputs[0].dtype.name for operation in graph.get_operations()
+                    if "MatMul" in operation.type}
+    assert larger.dtype == outputs.dtype == tf.bfloat16
+    assert products == {used if purpose == "training" else "bfloat16"}
+
+
+def small_gradients(dtype, size, scale=1.0):
+    """Gradients of two layers' kernels, through a small map of size x size pixels, and of a bias,
+    all times scale."""
+    x = tf.cast(draw(1, 2, 2 * size, 2 * size, 3), dtype)
+    kernels = [tf.constant(draw(seed, 4, 4, 3, 5)) for seed in (2, 3)]
+    bias = tf.ones([3])
+    small = pix2pix.conv2d(x, kernels[0], 2, "SAME")
+    outputs = tf.nn.bias_add(pix2pix.conv2d_transpose(small, kernels[1]), tf.cast(bias, dtype))
+    return tf.gradients(tf.sin(outputs), [*kernels, bias], tf.ones_like(outputs) * scale)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("size, is_read", [(1, False), (2, False), (4, False), (8, True)])
+def test_the_norm_of_small_layers_gradients_is_known_without_reading_them(dtype, size, is_read):
+    with tf.Graph().as_default() as graph:
+        gradients = small_gradients(dtype, size)
+        norm, expected = fast_conv.global_norm(gradients), tf.linalg.global_norm(gradients)
+        needed = benchmark.find_needed(norm.op)
+        assert {gradient.op in needed for gradient in gradients[:2]} == {is_read}
+        assert gradients[2].op in needed
+        with tf.Session(graph=graph) as sess:
+            got, expected = sess.run([norm, expected])
+    assert got == pytest.approx(expected, rel=1e-6 if dtype == "float32" else 0.01)
+    assert expected > 1
+
+
+@pytest.mark.parametrize("scale", [np.nan, np.inf, 1e38])  # each is finite, their sums are not
+def test_a_norm_is_as_finite_as_its_gradients(scale):
+    with tf.Graph().as_default() as graph:
+        gradients = small_gradients("float32", 2, scale)
+        norm = fast_conv.global_norm(gradients[:1])
+        with tf.Session(graph=graph) as sess:
+            assert not np.isfinite(sess.run(norm))
+            assert not np.isfinite(sess.run(gradients[0])).all() or scale == 1e38
+
+
+def test_a_gradient_that_cancels_has_a_norm():
+    """What rounding leaves of zero is not below it."""
+    pixels = draw(1, 1, 8)
+    with tf.Graph().as_default() as graph:
+        factors = [tf.constant(np.concatenate([pixels, sign * pixels])) for sign in (1, -1)]
+        norm = fast_conv.global_norm([tf.matmul(*factors, transpose_a=True)])
+        with tf.Session(graph=graph) as sess:
+            assert 0 <= sess.run(norm) < 1e-3
 
 
 def compare_winograd(monkeypatch, dtype, height, width):
@@ -197,11 +270,13 @@ def test_strided_forms_round_little(layer, kind, dtype, most):
 
 
 def list_forms(build):
-    """The number of batched products that a network needs, and of convolutions."""
-    with tf.Graph().as_default() as graph:
+    """How many layers of a network are by Winograd, and how many are plain convolutions."""
+    spies = [mock.patch.object(fast_conv, name, wraps=getattr(fast_conv, name))
+             for name in ("winograd_conv2d", "winograd_strided")]
+    with tf.Graph().as_default() as graph, spies[0] as one, spies[1] as other:
         build()
         types = [operation.type for operation in graph.get_operations()]
-    return types.count("BatchMatMulV2"), sum(kind.startswith("Conv2D") for kind in types)
+    return one.call_count + other.call_count, sum(kind.startswith("Conv2D") for kind in types)
 
 
 @pytest.fixture
@@ -213,17 +288,16 @@ def on_processor(monkeypatch):
 @pytest.mark.parametrize("ndf, products", [(63, 0), (64, 1)])
 def test_layer_4_of_the_discriminator_is_by_winograd_from_64_filters(ndf, products):
     """At 64x64, where its layers of stride 2 are small or narrow."""
-    products *= 3  # both axes of the tiles, the products
     assert list_forms(lambda: pix2pix.create_discriminator(
         tf.zeros([1, 64, 64, 6]), ndf))[0] == products
 
 
 @pytest.mark.parametrize("flags, dtype, size, purpose, expected", [
-    # layers 2 and 3 of the encoder, 3 and 2 of the decoder: three batched products each
-    ((), "float32", 256, "training", (3 * 3, 2)), ((), "float32", 256, "test", (2 * 3, 3)),
-    ((), "float32", 256, "export", (2 * 3, 3)), ((), "float32", 256, "foreign", (0, 6)),
-    ((), "bfloat16", 256, "training", (4 * 3, 1)), ((), "bfloat16", 256, "test", (3 * 3, 2)),
-    (("amx_bf16",), "float32", 256, "training", (3 * 3, 2)),
+    # layers 2 and 3 of the encoder, 3 and 2 of the decoder
+    ((), "float32", 256, "training", (3, 2)), ((), "float32", 256, "test", (2, 3)),
+    ((), "float32", 256, "export", (2, 3)), ((), "float32", 256, "foreign", (0, 6)),
+    ((), "bfloat16", 256, "training", (4, 1)), ((), "bfloat16", 256, "test", (3, 2)),
+    (("amx_bf16",), "float32", 256, "training", (3, 2)),
     (("amx_bf16",), "bfloat16", 256, "training", (0, 6)),
     (("amx_bf16",), "bfloat16", 256, "test", (0, 6)),
     ((), "float32", 64, "training", (0, 1))])
@@ -244,7 +318,7 @@ def test_a_gpus_library_chooses_for_itself(monkeypatch):
     assert list_forms(lambda: pix2pix.deconv(tf.zeros([1, 32, 32, 512]), 128)) == (0, 1)
     assert list_forms(lambda: pix2pix.deconv(tf.zeros([1, 32, 32, 512]), 3)) == (0, 1)
     monkeypatch.setattr(tf1, "list_gpus", lambda: [])
-    assert list_forms(lambda: pix2pix.deconv(tf.zeros([1, 32, 32, 512]), 128)) == (3, 0)
+    assert list_forms(lambda: pix2pix.deconv(tf.zeros([1, 32, 32, 512]), 128)) == (1, 0)
     assert list_forms(lambda: pix2pix.deconv(tf.zeros([1, 32, 32, 512]), 3)) == (0, 0)
 
 

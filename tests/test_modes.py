@@ -19,6 +19,7 @@ from PIL import Image
 import pix2pix
 from tools.lib import testing
 from tools.lib.cli import Options, UserError, with_options
+from tools.lib.fast_conv import layers_for
 from tools.lib.page import save_images
 from tools.lib.resume import with_totals
 from tools.lib.schedule import ENDLESS, Progress, due_after, find_stop_step, measure_progress
@@ -258,7 +259,7 @@ def test_kernels_are_converted_once_and_give_the_same_bits(options, precision):
     def outputs(getter):
         """The generator's outputs, and the types of its kernels."""
         with tf.Graph().as_default() as graph:
-            with tf.variable_scope("", custom_getter=getter):
+            with layers_for("export"), tf.variable_scope("", custom_getter=getter):
                 fetch = pix2pix.create_outputs(tf.constant(inputs), options)
             with start_session(graph, fill=True) as sess:
                 types = {variable.op.name: variable.dtype.base_dtype.name

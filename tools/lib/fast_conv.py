@@ -17,6 +17,8 @@ from tools.lib import tf1
 from tools.lib.tf1 import tf
 
 IM2COL_MAX_PIXELS = 16 * 16  # of the smaller map; a matrix product is faster up to here
+GRAM_MAX_PIXELS = 64  # of the smaller maps of a batch
+FEW_PIXELS = 16  # of the smaller maps of a batch, up to which a product takes as long as its kernel
 # channels of the larger map * of the smaller, from which Winograd is faster in layers of stride 2:
 # in training, where all three results share the transforms, and in inference
 STRIDED_MIN_CHANNELS = {"float32": (64 * 256, 128 * 256), "bfloat16": (64 * 128, 64 * 256),
@@ -69,37 +71,126 @@ def linear(function, transpose):
 # --------------------------------------------------------------------------------------------------
 
 
+def pixels_at(rows, columns, height, width):
+    """Indices of pixels in a map with a zero pixel behind it, which stands for those outside: rows
+    [a, b] and columns [c, d] -> [a, c, b, d]."""
+    rows, columns = rows[:, np.newaxis, :, np.newaxis], columns[np.newaxis, :, np.newaxis]
+    is_inside = (rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)
+    return np.where(is_inside, rows * width + columns, height * width).astype(np.int32)
+
+
+def append_zero(x):
+    """[batch, height, width, channels] -> [batch, height * width + 1, channels]."""
+    _, height, width, channels = x.shape
+    return tf.pad(tf.reshape(x, [-1, height * width, channels]), [[0, 0], [0, 1], [0, 0]])
+
+
 def take_patches(x):
     """The patches that a 4x4 convolution with stride 2 sees: [batch, 2height, 2width, channels]
-    -> [batch, height, width, 16 * channels], in the order of a kernel's rows and columns.
+    -> [batch * height * width, 16 * channels]. Patch (i, j) begins at pixel (2i - 1, 2j - 1)."""
+    _, height, width, channels = x.shape
+    rows, columns = (np.arange(-1, size - 1, 2)[:, np.newaxis] + np.arange(4)
+                     for size in (height, width))
+    indices = pixels_at(rows, columns, height, width).ravel()
+    return tf.reshape(tf.gather(append_zero(x), indices, axis=1), [-1, 16 * channels])
 
-    Patch (i, j) begins at pixel (2i - 1, 2j - 1). Its row 2a + b is row b of block i + a, where
-    blocks are 2x2 pixels; columns alike.
+
+def add_patches(patches, height, width):
+    """Adds patches where they overlap, as `take_patches` takes them: [16, batch * (height * width +
+    1), channels], with zeros behind each map -> [batch, 2height, 2width, channels].
+
+    Pixel (i, j) of the result is in patches i' = (i + 1) // 2 and i' - 1, in row (i + 1) % 2 of the
+    one and 2 + (i + 1) % 2 of the other; columns alike.
     """
-    height, width, channels = x.shape[1] // 2, x.shape[2] // 2, x.shape[3]
-    blocks = tf.nn.space_to_depth(tf.pad(x, [[0, 0], [1, 1], [1, 1], [0, 0]]), 2)
-    rows = []
+    num_pixels, channels = height * width + 1, patches.shape[2]
+    maps = tf.shape(patches)[1] // num_pixels
+    (rows, taps_down), (columns, taps_right) = (np.divmod(np.arange(1, 2 * size + 1), 2)
+                                                for size in (height, width))
+    indices = []
     for a in (0, 1):
-        parts = [tf.reshape(blocks[:, a:a + height, c:c + width],
-                            [-1, height * width, 2, 2 * channels]) for c in (0, 1)]
-        rows.append(tf.reshape(tf.stack(parts, axis=3), [-1, height * width, 8 * channels]))
-    patches = tf.stack(rows, axis=2)
-    return tf.reshape(patches, [-1, height, width, 16 * channels])
+        for b in (0, 1):
+            taps = 4 * (taps_down + 2 * a)[:, np.newaxis] + taps_right + 2 * b
+            pixels = pixels_at(rows[:, np.newaxis] - a, columns[:, np.newaxis] - b, height, width)
+            first = taps.ravel() * num_pixels * maps + pixels.ravel()
+            indices.append(first + num_pixels * tf.range(maps)[:, np.newaxis])
+    parts = tf.gather(tf.reshape(patches, [-1, channels]), tf.stack(indices))
+    return tf.reshape(tf.add_n(tf.unstack(parts)), [-1, 2 * height, 2 * width, channels])
 
 
-def add_patches(patches):
-    """The transpose of `take_patches`: adds patches where they overlap,
-    [batch, height, width, 16 * channels] -> [batch, 2height, 2width, channels]."""
-    height, width, channels = patches.shape[1], patches.shape[2], patches.shape[3] // 16
-    rows, blocks = tf.reshape(patches, [-1, height * width, 2, 8 * channels]), []
-    for a in (0, 1):
-        parts = tf.reshape(rows[:, :, a], [-1, height * width, 2, 2, 2 * channels])
-        blocks += [tf.pad(tf.reshape(parts[:, :, :, c], [-1, height, width, 4 * channels]),
-                          [[0, 0], [a, 1 - a], [c, 1 - c], [0, 0]]) for c in (0, 1)]
-    return tf.nn.depth_to_space(tf.add_n(blocks), 2)[:, 1:-1, 1:-1]
+def multiply_patches(patches, kernel, height, width):
+    """The convolution of maps whose patches are known: [batch, height, width, out]."""
+    channels, out_channels = kernel.shape[2:]
+    outputs = tf.matmul(patches, tf.reshape(kernel, [16 * channels, out_channels]))
+    return tf.reshape(outputs, [-1, height, width, out_channels])
 
 
-im2col, col2im = linear(take_patches, add_patches)
+def kernel_gradient(patches, small):
+    """Of a layer between maps with these patches and small ones: [4, 4, larger, smaller]."""
+    smaller = small.shape[3]
+    product = tf.matmul(patches, tf.reshape(small, [-1, smaller]), transpose_a=True)
+    return tf.reshape(product, [4, 4, -1, smaller])
+
+
+@tf.custom_gradient
+def im2col_conv2d(inputs, kernel):
+    """`tf.nn.conv2d` with stride 2 of a 4x4 kernel."""
+    height, width = (side // 2 for side in inputs.shape[1:3])
+    patches = take_patches(inputs)
+
+    def gradient(outputs):
+        """Of the inputs and the kernel."""
+        return im2col_conv2d_transpose(outputs, kernel), kernel_gradient(patches, outputs)
+    return multiply_patches(patches, kernel, height, width), gradient
+
+
+@tf.custom_gradient
+def im2col_conv2d_transpose(inputs, kernel):
+    """`tf.nn.conv2d_transpose` with stride 2 of a kernel [4, 4, out, in]: a product for each tap,
+    then the sum where they overlap."""
+    _, height, width, channels = inputs.shape
+    products = tf.matmul(tf.reshape(append_zero(inputs), [1, -1, channels]),
+                         tf.reshape(kernel, [16, -1, channels]), transpose_b=True)
+
+    def gradient(outputs):
+        """Of the inputs and the kernel."""
+        patches = take_patches(outputs)
+        return multiply_patches(patches, kernel, height, width), kernel_gradient(patches, inputs)
+    return add_patches(products, height, width), gradient
+
+
+def inner_taps(kernel):
+    """Of a layer between 2x2 pixels and one, the taps that do not meet its zeros: a quarter of the
+    kernel, [4 * larger, smaller]."""
+    inner = tf.slice(kernel, [1, 1, 0, 0], [2, 2, -1, -1])
+    return tf.reshape(keep(inner), [-1, kernel.shape[3]])
+
+
+def small_conv2d(inputs, kernel):
+    """`tf.nn.conv2d` of a 4x4 kernel with stride 2 to a small map."""
+    if inputs.shape[1:3] == (2, 2):
+        inner = inner_taps(kernel)
+        outputs = tf.matmul(tf.reshape(inputs, [-1, inner.shape[0]]), inner)
+        return tf.reshape(outputs, [-1, 1, 1, kernel.shape[3]])
+    return im2col_conv2d(inputs, kernel)
+
+
+def small_conv2d_transpose(inputs, kernel):
+    """`tf.nn.conv2d_transpose` of a kernel [4, 4, out, in] with stride 2 of a small map."""
+    if inputs.shape[1:3] == (1, 1):
+        pixels = tf.reshape(inputs, [-1, inputs.shape[3]])
+        return tf.reshape(tf.matmul(pixels, inner_taps(kernel), transpose_b=True),
+                          [-1, 2, 2, kernel.shape[2]])
+    return im2col_conv2d_transpose(inputs, kernel)
+
+
+def in_fast_type(layer, inputs, kernel, map_size):
+    """layer(inputs, kernel) of small maps of map_size pixels, in the inputs' type; in training in
+    the kernel's where a batch is known to have few pixels: to convert a kernel and its gradient
+    takes longer than the products."""
+    batch = inputs.shape.as_list()[0]
+    has_few = _purpose.get() == "training" and batch and batch * map_size <= FEW_PIXELS
+    dtype = kernel.dtype if has_few else inputs.dtype
+    return tf.cast(layer(tf.cast(inputs, dtype), tf.cast(kernel, dtype)), inputs.dtype)
 
 
 # --------------------------------------------------------------------------------------------------
@@ -273,6 +364,29 @@ def winograd_strided(inputs, kernel, is_transposed):
     return add(tf.matmul(take(inputs), kernel))
 
 
+def global_norm(gradients):
+    """`tf.linalg.global_norm`: [] float32.
+
+    A kernel's gradient that is a product of few pixels, A'B, is not read again, as |A'B|**2 is the
+    sum of AA' * BB', which are as small as there are pixels: a step in float32 takes 0.98 times as
+    long (docs/experiments). Where the gradient is not finite, neither is this.
+    """
+    squares = []
+    for gradient in gradients:
+        source = gradient
+        while source.op.type in ("Cast", "Reshape", "Pad"):  # with zeros
+            source = source.op.inputs[0]
+        factors = [tf.cast(factor, tf.float32) for factor in source.op.inputs] \
+            if source.op.type == "MatMul" and source.op.get_attr("transpose_a") else []
+        if factors and (factors[0].shape[0] or math.inf) <= GRAM_MAX_PIXELS:
+            grams = [tf.matmul(factor, factor, transpose_b=True) for factor in factors]
+            # rounding may leave less than nothing of a sum
+            squares.append(tf.abs(tf.reduce_sum(grams[0] * grams[1])))
+        else:
+            squares.append(2 * tf.nn.l2_loss(gradient))
+    return tf.sqrt(tf.add_n(squares))
+
+
 # --------------------------------------------------------------------------------------------------
 # Narrow: a transposed convolution to an image's few channels
 # --------------------------------------------------------------------------------------------------
@@ -342,24 +456,21 @@ def fits_narrow(height, width, out_channels, dtype):
 
 
 def conv2d(inputs, kernel, stride, padding):
-    """`tf.nn.conv2d`: im2col and one matrix product where the result is small, Winograd with many
-    channels."""
+    """`tf.nn.conv2d` in the inputs' type, kernel of this or float32: im2col and one matrix product
+    where the result is small, Winograd with many channels."""
     (size, _, channels, out_channels), (height, width) = (
         kernel.shape, inputs.shape.as_list()[1:3])
     is_known = None not in (height, width)
+    halves = (size, stride, padding) == (4, 2, "SAME") and is_known and height % 2 == width % 2 == 0
+    half = [height // 2, width // 2] if halves else [None, None]
+    if fits_im2col(*half):
+        return in_fast_type(small_conv2d, inputs, kernel, math.prod(half))
+    kernel = tf.cast(kernel, inputs.dtype)
+    if fits_strided(*half, channels * out_channels, inputs.dtype):
+        return winograd_strided(inputs, kernel, is_transposed=False)
     if (size, stride, padding) == (4, 1, "VALID") and is_known \
             and channels * out_channels >= WINOGRAD_MIN_CHANNELS:
         return winograd_conv2d(inputs, kernel)
-    in_blocks = is_known and height % 2 == width % 2 == 0
-    if (size, stride, padding, in_blocks) == (4, 2, "SAME", True):
-        height, width = height // 2, width // 2
-        if fits_im2col(height, width):
-            patches = im2col(inputs)
-            outputs = tf.matmul(tf.reshape(patches, [-1, patches.shape[3]]),
-                                tf.reshape(kernel, [patches.shape[3], out_channels]))
-            return tf.reshape(outputs, [-1, height, width, out_channels])
-        if fits_strided(height, width, channels * out_channels, inputs.dtype):
-            return winograd_strided(inputs, kernel, is_transposed=False)
     return tf.nn.conv2d(inputs, kernel, strides=stride, padding=padding)
 
 
@@ -370,16 +481,14 @@ def doubled_shape(inputs, channels):
 
 
 def conv2d_transpose(inputs, kernel):
-    """`tf.nn.conv2d_transpose` that doubles height and width, kernel [height, width, out, in]: one
-    matrix product and col2im where the input is small, Winograd with many channels, taps placed
-    where the result has few."""
+    """`tf.nn.conv2d_transpose` that doubles height and width, in the inputs' type, kernel [height,
+    width, out, in] of this or float32: matrix products and col2im where the input is small,
+    Winograd with many channels, taps placed where the result has few."""
     size, _, out_channels, channels = kernel.shape.as_list()
     height, width = inputs.shape.as_list()[1:3]
     if size == 4 and fits_im2col(height, width):
-        # in this order: 1.04 times as fast a step in float32 as pixels x kernel
-        patches = tf.matmul(tf.reshape(kernel, [16 * out_channels, channels]),
-                            tf.reshape(inputs, [-1, channels]), transpose_b=True)
-        return col2im(tf.reshape(tf.transpose(patches), [-1, height, width, 16 * out_channels]))
+        return in_fast_type(small_conv2d_transpose, inputs, kernel, height * width)
+    kernel = tf.cast(kernel, inputs.dtype)
     if size == 4 and fits_strided(height, width, channels * out_channels, inputs.dtype):
         return winograd_strided(inputs, kernel, is_transposed=True)
     if size == 4 and fits_narrow(height, width, out_channels, inputs.dtype):
