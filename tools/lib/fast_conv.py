@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
+import functools
 import math
 from typing import Any, NamedTuple
 
@@ -17,8 +18,8 @@ from tools.lib import tf1
 from tools.lib.tf1 import tf
 
 IM2COL_MAX_PIXELS = 16 * 16  # of the smaller map; a matrix product is faster up to here
-GRAM_MAX_PIXELS = 64  # of the smaller maps of a batch
-FEW_PIXELS = 16  # of the smaller maps of a batch, up to which a product takes as long as its kernel
+FEW_PIXELS = 16  # of a batch's smaller maps, up to which converting a kernel takes too long
+GRAM_MAX_PIXELS = 64  # of the same, up to which a gradient's norm is that of its factors
 # channels of the larger map * of the smaller, from which Winograd is faster in layers of stride 2:
 # in training, where all three results share the transforms, and in inference
 STRIDED_MIN_CHANNELS = {"float32": (64 * 256, 128 * 256), "bfloat16": (64 * 128, 64 * 256),
@@ -51,6 +52,16 @@ def keep(values):
         return values
     return tf.Variable(values, trainable=False, use_resource=True,
                        collections=[tf.GraphKeys.LOCAL_VARIABLES])
+
+
+def with_gradient(layer):
+    """`tf.custom_gradient`, which as a decorator would import TensorFlow together with this module.
+    """
+    @functools.wraps(layer)
+    def apply(*tensors):
+        """The layer."""
+        return tf.custom_gradient(layer)(*tensors)
+    return apply
 
 
 def linear(function, transpose):
@@ -131,7 +142,7 @@ def kernel_gradient(patches, small):
     return tf.reshape(product, [4, 4, -1, smaller])
 
 
-@tf.custom_gradient
+@with_gradient
 def im2col_conv2d(inputs, kernel):
     """`tf.nn.conv2d` with stride 2 of a 4x4 kernel."""
     height, width = (side // 2 for side in inputs.shape[1:3])
@@ -143,7 +154,7 @@ def im2col_conv2d(inputs, kernel):
     return multiply_patches(patches, kernel, height, width), gradient
 
 
-@tf.custom_gradient
+@with_gradient
 def im2col_conv2d_transpose(inputs, kernel):
     """`tf.nn.conv2d_transpose` with stride 2 of a kernel [4, 4, out, in]: a product for each tap,
     then the sum where they overlap."""
@@ -364,12 +375,17 @@ def winograd_strided(inputs, kernel, is_transposed):
     return add(tf.matmul(take(inputs), kernel))
 
 
+# --------------------------------------------------------------------------------------------------
+# Gradients' norm
+# --------------------------------------------------------------------------------------------------
+
+
 def global_norm(gradients):
     """`tf.linalg.global_norm`: [] float32.
 
-    A kernel's gradient that is a product of few pixels, A'B, is not read again, as |A'B|**2 is the
-    sum of AA' * BB', which are as small as there are pixels: a step in float32 takes 0.98 times as
-    long (docs/experiments). Where the gradient is not finite, neither is this.
+    A kernel's gradient that is a product A'B over few pixels is not read again: |A'B|**2 is the sum
+    of AA' * BB', whose sides are the number of pixels. A step takes 0.96 times as long in bfloat16,
+    0.98 in float32 (docs/experiments). Where a gradient is not finite, neither is this.
     """
     squares = []
     for gradient in gradients:
@@ -380,7 +396,7 @@ def global_norm(gradients):
             if source.op.type == "MatMul" and source.op.get_attr("transpose_a") else []
         if factors and (factors[0].shape[0] or math.inf) <= GRAM_MAX_PIXELS:
             grams = [tf.matmul(factor, factor, transpose_b=True) for factor in factors]
-            # rounding may leave less than nothing of a sum
+            # what rounding leaves of zero can be negative
             squares.append(tf.abs(tf.reduce_sum(grams[0] * grams[1])))
         else:
             squares.append(2 * tf.nn.l2_loss(gradient))
