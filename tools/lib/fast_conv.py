@@ -408,13 +408,18 @@ def global_norm(gradients):
 # --------------------------------------------------------------------------------------------------
 
 
+@with_gradient
 def place_taps(inputs, kernel):
     """`tf.nn.conv2d_transpose` with stride 2 of a kernel [4, 4, out, in]: what each pixel gives to
     the 16 around it, in planes, then their sum.
 
     A plain convolution spends its time on few results of many channels: decoder_1 takes half as
-    long in float32 (docs/experiments).
+    long in float32 (docs/experiments). Its gradients are the plain ones, which are fast.
     """
+    def gradient(outputs):
+        """Of the inputs and the kernel."""
+        return tf.nn.conv2d(outputs, kernel, strides=2, padding="SAME"), \
+            tf.nn.conv2d_backprop_filter(outputs, kernel.shape, inputs, [1, 2, 2, 1], "SAME")
     (height, width, channels), out_channels = inputs.shape[1:], kernel.shape[2]
     planes = tf.matmul(tf.reshape(taps_of_phases(kernel), [16 * out_channels, channels]),
                        tf.reshape(inputs, [-1, channels]), transpose_b=True)
@@ -424,7 +429,7 @@ def place_taps(inputs, kernel):
     blocks = tf.reshape(blocks, [2, 2, out_channels, -1, height + 1, width + 1])
     outputs = tf.reshape(tf.transpose(blocks, [3, 4, 0, 5, 1, 2]),
                          [-1, 2 * height + 2, 2 * width + 2, out_channels])
-    return tf.slice(outputs, [0, 1, 1, 0], [-1, 2 * height, 2 * width, -1])
+    return tf.slice(outputs, [0, 1, 1, 0], [-1, 2 * height, 2 * width, -1]), gradient
 
 
 # --------------------------------------------------------------------------------------------------
