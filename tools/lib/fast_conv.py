@@ -117,14 +117,14 @@ def add_patches(patches, height, width):
     maps = tf.shape(patches)[1] // num_pixels
     (rows, taps_down), (columns, taps_right) = (np.divmod(np.arange(1, 2 * size + 1), 2)
                                                 for size in (height, width))
-    indices = []
-    for a in (0, 1):
-        for b in (0, 1):
-            taps = 4 * (taps_down + 2 * a)[:, np.newaxis] + taps_right + 2 * b
-            pixels = pixels_at(rows[:, np.newaxis] - a, columns[:, np.newaxis] - b, height, width)
-            first = taps.ravel() * num_pixels * maps + pixels.ravel()
-            indices.append(first + num_pixels * tf.range(maps)[:, np.newaxis])
-    parts = tf.gather(tf.reshape(patches, [-1, channels]), tf.stack(indices))
+    corners = [(a, b) for a in (0, 1) for b in (0, 1)]
+    taps = np.stack([4 * (taps_down + 2 * a)[:, np.newaxis] + taps_right + 2 * b
+                     for a, b in corners]).reshape(4, 1, -1)
+    pixels = np.stack([pixels_at(rows[:, np.newaxis] - a, columns[:, np.newaxis] - b, height, width)
+                       for a, b in corners]).reshape(4, 1, -1)
+    first = num_pixels * tf.range(maps)[:, np.newaxis]  # of each map
+    indices = taps * (num_pixels * maps) + pixels + first
+    parts = tf.gather(tf.reshape(patches, [-1, channels]), indices)
     return tf.reshape(tf.add_n(tf.unstack(parts)), [-1, 2 * height, 2 * width, channels])
 
 
