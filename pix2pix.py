@@ -1151,7 +1151,7 @@ def create_model(examples, options, decay_steps=None, devices=("",), is_staged=F
     gradient_norms = {name: global_norm(
         [gradient for gradient, variable in gradients if variable.op.name.startswith(f"{name}/")])
         for name in networks}
-    # a norm is finite only if all of its gradients are: one pass over them, little beside Adam's
+    # a norm is finite only if all of its gradients are
     finite = tf.reduce_all(tf.math.is_finite(
         tf.stack([*tower.losses.values(), *gradient_norms.values()])))
 

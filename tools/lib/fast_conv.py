@@ -78,7 +78,7 @@ def linear(function, transpose):
 
 
 # --------------------------------------------------------------------------------------------------
-# im2col: a small map's layer as one matrix product
+# im2col: a small map's layer as matrix products
 # --------------------------------------------------------------------------------------------------
 
 
