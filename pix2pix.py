@@ -590,35 +590,51 @@ def image_moments(x):
     return tf.nn.moments(x, axes=[1, 2], keepdims=True)
 
 
-def normalize_per_image(inputs, gamma, beta, moments):
-    """Zero mean and unit variance per image and channel, then scale and shift."""
+def normalize_by(moments, inputs, gamma, beta):
+    """`normalize_batch` by the mean and variance that a function of the inputs gives."""
     x = tf.cast(inputs, tf.float32)
     mean, variance = moments(x)
     x = tf.nn.batch_normalization(x, mean, variance, beta, gamma, NORM_EPSILON)
     return tf.cast(x, inputs.dtype)
 
 
-def batchnorm(inputs, moments=None):
-    """Zero mean and unit variance per channel, then scale and shift; the shape stays.
+def normalize_batch(inputs, gamma, beta):
+    """Zero mean and unit variance per channel, then scale and shift."""
+    # the fused operation: a training step is a fifth faster than with moments and arithmetic
+    return tf.nn.fused_batch_norm(inputs, gamma, beta, epsilon=NORM_EPSILON)[0]
 
-    Statistics are those of the batch, never running averages, or what a function `moments` gives.
-    """
+
+def normalize_images(inputs, gamma, beta):
+    """`normalize_batch` of each image by itself. One image is its batch, and fused."""
+    def fused():
+        """One."""
+        return normalize_batch(inputs, gamma, beta)
+
+    def plain():
+        """Several."""
+        return normalize_by(image_moments, inputs, gamma, beta)
+    batch = inputs.shape.as_list()[0]
+    if batch is None:
+        return tf.cond(tf.equal(tf.shape(inputs)[0], 1), fused, plain)
+    return fused() if batch == 1 else plain()
+
+
+def batchnorm(inputs, normalize=normalize_batch):
+    """The norm of a batch, never by running averages; the shape stays. normalize: function of
+    inputs, scale and shift that stands for `normalize_batch`."""
     with tf.variable_scope("batch_normalization"):
         channels = inputs.shape[3]
         beta, gamma = get_bias(channels, "beta"), get_weights("gamma", [channels], mean=1.0)
-        if moments:
-            return normalize_per_image(inputs, gamma, beta, moments)
-        # the fused operation: a training step is a fifth faster than with moments and arithmetic
-        return tf.nn.fused_batch_norm(inputs, gamma, beta, epsilon=NORM_EPSILON)[0]
+        return normalize(inputs, gamma, beta)
 
 
-def instancenorm(inputs, moments=image_moments):
-    """Zero mean and unit variance per image and channel, then scale and shift; the shape stays
-    (Ulyanov, Vedaldi, Lempitsky, arXiv 1607.08022)."""
+def instancenorm(inputs, normalize=normalize_images):
+    """The norm of each image by itself; the shape stays (Ulyanov, Vedaldi, Lempitsky, arXiv
+    1607.08022)."""
     with tf.variable_scope("instance_normalization"):
         channels = inputs.shape[3]
         beta, gamma = get_bias(channels, "beta"), get_weights("gamma", [channels], mean=1.0)
-        return normalize_per_image(inputs, gamma, beta, moments)
+        return normalize(inputs, gamma, beta)
 
 
 def draw_uniform(key, stream, batch, shape):
@@ -638,16 +654,17 @@ def dropout(inputs, rate, key, stream):
     return tf.where(draws >= rate, inputs / (1 - rate), tf.zeros_like(inputs))
 
 
-def choose_norm(norm, moments=None):
-    """The layer function of --norm. moments: function that gives its statistics; None: its own."""
-    return {"batch": functools.partial(batchnorm, moments=moments),
-            "instance": functools.partial(instancenorm, moments=moments or image_moments),
-            "none": identity}[norm]
+def choose_norm(norm, normalize=None):
+    """The layer function of --norm. normalize: as in `batchnorm`; None: its own."""
+    layer = {"batch": batchnorm, "instance": instancenorm, "none": identity}[norm]
+    if normalize is None or layer is identity:
+        return layer
+    return functools.partial(layer, normalize=normalize)
 
 
-def choose_layers(options, moments=None, lrelu=lrelu):
-    """The generator's Layers. moments: as in choose_norm; image_moments: each image's alone."""
-    norm = choose_norm(options.norm, moments)
+def choose_layers(options, normalize=None, lrelu=lrelu):
+    """The generator's Layers. normalize: as in `choose_norm`."""
+    norm = choose_norm(options.norm, normalize)
     if options.separable_conv:
         return Layers(separable_conv, separable_deconv, norm, lrelu)
     plain = {"zero": conv, "reflect": reflect_conv}[options.padding]
@@ -1484,7 +1501,8 @@ def create_strips(inputs, options, key=None):
     with tf.variable_scope("generator", reuse=tf.AUTO_REUSE):
         return tiling.build_generator(
             tf.cast(inputs, options.precision), channels, options.ngf, generator_of(options),
-            apply_row, functools.partial(choose_layers, options),
+            apply_row, lambda moments: choose_layers(
+                options, functools.partial(normalize_by, moments)),
             key if options.test_dropout else None)
 
 
@@ -1505,7 +1523,7 @@ def create_test_run(found, options, shard, device):
     with tf.Graph().as_default() as graph:
         examples = create_examples(found, options, shard=shard)
         key = DrawKey(options.seed, examples.indices[0])
-        with tf.device(device), layers_for("test"), \
+        with tf.device(device), layers_for("inference"), \
                 tf.variable_scope("", custom_getter=kernels_in(options.precision)):
             strips = create_strips(examples.inputs, options, key) if options.tile else None
             outputs = create_outputs(examples.inputs, options, key=key) if strips is None \
@@ -1558,36 +1576,40 @@ def test(options):
 # Mode export
 # --------------------------------------------------------------------------------------------------
 
-def run_network(images, options, size=None, foreign=False, create=None):
+def run_network(images, options, size=None, purpose="inference", create=None):
     """What the network sees of images and what it makes of them, both -1..1
     [batch, height, width, channels] of any size.
 
     images: of each input what `ImageType.take` gives, in a batch. size: height and width to scale
-    them to first, as test mode does. foreign: for formats of other programs than TensorFlow.
-    create: what stands for `create_outputs`.
+    them to first, as test mode does. purpose: of `layers_for`; create: what stands for
+    `create_outputs`.
     """
     side = pair_of(options).inputs
     inputs = side.join([side.scale(image, size) for image in images])
-    layers = choose_layers(options, image_moments, lrelu if foreign else guarded_lrelu)
+    layers = choose_layers(options, normalize_images, guarded_lrelu)
+    if purpose == "foreign":  # plain operations, which converters know
+        layers = choose_layers(options, functools.partial(normalize_by, image_moments))
+    # a checkpoint's variables stay as they were trained
+    getter = None if purpose == "checkpoint" else kernels_in(options.precision)
     key = DrawKey(options.seed, 0, None)
 
     def run(inputs):
         """The network."""
-        with layers_for("foreign" if foreign else "export"):
+        with layers_for(purpose), tf.variable_scope("", custom_getter=getter):
             return (create or create_outputs)(inputs, options, layers, key=key)
 
-    trained_size = None if create or foreign else size_of(options.crop_size)
+    trained_size = None if create or purpose == "foreign" else size_of(options.crop_size)
     return inputs, geometry.run_any_size(run, inputs, size_multiple(options), trained_size)
 
 
-def generate_floats(images, options, foreign=False):
+def generate_floats(images, options, purpose="inference"):
     """The model as others use it: floats of the inputs' files [batch, height, width, channels] ->
     those of the targets', of any size; of images 0..1, of measurements in the files' units. The
-    channels of several inputs follow each other. foreign: as in `run_network`."""
+    channels of several inputs follow each other. purpose: of `layers_for`."""
     pair_type, count = pair_of(options), options.num_inputs
     parts = tf.split(images, count, axis=-1) if count > 1 else [images]
     inputs, outputs = run_network([*map(pair_type.inputs.from_floats, parts)], options,
-                                  foreign=foreign)
+                                  purpose=purpose)
     return pair_type.targets.to_floats(outputs, inputs)
 
 
@@ -1629,7 +1651,7 @@ def build_any_size(options):
     them without Python."""
     images = place_images(options)
     results = tf.identity(generate_floats(images, options), "output")
-    plain = tf.identity(generate_floats(images, options, foreign=True), "output_any_size")
+    plain = tf.identity(generate_floats(images, options, "foreign"), "output_any_size")
     if not export_formats.has_portable_files(options):
         return export_formats.Endpoints(images, results, plain)
     encoded = tf.placeholder(tf.string, [None], "input_bytes")
@@ -1646,7 +1668,7 @@ def build_any_size(options):
 def build_floats(options, shape=(None, None, None)):
     """The Endpoints of ONNX: images of any size without files. shape: [batch, height, width]."""
     images = place_images(options, shape)
-    results = generate_floats(images, options, foreign=True)
+    results = generate_floats(images, options, "foreign")
     return export_formats.Endpoints(images, tf.identity(results, "output"))
 
 
@@ -1666,7 +1688,7 @@ def build_affinelayer(options):
         pixels = pair_type.inputs.decode_portable(tf.decode_base64(encoded[0]))
         images = [pair_type.inputs.take(image)[tf.newaxis]
                   for image in split_columns(pixels, options.num_inputs)]
-    inputs, outputs = run_network(images, options, [*size_of(options.crop_size)])
+    inputs, outputs = run_network(images, options, [*size_of(options.crop_size)], "checkpoint")
     with tf.name_scope("encode"):
         contents = encode_image(pair_type.targets.to_pixels(outputs, inputs)[0],
                                 options.output_filetype)

@@ -112,6 +112,7 @@ def start_session(graph, fill=False):
             sess.run([variable.initializer for variable in variables],
                      {variable.initializer.inputs[1]:
                       filled(variable.op.name, variable.shape.as_list()) for variable in variables})
+        sess.run(tf.local_variables_initializer())  # of fast_conv.layers_for
     return sess
 
 

@@ -147,8 +147,8 @@ def test_both_branches_are_the_same_network(options):
     options = with_options(options, crop_size="64x128")
     with tf.Graph().as_default() as graph:
         images = pix2pix.place_images(options)
-        both, general = (pix2pix.generate_floats(images, options, foreign=foreign)
-                         for foreign in (False, True))
+        both, general = (pix2pix.generate_floats(images, options, purpose)
+                         for purpose in ("inference", "foreign"))
         types = [operation.type for operation in graph.get_operations()]
         assert types.count("If") == 1
         with start_session(graph, fill=True) as sess:
@@ -156,6 +156,50 @@ def test_both_branches_are_the_same_network(options):
                 got, expected = sess.run([both, general], {images: draw(7, *shape, 3, low=0)})
                 np.testing.assert_allclose(got, expected, atol=1e-4)
                 assert got.shape == (*shape, 3) and got.std() > 0.05
+
+
+def test_a_saved_model_keeps_transformed_kernels_and_a_checkpoint_does_not(model):
+    """What is computed of kernels is stored with them, once for all of the graph's forms."""
+    stored = tf.train.load_checkpoint(str(model / "export/variables/variables"))
+    names = set(stored.get_variable_to_shape_map())
+    kept = {name for name in names if name.endswith("/inner_taps")}
+    assert {name.split("/")[1] for name in kept} == {"encoder_6", "decoder_6"}
+    for name in kept:
+        kernel = stored.get_tensor(f"{name.rpartition('/')[0]}/kernel")
+        np.testing.assert_array_equal(
+            stored.get_tensor(name), kernel[1:3, 1:3].reshape(-1, kernel.shape[3]))
+    plain = tf.train.load_checkpoint(str(model / "export/export"))
+    assert set(plain.get_variable_to_shape_map()) == names - kept
+
+
+def test_a_saved_model_as_a_checkpoint(model, tmp_path, capsys):
+    assert run("--mode", "test", "--input_dir", model / "images", "--checkpoint",
+               model / "export/variables/variables", "--output_dir", tmp_path / "out") == 0
+    assert "not used" not in capsys.readouterr().out
+    np.testing.assert_array_equal(*(read_pixels(folder / "images/one-outputs.png")
+                                    for folder in (model / "out", tmp_path / "out")))
+
+
+@pytest.mark.parametrize("name", ["saved_model", "graph", "affinelayer"])
+def test_an_export_in_bfloat16(model, tmp_path, capsys, name):
+    """Kernels are stored in it, but not in a checkpoint; other sizes, some of which leave a column
+    of one pixel, give the checkpoint's results too."""
+    assert run("--mode", "export", "--checkpoint", model / "run", "--output_dir", tmp_path,
+               "--precision", "bfloat16", "--export_format", name) == 0
+    assert f"{name}: largest difference from the checkpoint's image" in capsys.readouterr().out
+    file = {"saved_model": "variables/variables.data-00000-of-00001", "graph": "graph.pb",
+            "affinelayer": "export.data-00000-of-00001"}[name]
+    sizes = [(folder / file).stat().st_size for folder in (tmp_path, model / "export")]
+    if name == "graph":  # whose nodes are larger than the weights of so small a model
+        with tf.Graph().as_default():
+            assert {tensor.dtype for tensor in import_weights(tmp_path / file)
+                    if tensor.op.name.endswith("/kernel")} == {tf.bfloat16}
+    else:
+        assert sizes[0] == sizes[1] if name == "affinelayer" else sizes[0] < 0.6 * sizes[1]
+    got, expected = (read_pixels(pix2pix.load_model(folder).generate(
+        (model / "out/images/one-inputs.png").read_bytes())) for folder in (
+            tmp_path, model / "export"))
+    assert np.abs(got - expected).max() <= 8
 
 
 def test_a_part_of_a_frozen_graph_has_no_branches(model):
@@ -396,7 +440,7 @@ def test_a_wrong_format_fails_the_export_and_leaves_the_earlier_one(model, tmp_p
     target = tmp_path / "export"
     shutil.copytree(model / "export", target)
     before = read_files(target)
-    monkeypatch.setattr(pix2pix, "normalize_per_image", lambda inputs, *_: inputs)
+    monkeypatch.setattr(pix2pix, "normalize_images", lambda inputs, *_: inputs)
     assert run("--mode", "export", "--checkpoint", model / "run", "--output_dir", target) == 1
     printed = capsys.readouterr()
     assert "--export_format saved_model gives another image" in printed.err

@@ -110,10 +110,11 @@ def test_im2col_is_the_convolution_with_its_gradients(monkeypatch, height, width
 @pytest.mark.parametrize("batch, size, used", [
     (1, 4, "float32"), (4, 2, "float32"), (16, 1, "float32"), (2, 4, "bfloat16"),
     (17, 1, "bfloat16"), (None, 1, "bfloat16")])
-@pytest.mark.parametrize("purpose", ["training", "test"])
+@pytest.mark.parametrize("purpose", ["training", "inference"])
 def test_few_pixels_are_multiplied_in_the_kernels_type(batch, size, used, purpose):
     """In training, where a batch is known; the layer's type is that of its inputs."""
-    with tf.Graph().as_default() as graph, fast_conv.layers_for(purpose):
+    with tf.Graph().as_default() as graph, fast_conv.layers_for(purpose), \
+            tf.variable_scope("", reuse=tf.AUTO_REUSE):
         inputs = tf.placeholder(tf.bfloat16, [batch, size, size, 5])
         kernel = tf.get_variable("kernel", [4, 4, 6, 5], use_resource=True)
         larger = pix2pix.conv2d_transpose(inputs, kernel)
@@ -294,12 +295,12 @@ def test_layer_4_of_the_discriminator_is_by_winograd_from_64_filters(ndf, produc
 
 @pytest.mark.parametrize("flags, dtype, size, purpose, expected", [
     # layers 2 and 3 of the encoder, 3 and 2 of the decoder
-    ((), "float32", 256, "training", (3, 2)), ((), "float32", 256, "test", (2, 3)),
-    ((), "float32", 256, "export", (2, 3)), ((), "float32", 256, "foreign", (0, 6)),
-    ((), "bfloat16", 256, "training", (4, 1)), ((), "bfloat16", 256, "test", (3, 2)),
+    ((), "float32", 256, "training", (3, 2)), ((), "float32", 256, "inference", (2, 3)),
+    ((), "float32", 256, "checkpoint", (2, 3)), ((), "float32", 256, "foreign", (0, 6)),
+    ((), "bfloat16", 256, "training", (4, 1)), ((), "bfloat16", 256, "inference", (3, 2)),
     (("amx_bf16",), "float32", 256, "training", (3, 2)),
     (("amx_bf16",), "bfloat16", 256, "training", (0, 6)),
-    (("amx_bf16",), "bfloat16", 256, "test", (0, 6)),
+    (("amx_bf16",), "bfloat16", 256, "inference", (0, 6)),
     ((), "float32", 64, "training", (0, 1))])
 def test_winograd_is_used_where_it_is_faster(
         options, on_processor, flags, dtype, size, purpose, expected):
@@ -322,22 +323,30 @@ def test_a_gpus_library_chooses_for_itself(monkeypatch):
     assert list_forms(lambda: pix2pix.deconv(tf.zeros([1, 32, 32, 512]), 3)) == (0, 0)
 
 
-def test_kernels_are_transformed_once_in_test():
-    """A layer of theirs gives the same bits, and no longer follows its kernel."""
+def test_kernels_are_transformed_once_in_inference():
+    """A layer of theirs gives the same bits, and no longer follows its kernel. Layers that share a
+    kernel share that too, in the branches of a graph and in its loops as well."""
     x = draw(7, 1, 32, 32, 256)
     with tf.Graph().as_default():
         with tf.variable_scope("", reuse=tf.AUTO_REUSE):
             plain = pix2pix.deconv(tf.constant(x), 128)
-            with fast_conv.layers_for("test"):
-                fixed = pix2pix.deconv(tf.constant(x), 128)
+            with fast_conv.layers_for("inference"):
+                fixed, *others = (function() for function in (
+                    lambda: pix2pix.deconv(tf.constant(x), 128),
+                    lambda: tf.cond(tf.constant(True), lambda: pix2pix.deconv(tf.constant(x), 128),
+                                    lambda: pix2pix.deconv(tf.zeros([1, 32, 32, 256]), 128)),
+                    lambda: tf.map_fn(lambda image: pix2pix.deconv(image[tf.newaxis], 128)[0], x)))
         kept, = tf.local_variables()
-        assert kept.shape == [16, 4 * 128 * 256] and not kept.trainable
+        assert kept.op.name == "conv2d_transpose/winograd"
+        assert kept.shape == [16, 4 * 128, 256] and not kept.trainable
         kernel = next(each for each in tf.global_variables() if each.op.name.endswith("kernel"))
         with tf.Session() as sess:
             sess.run(tf.global_variables_initializer())
             sess.run(tf.local_variables_initializer())
-            before, same = sess.run([plain, fixed])
+            before, same, *shared = sess.run([plain, fixed, *others])
             np.testing.assert_array_equal(before, same)
+            for each in shared:
+                np.testing.assert_allclose(each, same, atol=1e-5)
             sess.run(tf.assign(kernel, 2 * kernel))
             np.testing.assert_array_equal(sess.run(fixed), same)
             assert np.abs(sess.run(plain) - same).max() > 0.1
@@ -545,7 +554,7 @@ def test_resize_conv_doubles_and_convolves_3x3():
 
 
 @pytest.mark.parametrize("layer, scope", [
-    (lambda x: pix2pix.batchnorm(x, pix2pix.image_moments), "batch_normalization"),
+    (lambda x: pix2pix.batchnorm(x, pix2pix.normalize_images), "batch_normalization"),
     (pix2pix.instancenorm, "instance_normalization")])
 def test_norms_of_each_image_by_itself(layer, scope):
     x = draw(13, 3, 5, 7, 4) * np.array([1, 2, 3])[:, None, None, None].astype(np.float32)
@@ -558,8 +567,55 @@ def test_norms_of_each_image_by_itself(layer, scope):
     np.testing.assert_allclose(result[1:2], alone, atol=1e-5)
 
 
-def test_batchnorm_of_one_image_is_the_same_either_way():
-    x = draw(14, 1, 6, 5, 4) * 3
-    one, other = (run_graph(lambda: pix2pix.batchnorm(tf.constant(x), moments), fill=True)
-                  for moments in (None, pix2pix.image_moments))
-    np.testing.assert_allclose(one, other, atol=1e-5)
+@pytest.mark.parametrize("padding, size", [("SAME", 4), ("SAME", 3), ("VALID", 4)])
+@pytest.mark.parametrize("is_known", [True, False])
+def test_bfloat16_is_right_where_one_column_is_left(padding, size, is_known):
+    """With AMX a plain convolution of oneDNN is not, and its gradients neither."""
+    kernel = draw(23, size, size, 256, 256) / 50
+    for height, width in ((4, 2), (6, 1), (6, 5), (16, 4), (34, 2), (8, 6)):
+        x = draw(24, 1, height, width, 256)
+        if padding == "VALID" and min(height, width) < size:
+            continue
+
+        def build(x=x):
+            results = []
+            for dtype in ("bfloat16", "float32"):
+                inputs = tf.constant(x, dtype)
+                seen = inputs if is_known else tf.placeholder_with_default(
+                    inputs, [None, None, None, 256])
+                weights = tf.constant(kernel)
+                outputs = fast_conv.plain_conv2d(seen, tf.cast(weights, dtype), 2, padding)
+                assert outputs.dtype == dtype
+                results.append([tf.cast(each, tf.float32) for each in (
+                    outputs, *tf.gradients(tf.square(outputs), [inputs, weights]))])
+            return results
+        for got, expected in zip(*run_graph(build), strict=True):
+            np.testing.assert_allclose(got, expected, atol=0.1 * expected.std())
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_norm_of_one_image_is_that_of_its_batch(dtype):
+    """By the fused operation, whether a batch is known to have one image or turns out to."""
+    images = draw(14, 3, 6, 5, 4) * 3
+
+    def build():
+        results = []
+        for batch in (1, 3):
+            x = tf.constant(images[:batch], dtype)
+            unknown = tf.placeholder_with_default(x, [None, 6, 5, 4])
+            results += [pix2pix.batchnorm(x), pix2pix.batchnorm(x, pix2pix.normalize_images),
+                        pix2pix.batchnorm(unknown, pix2pix.normalize_images)]
+        return [tf.cast(result, tf.float32) for result in results]
+    alone, known, unknown, together, each, any_batch = run_graph(
+        lambda: in_one_scope(build), fill=True)
+    np.testing.assert_array_equal(known, alone)
+    np.testing.assert_array_equal(unknown, alone)
+    np.testing.assert_array_equal(any_batch, each)
+    np.testing.assert_allclose(each[:1], alone, atol=1e-5 if dtype == "float32" else 0.02)
+    assert np.abs(together - each).max() > 0.1
+
+
+def in_one_scope(build):
+    """What a function builds, whose layers share variables."""
+    with tf.variable_scope("", reuse=tf.AUTO_REUSE):
+        return build()

@@ -259,7 +259,7 @@ def test_kernels_are_converted_once_and_give_the_same_bits(options, precision):
     def outputs(getter):
         """The generator's outputs, and the types of its kernels."""
         with tf.Graph().as_default() as graph:
-            with layers_for("export"), tf.variable_scope("", custom_getter=getter):
+            with layers_for("inference"), tf.variable_scope("", custom_getter=getter):
                 fetch = pix2pix.create_outputs(tf.constant(inputs), options)
             with start_session(graph, fill=True) as sess:
                 types = {variable.op.name: variable.dtype.base_dtype.name

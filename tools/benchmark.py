@@ -916,7 +916,7 @@ def create_network(model, checkpoint):
     to the same."""
     with tf.Graph().as_default() as graph:
         inputs = tf.placeholder(tf.float32, [model.batch_size, model.crop_size, model.crop_size, 3])
-        with fast_conv.layers_for("test"), \
+        with fast_conv.layers_for("inference"), \
                 tf.variable_scope("", custom_getter=pix2pix.kernels_in(model.precision)):
             outputs = pix2pix.create_outputs(inputs, model)
         sess = tf.Session(graph=graph, config=session_config())

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from tools.lib import fast_conv
 from tools.lib.cli import RunError, UserError, describe_error, number_type, printable, say, warn
 from tools.lib.files import remove
 from tools.lib.image_types import infer_pair
@@ -354,7 +355,7 @@ def match_variables(stored, variables, options):
             missing.append(name)
     left = [name for name in shapes if name not in used and name != "global_step" and (
         training or name.startswith("generator/") and "Adam" not in name
-        and not name.endswith(EMA_SUFFIX))]
+        and not name.endswith((EMA_SUFFIX, *(f"/{kept}" for kept in fast_conv.KEPT))))]
     return values, missing, left
 
 

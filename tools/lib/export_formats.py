@@ -33,6 +33,7 @@ from tools.lib.stored import decode_stored, encode_stored
 from tools.lib.tf1 import session_config, tf
 
 LABEL_TOLERANCE = 1  # percent of the pixels of a label map
+BFLOAT16_TOLERANCE = 6  # more levels, where layers compute in it: their forms round differently
 JPEG_TOLERANCE = 12  # more levels, where the result is a JPEG file: one may become another step
 MAX_CONSTANT = 4096  # values of a constant that tf2onnx is given, which copies them dozens of times
 ONNX_OPSET = 15  # of 2021, which other programs have caught up with
@@ -69,7 +70,9 @@ def write_saved_model(sess, ends, folder):
             {"input_bytes": info(ends.encoded)}, {"output_bytes": info(ends.encoded_results)},
             tf.saved_model.PREDICT_METHOD_NAME)
     builder = tf.saved_model.Builder(str(folder / "model"))
-    builder.add_meta_graph_and_variables(sess, [tf.saved_model.SERVING], signatures)
+    # those of layers_for too: whoever loads it computes nothing
+    saver = tf.train.Saver([*tf.global_variables(), *tf.local_variables()])
+    builder.add_meta_graph_and_variables(sess, [tf.saved_model.SERVING], signatures, saver=saver)
     builder.save()
     for path in (folder / "model").iterdir():
         path.rename(folder / path.name)
@@ -399,6 +402,7 @@ def write_export(name, folder, stored, options, build):
         ends = build(options)
         with tf.Session(graph=graph, config=session_config()) as sess:
             load_variables(sess, stored, tf.global_variables(), options)
+            sess.run(tf.local_variables_initializer())  # of layers_for
             row.write(sess, ends, folder)
     if row.convert:
         row.convert(folder, options)
@@ -409,6 +413,7 @@ def write_verified_export(name, folder, stored, options, network, examples):
     `write_exports`; examples: (image, its results): of --crop_size, of the shape of training's
     images, and of a size that the network was not trained at."""
     row = EXPORT_FORMATS[name]
+    tolerance = row.tolerance + BFLOAT16_TOLERANCE * (options.precision == "bfloat16")
     write_export(name, folder, stored, options, network.builders[row.graph])
     # those that take files of any size squeeze them as training did, the others take the network's
     pair, any_size = pair_of(options), row.graph == "any_size"
@@ -418,15 +423,15 @@ def write_verified_export(name, folder, stored, options, network, examples):
         "mode": "export", "export_format": [name], **generator_options(options)})
     export = load_file(folder / EXPORT_FILES[name], network.loading,
                        native_size and Path(EXPORT_FILES[name]).suffix not in ONE_SIZE)
-    verify_files(name, export, examples[any_size and not native_size], pair.targets, row.tolerance)
+    verify_files(name, export, examples[any_size and not native_size], pair.targets, tolerance)
     if any_size:  # there is a branch for the trained size and one for others
         other = examples[2][0].shape[0], examples[2][0].shape[1] // pair.inputs.count
         find_shape = run_on_shapes(lambda shape: network.loading.find_shape(shape, options))
-        verify_floats(f"{name}, floats", export, examples[0], pair, row.tolerance)
-        verify_floats(f"{name}, another size", export, examples[2], pair, row.tolerance)
+        verify_floats(f"{name}, floats", export, examples[0], pair, tolerance)
+        verify_floats(f"{name}, another size", export, examples[2], pair, tolerance)
         if not native_size and find_shape(other) == other:  # files are not scaled to another
             verify_files(f"{name}, files of another size", export, examples[2], pair.targets,
-                         row.tolerance)
+                         tolerance)
 
 
 class NetworkFunctions(NamedTuple):

@@ -1,6 +1,6 @@
 """Convolutions by im2col and Winograd, where these are faster than TensorFlow's own on a CPU.
 
-Graph functions: tensors in, tensors out, no variables but those of `layers_for("test")`. Measured
+Graph functions: tensors in, tensors out, no variables but those of `layers_for("inference")`. Measured
 in docs/experiments.
 """
 
@@ -27,17 +27,19 @@ STRIDED_MIN_CHANNELS = {"float32": (64 * 256, 128 * 256), "bfloat16": (64 * 128,
 STRIDED_MAX_SIDES = (128, 64)  # of the smaller map, alike: the transforms grow with its sides
 WINOGRAD_MIN_CHANNELS = 256 * 512  # in * out; Winograd is faster from here with stride 1
 NARROW_MAX_CHANNELS = 4  # of a transposed convolution's result, up to which taps are placed
+KEPT = ("winograd", "inner_taps")  # names of what `keep` keeps
 
 _purpose = contextvars.ContextVar("purpose", default="training")
 
 
 @contextlib.contextmanager
 def layers_for(purpose):
-    """Within it layers are built for "training", which is the default, for "test", for an "export",
-    or for a "foreign" program, which has its own fast forms of plain layers.
+    """Within it layers are built for "training", which is the default, for "inference", for
+    inference from a "checkpoint" that holds nothing but the model's own variables, or for a
+    "foreign" program, which has its own fast forms of plain layers.
 
-    In test the transforms of kernels are local variables: run tf.local_variables_initializer() once
-    the kernels have their values.
+    In inference the transforms of kernels are local variables: run
+    tf.local_variables_initializer() once the kernels have their values.
     """
     token = _purpose.set(purpose)
     try:
@@ -46,12 +48,19 @@ def layers_for(purpose):
         _purpose.reset(token)
 
 
-def keep(values):
-    """A function of kernels, which is computed once in test."""
-    if _purpose.get() != "test":
-        return values
-    return tf.Variable(values, trainable=False, use_resource=True,
-                       collections=[tf.GraphKeys.LOCAL_VARIABLES])
+def as_type(kernel, dtype):
+    """In a type; one that has it stays the variable that it is."""
+    return kernel if kernel.dtype.base_dtype == dtype else tf.cast(kernel, dtype)
+
+
+def keep(name, transform, kernel):
+    """transform(kernel), of its type; in inference a variable of the layer's scope, which is
+    computed once and which all forms of the layer share. name: one of KEPT."""
+    if _purpose.get() != "inference":
+        return transform(kernel)
+    return tf.get_variable(name, dtype=kernel.dtype.base_dtype, trainable=False, use_resource=True,
+                           initializer=lambda: transform(kernel),
+                           collections=[tf.GraphKeys.LOCAL_VARIABLES])
 
 
 def with_gradient(layer):
@@ -172,8 +181,9 @@ def im2col_conv2d_transpose(inputs, kernel):
 def inner_taps(kernel):
     """Of a layer between 2x2 pixels and one, the taps that do not meet its zeros: a quarter of the
     kernel, [4 * larger, smaller]."""
-    inner = tf.slice(kernel, [1, 1, 0, 0], [2, 2, -1, -1])
-    return tf.reshape(keep(inner), [-1, kernel.shape[3]])
+    smaller = kernel.shape[3]
+    return keep("inner_taps", lambda kernel: tf.reshape(
+        tf.slice(kernel, [1, 1, 0, 0], [2, 2, -1, -1]), [-1, smaller]), kernel)
 
 
 def small_conv2d(inputs, kernel):
@@ -200,8 +210,8 @@ def in_fast_type(layer, inputs, kernel, map_size):
     takes longer than the products."""
     batch = inputs.shape.as_list()[0]
     has_few = _purpose.get() == "training" and batch and batch * map_size <= FEW_PIXELS
-    dtype = kernel.dtype if has_few else inputs.dtype
-    return tf.cast(layer(tf.cast(inputs, dtype), tf.cast(kernel, dtype)), inputs.dtype)
+    dtype = kernel.dtype.base_dtype if has_few else inputs.dtype
+    return tf.cast(layer(tf.cast(inputs, dtype), as_type(kernel, dtype)), inputs.dtype)
 
 
 # --------------------------------------------------------------------------------------------------
@@ -335,7 +345,7 @@ def winograd_conv2d(inputs, kernel):
     cut, _ = tiles_of(F_2_4, height, width, channels)
     place, _ = results_of(F_2_4, height - 3, width - 3, out_channels)
     transform = tf.constant(both_axes(F_2_4.kernel), kernel.dtype)
-    kernel = keep(tf.matmul(transform, tf.reshape(kernel, [16, channels * out_channels])))
+    kernel = tf.matmul(transform, tf.reshape(kernel, [16, channels * out_channels]))
     return place(tf.matmul(cut(inputs), tf.reshape(kernel, [-1, channels, out_channels])))
 
 
@@ -352,10 +362,14 @@ def taps_of_phases(kernel):
 def strided_kernel(kernel):
     """The transformed kernel of a layer of stride 2: [4, 4, larger, smaller] -> [16, 4 * larger,
     smaller], channels of the larger and the smaller map."""
-    (larger, smaller), taps = kernel.shape[2:], taps_of_phases(kernel)
-    transform = tf.constant(both_axes(F_3_2.kernel[:, ::-1]), kernel.dtype)
-    return tf.reshape(keep(tf.matmul(transform, tf.reshape(taps, [4, -1]))),
-                      [-1, 4 * larger, smaller])
+    larger, smaller = kernel.shape[2:]
+
+    def transform(kernel):
+        """On both axes."""
+        matrix = tf.constant(both_axes(F_3_2.kernel[:, ::-1]), kernel.dtype.base_dtype)
+        products = tf.matmul(matrix, tf.reshape(taps_of_phases(kernel), [4, -1]))
+        return tf.reshape(products, [-1, 4 * larger, smaller])
+    return keep("winograd", transform, kernel)
 
 
 def winograd_strided(inputs, kernel, is_transposed):
@@ -476,6 +490,23 @@ def fits_narrow(height, width, out_channels, dtype):
         and machine_kind(dtype) in ("float32", "bfloat16")
 
 
+def plain_conv2d(inputs, kernel, stride, padding):
+    """`tf.nn.conv2d` in the inputs' type, but in float32 where a stride leaves one column: with AMX
+    oneDNN's results and gradients are wrong there in bfloat16, up to infinity."""
+    def convolve(dtype):
+        """In a type."""
+        outputs = tf.nn.conv2d(tf.cast(inputs, dtype), tf.cast(kernel, dtype), stride, padding)
+        return tf.cast(outputs, inputs.dtype)
+    if inputs.dtype != tf.bfloat16 or stride == 1:
+        return convolve(inputs.dtype)
+    widest = stride if padding == "SAME" else kernel.shape[1] + stride - 1  # that leaves one
+    width = inputs.shape.as_list()[2]
+    if width is None:
+        return tf.cond(tf.shape(inputs)[2] <= widest, lambda: convolve(tf.float32),
+                       lambda: convolve(tf.bfloat16))
+    return convolve(tf.float32 if width <= widest else tf.bfloat16)
+
+
 def conv2d(inputs, kernel, stride, padding):
     """`tf.nn.conv2d` in the inputs' type, kernel of this or float32: im2col and one matrix product
     where the result is small, Winograd with many channels."""
@@ -486,13 +517,13 @@ def conv2d(inputs, kernel, stride, padding):
     half = [height // 2, width // 2] if halves else [None, None]
     if fits_im2col(*half):
         return in_fast_type(small_conv2d, inputs, kernel, math.prod(half))
-    kernel = tf.cast(kernel, inputs.dtype)
+    kernel = as_type(kernel, inputs.dtype)
     if fits_strided(*half, channels * out_channels, inputs.dtype):
         return winograd_strided(inputs, kernel, is_transposed=False)
     if (size, stride, padding) == (4, 1, "VALID") and is_known \
             and channels * out_channels >= WINOGRAD_MIN_CHANNELS:
         return winograd_conv2d(inputs, kernel)
-    return tf.nn.conv2d(inputs, kernel, strides=stride, padding=padding)
+    return plain_conv2d(inputs, kernel, stride, padding)
 
 
 def doubled_shape(inputs, channels):
@@ -509,7 +540,7 @@ def conv2d_transpose(inputs, kernel):
     height, width = inputs.shape.as_list()[1:3]
     if size == 4 and fits_im2col(height, width):
         return in_fast_type(small_conv2d_transpose, inputs, kernel, height * width)
-    kernel = tf.cast(kernel, inputs.dtype)
+    kernel = as_type(kernel, inputs.dtype)
     if size == 4 and fits_strided(height, width, channels * out_channels, inputs.dtype):
         return winograd_strided(inputs, kernel, is_transposed=True)
     if size == 4 and fits_narrow(height, width, out_channels, inputs.dtype):

@@ -126,6 +126,7 @@ def load_checkpoint(path, network, native_size=False, tile=0, with_floats=False)
         floats = network.generate_floats(images, options) if with_floats else None
         sess = tf.Session(graph=graph, config=(tiling if tile else tf1).session_config())
         load_variables(sess, stored, tf.global_variables(), options)
+        sess.run(tf.local_variables_initializer())  # of layers_for
         generate = sess.make_callable(result, [contents]) if not tile else \
             lambda data: tiling.run(sess, *strips, result, tile, feeds={contents: data})
         return LoadedModel(
