@@ -1,7 +1,7 @@
 """Convolutions by im2col and Winograd, where these are faster than TensorFlow's own on a CPU.
 
-Graph functions: tensors in, tensors out, no variables but those of `layers_for("inference")`. Measured
-in docs/experiments.
+Graph functions: tensors in, tensors out, no variables but those of `layers_for("inference")`.
+Measured in docs/experiments.
 """
 
 from __future__ import annotations
