@@ -50,7 +50,7 @@ if __name__ == "__main__" and not Path(__file__).with_name("tools").joinpath("li
 from tools.lib import cli
 
 if __name__ == "__main__":
-    cli.require("numpy", "PIL", "tensorflow", "tqdm")
+    cli.require("numpy", "PIL", "isal", "tensorflow", "tqdm")
 
 import numpy as np
 
@@ -1643,7 +1643,7 @@ def generate_encoded(contents, options, create=None, portable=True):
                                   None if own_size else network_shape(shape, options),
                                   create=create)
     results = pair_type.targets.to_pixels(outputs, inputs, size=None if own_size else shape)
-    return encode_image(results[0], options.output_filetype)
+    return encode_image(results[0], options.output_filetype, portable)
 
 
 def build_any_size(options):

@@ -30,7 +30,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from tools.lib import cli
 
 if __name__ == "__main__":
-    cli.require("numpy", "tensorflow")
+    cli.require("numpy", "isal", "tensorflow")
 
 from pix2pix import load_model
 from tools.lib import provenance, tiling
@@ -288,7 +288,7 @@ def create_converter(channels, filetype):
     "jpeg" file."""
     with tf.Graph().as_default() as graph:
         contents = tf.placeholder(tf.string, [])
-        converted = encode_image(decode_pixels(contents, channels), filetype)
+        converted = encode_image(decode_pixels(contents, channels), filetype, portable=False)
         return tf.Session(graph=graph, config=session_config()).make_callable(
             converted, [contents])
 

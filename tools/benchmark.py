@@ -47,7 +47,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from tools.lib import cli
 
 if __name__ == "__main__":
-    cli.require("numpy", "PIL", "tensorflow", "tqdm")
+    cli.require("numpy", "PIL", "isal", "tensorflow", "tqdm")
 
 import numpy as np
 from PIL import Image
@@ -682,7 +682,9 @@ def extras_contestants(model, files, _options):
 # Programs
 # --------------------------------------------------------------------------------------------------
 
-NUM_TESTED = 32  # images in a turn of test mode
+NUM_TESTED = 48  # images in a turn of test mode
+FIRST_TESTED = 8  # of them, in which the network sets itself up on each core
+NETWORK_ALONE = "network"  # what the names of its contestants begin with
 NUM_PHOTOS = 512  # in a turn of process.py: its start is a small part of it
 NUM_PLAIN = 64  # of them in a turn of the plain loops
 WORKERS = 2
@@ -763,13 +765,14 @@ def test_flags(model, files, input_dir, output_dir, precision="float32"):
 
 
 def create_test(arguments, output_dir):
-    """A function that runs test mode and returns its images per second, from the first result to
-    the last by the times of the files: the time before is its start."""
+    """A function that runs test mode and returns its images per second, after the first results, by
+    the times of the files: the time before is its start."""
     def test():
         """Images per second."""
         run_here(arguments)
-        times = [path.stat().st_mtime for path in output_dir.glob("images/*-outputs.png")]
-        return (len(times) - 1) / max(max(times) - min(times), TICK)
+        times = sorted(path.stat().st_mtime for path in output_dir.glob("images/*-outputs.png"))
+        first, *others = times[FIRST_TESTED - 1:]
+        return len(others) / max(others[-1] - first, TICK)
     return test
 
 
@@ -781,7 +784,8 @@ def find_generator_work(options):
 
 
 def test_contestants(model, files, _options):
-    """Test mode in each precision; the tutorial's generator with plain decoding and encoding."""
+    """Test mode in each precision, and its network alone; the tutorial's generator with plain
+    decoding and encoding."""
     folder = fill_folder(files.work / "tested", files.pairs, NUM_TESTED)
     generator = keras_tutorial().create_generator(model.crop_size, model.ngf)
     paths, work = keras_tutorial().list_images(folder), find_generator_work(model)
@@ -791,14 +795,25 @@ def test_contestants(model, files, _options):
         for path in paths:
             keras_tutorial().generate(generator, path, model.crop_size, files.work / "keras")
 
-    contestants = machine_contestants()
+    (images, _), contestants = draw_arrays(model), machine_contestants()
     for name in PRECISIONS:
         output_dir = files.work / f"test-{name}"
         arguments = test_flags(model, files, folder, output_dir, name)
-        contestants.append(Contestant(name, create_test(arguments, output_dir), "images/s",
-                                      "keras", work._replace(precision=name)))
+        network = create_network(with_options(model, precision=name), train_model(model, files))
+        turns = {name: create_test(arguments, output_dir), f"{NETWORK_ALONE} {name}": per_second(
+            functools.partial(network, images), BATCHES_IN_TURN)}
+        contestants += [Contestant(each, turn, "images/s", "keras", work._replace(precision=name))
+                        for each, turn in turns.items()]
     return [*contestants, Contestant("keras", per_second(generate, amount=len(paths)),
                                      "images/s", "keras", work)]
+
+
+def conclude_test(rows):
+    """Lines: how fast test mode is, against its network alone."""
+    medians = {(row.size, row.ngf, row.name): row.median for row in rows}
+    return [f"{size}x{size}, ngf {ngf}, {name}: "
+            f"{median / medians[size, ngf, f'{NETWORK_ALONE} {name}']:.0%} of the network alone"
+            for (size, ngf, name), median in medians.items() if name in PRECISIONS]
 
 
 def resize_plainly(paths, size, output_dir):
@@ -1305,7 +1320,7 @@ GROUPS = {
     "train": Group(train_contestants, True, 1),
     "input": Group(input_contestants, True, 1),
     "extras": Group(extras_contestants, True, 1),
-    "test": Group(test_contestants, False, 1),
+    "test": Group(test_contestants, False, 1, conclude_test),
     "process": Group(process_contestants, False, 1),
     "start": Group(start_contestants, False, 1),
     "memory": Group(memory_contestants, True, 0),

@@ -29,7 +29,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from tools.lib import cli
 
 if __name__ == "__main__":
-    cli.require("numpy", "PIL", "tifffile", "tqdm")
+    cli.require("numpy", "PIL", "isal", "tifffile", "tqdm")
 
 import numpy as np
 from PIL import Image

@@ -29,7 +29,7 @@ sys.path.insert(0, str(ROOT))
 from tools.lib import cli
 
 if __name__ == "__main__":
-    cli.require("numpy", "tensorflow", "fastapi", "uvicorn")
+    cli.require("numpy", "isal", "tensorflow", "fastapi", "uvicorn")
 
 import uvicorn
 

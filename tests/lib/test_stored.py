@@ -364,6 +364,37 @@ def test_what_is_written_is_read(channels, dtype):
         np.testing.assert_array_equal(np.load(io.BytesIO(contents), allow_pickle=False), values)
 
 
+def paeth(left, up, corner):
+    """The predictor in the words of PNG 3rd edition, 9.4."""
+    sums = left + up - corner
+    return min((abs(sums - value), order, value) for order, value in enumerate(
+        (left, up, corner)))[2]
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("shape", [(1, 1, 1), (5, 1, 3), (1, 6, 4), (9, 8, 2), (12, 7, 3)])
+@pytest.mark.parametrize("most", [3, 255])
+def test_rows_are_filtered_as_the_standard_says(dtype, shape, most):
+    values = np.random.default_rng(5).integers(0, most + 1, shape).astype(dtype)
+    data = values.astype(values.dtype.newbyteorder(">")).tobytes()
+    rows = np.frombuffer(data, np.uint8).reshape(shape[0], -1).astype(int)
+    around, step = np.pad(rows, [(1, 0), (values[0, 0].nbytes, 0)]), values[0, 0].nbytes
+    expected = [[4] + [(around[y + 1, x + step] - paeth(
+        around[y + 1, x], around[y, x + step], around[y, x])) % 256
+        for x in range(rows.shape[1])] for y in range(rows.shape[0])]
+    np.testing.assert_array_equal(stored.filter_rows(values), expected)
+
+
+def test_what_is_written_fast_is_as_small_as_zlibs_fastest():
+    y, x = np.mgrid[:200, :300]
+    photo = np.stack([100 + 60 * np.sin(x / 20 + y / 30), x / 2, y], axis=2) \
+        + np.random.default_rng(6).normal(0, 4, (200, 300, 3))
+    for pixels in (photo.astype(np.uint8), photo.astype(np.uint8) // 64 * 64):
+        sizes = [len(encode_stored(pixels, **settings)) for settings in (
+            {}, {"compress_level": 1})]
+        assert sizes[0] < 1.1 * sizes[1] < 200 * 300 * 3
+
+
 @pytest.mark.parametrize("count", [1, 5, 17, 256])
 def test_palettes_are_written(count):
     indices = (noise(1, 9, 40, 1) % count).astype(np.uint8)

@@ -316,7 +316,7 @@ def test_steps_are_compared_in_time_bytes_and_bits(options):
 def small(monkeypatch):
     """Little work in each turn, and the tutorial's step without compiling it."""
     for name, value in (("MATRIX_SIZE", 64), ("COPY_BYTES", 2**16), ("STEPS_IN_TURN", 2),
-                        ("PAIRS_IN_TURN", 8), ("NUM_TESTED", 5), ("NUM_PHOTOS", 3),
+                        ("PAIRS_IN_TURN", 8), ("NUM_TESTED", 5), ("FIRST_TESTED", 2), ("NUM_PHOTOS", 3),
                         ("NUM_PLAIN", 2), ("NUM_DRAWN", 2), ("IMAGES_ALONE", 2),
                         ("IMAGES_TOGETHER", 20), ("FIRST_REQUESTS", 17),
                         ("BATCHES_IN_TURN", 2)):
@@ -337,7 +337,8 @@ TORCH = [name for name in benchmark.TORCH if runtimes.is_installed("torch")]
     ("step", MACHINE + NETWORKS + TORCH, "steps/s", {"to_baseline", "to_limit"}),
     ("train", MACHINE + NETWORKS, "steps/s", {"to_baseline", "to_limit"}),
     ("input", ["create_examples", "keras", "step"], "pairs/s", {"to_baseline", "to_step"}),
-    ("test", MACHINE + NETWORKS, "images/s", {"to_baseline", "to_limit"}),
+    ("test", [*MACHINE, "float32", "network float32", "bfloat16", "network bfloat16", "keras"],
+     "images/s", {"to_baseline", "to_limit"}),
     ("process", ["resize", "plain resize", "combine", "plain combine"], "images/s",
      {"to_baseline"})])
 @pytest.mark.filterwarnings("ignore:Even though")  # tf.data compiles its functions nevertheless
@@ -775,17 +776,29 @@ def test_drawn_images_are_like_facades(tmp_path):
     assert [copy.read_bytes() for copy in copies.iterdir()] == [path.read_bytes()] * 3
 
 
-def test_test_mode_is_timed_from_its_first_image_to_its_last(tmp_path, monkeypatch):
+def test_test_mode_is_timed_after_its_first_images(tmp_path, monkeypatch):
+    monkeypatch.setattr(benchmark, "FIRST_TESTED", 2)
     (tmp_path / "images").mkdir()
 
     def write(_arguments):
-        """Three results, the last after 6 seconds."""
-        for number, seconds in enumerate((100, 102.5, 106)):
+        """Two results, and two more in 6 seconds."""
+        for number, seconds in enumerate((100, 90, 106, 102.5)):
             path = tmp_path / f"images/{number}-outputs.png"
             path.touch()
             benchmark.os.utime(path, (seconds, seconds))
     monkeypatch.setattr(benchmark, "run_here", write)
     assert benchmark.create_test([], tmp_path)() == pytest.approx(2 / 6)
+
+
+def test_test_mode_is_compared_with_its_network(options):
+    names = ["float32", "network float32", "bfloat16", "network bfloat16", "keras"]
+    medians = [16, 20, 24, 32, 8]
+    rows = make_rows("test", [(name, "images/s", "keras") for name in names],
+                     {name: [value] * 2 for name, value in zip(names, medians, strict=True)},
+                     options)
+    assert benchmark.conclude_test(rows.values()) == [
+        "256x256, ngf 2, float32: 80% of the network alone",
+        "256x256, ngf 2, bfloat16: 75% of the network alone"]
 
 
 def test_a_failing_program_is_one_line(capsys, tmp_path):

@@ -17,12 +17,12 @@ from tools.lib.geometry import scale_by_area
 from tools.lib.image_files import format_of
 from tools.lib.images import (
     MAX_PNG_CHANNELS, convert_channels, decode_bytes, decode_exact_png, decode_indices,
-    decode_pixels, decode_values, encode_files, flatten, refuse, scale_back, to_bytes, to_indices)
+    decode_pixels, decode_values, encode_files, flatten, refuse, scale_back, to_indices)
 from tools.lib.label_maps import (
     Labels, arg_max, describe_unknown, find_unknown, labels_of, legend, nearest_flag, one_hot,
     pack_array, shown, take_nearest, to_classes)
 from tools.lib.label_maps import to_pixels as label_pixels
-from tools.lib.stored import Stored, blend_on_white, decode_stored
+from tools.lib.stored import Stored, blend_on_white, decode_stored, encode_stored
 from tools.lib.tf1 import tf
 from tools.lib.values import find_missing, from_network, scale_measured, to_network, to_stored
 
@@ -411,8 +411,8 @@ class Measurements(ImageType):
 
         def encode(batch):
             """In arrays."""
-            return np.array([to_bytes(self.paint(image, has_scale=True), compress_level=1)
-                             for image in batch], object)
+            return np.array([encode_stored(self.paint(image, has_scale=True)) for image in batch],
+                            object)
         return tf.numpy_function(encode, [pixels], tf.string)
 
 

@@ -28,7 +28,6 @@ from tools.lib.tf1 import session_config, tf
 PNG_HEADER_SIZE = 26  # bytes, up to the colour type
 LUMINANCE = (19595, 38470, 7471)  # of red, green and blue, in parts of 65536
 MAX_PNG_CHANNELS = 4
-PNG_LEVEL = 1  # of zlib: a quarter of 6's time for files a tenth larger (docs/benchmarks.md)
 
 # --------------------------------------------------------------------------------------------------
 # In the graph
@@ -188,22 +187,25 @@ def decode_pixels(contents, channels=3, decode_other=decode_by_pillow):
     return pixels
 
 
-def encode_image(pixels, filetype="png", compression=-1):
+def encode_image(pixels, filetype="png", portable=True):
     """[height, width, channels] as a file holds it -> bytes of a file: of type "png", or .npy where
-    that cannot hold it; or "jpeg", of uint8 alone, which has no alpha. compression: of PNG, 0..9;
-    -1: the usual one."""
+    that cannot hold it; or "jpeg", of uint8 alone, which has no alpha. portable: PNG without
+    Python, which takes ten times as long."""
     if filetype == "jpeg":
         return tf.image.encode_jpeg(over_white(pixels) if pixels.shape[-1] == 4 else pixels)
-    if pixels.dtype in (tf.uint8, tf.uint16) and (pixels.shape[-1] or 1) <= MAX_PNG_CHANNELS:
-        return tf.image.encode_png(pixels, compression=compression)
-    return tf.numpy_function(encode_stored, [pixels], tf.string)
+    if portable and pixels.dtype in (tf.uint8, tf.uint16) \
+            and (pixels.shape[-1] or 1) <= MAX_PNG_CHANNELS:
+        return tf.image.encode_png(pixels)
+    contents = tf.numpy_function(encode_stored, [pixels], tf.string)
+    contents.set_shape([])
+    return contents
 
 
 def encode_files(images):
     """[batch, height, width, channels] -> bytes of files [batch]: PNG where it can hold such
     pixels, else .npy."""
-    return tf.map_fn(lambda image: encode_image(image, compression=PNG_LEVEL), images,
-                     fn_output_signature=tf.string)
+    return tf.numpy_function(
+        lambda batch: np.array([*map(encode_stored, batch)], object), [images], tf.string)
 
 
 def scale_back(images, size):

@@ -216,7 +216,7 @@ def create_fitter(pair_type):
         first, *_ = split_columns(inputs.decode_portable(contents), inputs.count)
         image, shape = targets.decode_portable(result), tf.shape(first)[:2]
         fitted = targets.scaled_pixels(targets.floats_of(image), shape)
-        encoded = encode_image(fitted)
+        encoded = encode_image(fitted, portable=False)
         if "jpeg" in targets.filetypes:
             encoded = tf.cond(tf.equal(tf.strings.substr(result, 0, 4), b"\x89PNG"),
                               lambda: encoded, lambda: encode_image(fitted, "jpeg"))
@@ -293,7 +293,7 @@ def apply_to_files(path, generate, choose_shape, channels, known=None):
         result = tf.placeholder(
             tf.float32, [1, None, None, pair.targets.file_channels if is_array else None])
         size = tf.placeholder(tf.int32, [2])
-        encoded = encode_image(pair.targets.scaled_pixels(result[0], size))
+        encoded = encode_image(pair.targets.scaled_pixels(result[0], size), portable=False)
         sess = tf.Session(graph=graph, config=session_config())
 
     def run(image_bytes):
@@ -404,14 +404,14 @@ def make_readable(contents, side, name="the image"):
     name: of the image, for messages. Raises ValueError, ImageError."""
     channels = side.file_channels
     if side.kind == "labels":
-        return Readable(encode_stored(side.read(contents), compress_level=1), None, channels)
+        return Readable(encode_stored(side.read(contents)), None, channels)
     if "jpeg" not in side.filetypes:
         pixels = narrow(decode_stored(contents).pixels, side.dtype)
         taken, found = (channels, side.dtype), (pixels.shape[2], pixels.dtype.name)
         if found != taken:
             raise ImageError(f"{name} has {found[0]} channels of {found[1]}, the model takes "
                              f"{taken[0]} of {taken[1]}: convert it")
-        return Readable(encode_stored(pixels, compress_level=1), None, channels)
+        return Readable(encode_stored(pixels), None, channels)
     if format_of(contents) in GRAPH_FORMATS and not is_deep_png(contents):
         return Readable(contents)
     decoded = decode_bytes(contents, channels)

@@ -18,7 +18,6 @@ from tools.lib.checkpoints import checkpoint_step, choose_checkpoint, list_check
 from tools.lib.cli import UserError, describe_error, printable, say, warn
 from tools.lib.drawing import describe_tool
 from tools.lib.image_files import FORMATS, format_of
-from tools.lib.images import to_bytes
 from tools.lib.inputs import describe_colours, read_examples, read_statistics
 from tools.lib.models import find_export, make_readable
 from tools.lib.options import options_path
@@ -200,7 +199,7 @@ def show_file(contents, side):
     """The PNG or JPEG file of what people look at, by the bytes of a side's file."""
     if not side.is_drawn:
         return contents
-    return to_bytes(side.paint(decode_stored(contents).pixels, has_scale=True), compress_level=1)
+    return encode_stored(side.paint(decode_stored(contents).pixels, has_scale=True))
 
 
 def media_type(contents):
