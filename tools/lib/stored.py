@@ -550,7 +550,8 @@ def encode_png(pixels):
     zlib's level 1, in a third of its time or less (docs/benchmarks.md)."""
     from isal import isal_zlib
     height, width, channels = pixels.shape
-    header = struct.pack(">2I5B", width, height, 8 * pixels.itemsize, PNG_TYPES[channels], 0, 0, 0)
+    depth, colour_type = 8 * pixels.itemsize, PNG_TYPES[channels]
+    header = struct.pack(">2I5B", width, height, depth, colour_type, 0, 0, 0)
     data = isal_zlib.compress(filter_rows(pixels), 1)
     return b"\x89PNG\r\n\x1a\n" + png_chunk(b"IHDR", header) + png_chunk(b"IDAT", data) \
         + png_chunk(b"IEND", b"")
