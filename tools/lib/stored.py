@@ -546,8 +546,8 @@ def filter_rows(pixels):
 
 
 def encode_png(pixels):
-    """uint8 or uint16 [height, width, 1..4] -> bytes of a PNG file, by Intel's ISA-L: as small as by
-    zlib's level 1, in a third of its time or less (docs/benchmarks.md)."""
+    """uint8 or uint16 [height, width, 1..4] -> bytes of a PNG file, by Intel's ISA-L: as small as
+    by zlib's level 1, in a third of its time or less (docs/benchmarks.md)."""
     from isal import isal_zlib
     height, width, channels = pixels.shape
     depth, colour_type = 8 * pixels.itemsize, PNG_TYPES[channels]
