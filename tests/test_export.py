@@ -123,6 +123,7 @@ def test_an_export_has_a_branch_of_the_trained_size_and_the_weights_once(model, 
     """The fast forms of layers need a known size; they are products of matrices."""
     functions = read_functions(model / "export" / file)
     assert sum(any(node.op == "MatMul" for node in nodes) for nodes in functions) == 2  # two ends
+    assert not any("PyFunc" in node.op for nodes in functions for node in nodes)
     with tf.Graph().as_default(), tf.Session() as sess:
         size_of_weights = sum(
             sess.run(tensor).nbytes for tensor in import_weights(model / "export/graph.pb"))
@@ -178,6 +179,10 @@ def test_a_saved_model_as_a_checkpoint(model, tmp_path, capsys):
     assert "not used" not in capsys.readouterr().out
     np.testing.assert_array_equal(*(read_pixels(folder / "images/one-outputs.png")
                                     for folder in (model / "out", tmp_path / "out")))
+    assert run("--mode", "train", "--input_dir", model / "images", "--output_dir",
+               tmp_path / "run", "--checkpoint", model / "export/variables/variables",
+               "--crop_size", 64, "--ngf", 4, "--gan_weight", 0, "--max_steps", 1) == 0
+    assert "inner_taps" not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("name", ["saved_model", "graph", "affinelayer"])
@@ -191,9 +196,11 @@ def test_an_export_in_bfloat16(model, tmp_path, capsys, name):
             "affinelayer": "export.data-00000-of-00001"}[name]
     sizes = [(folder / file).stat().st_size for folder in (tmp_path, model / "export")]
     if name == "graph":  # whose nodes are larger than the weights of so small a model
-        with tf.Graph().as_default():
+        with tf.Graph().as_default() as graph:
             assert {tensor.dtype for tensor in import_weights(tmp_path / file)
                     if tensor.op.name.endswith("/kernel")} == {tf.bfloat16}
+            plain = tf.graph_util.extract_sub_graph(graph.as_graph_def(), ["output_any_size"])
+            assert not {"If", "StatelessIf"} & {node.op for node in plain.node}
     else:
         assert sizes[0] == sizes[1] if name == "affinelayer" else sizes[0] < 0.6 * sizes[1]
     got, expected = (read_pixels(pix2pix.load_model(folder).generate(

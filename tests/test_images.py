@@ -1,6 +1,7 @@
 """Images and summaries: what a person looks at."""
 
 import io
+import zlib
 
 import numpy as np
 import pytest
@@ -63,3 +64,5 @@ def test_png_files_hold_the_pixels(channels):
                                    (got.outputs[index], pixels[1 - index])):
             decoded = np.asarray(Image.open(io.BytesIO(contents)))
             np.testing.assert_array_equal(decoded.reshape(expected.shape), expected)
+            lines = zlib.decompress(contents[contents.index(b"IDAT") + 4:-16])
+            assert {*lines[::1 + 9 * channels]} == {4}  # of `encode_png`

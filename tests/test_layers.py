@@ -593,6 +593,22 @@ def test_bfloat16_is_right_where_one_column_is_left(padding, size, is_known):
             np.testing.assert_allclose(got, expected, atol=0.1 * expected.std())
 
 
+@pytest.mark.parametrize("width, purpose, types, has_branches", [
+    (2, "training", {"float32"}, False), (6, "training", {"bfloat16"}, False),
+    (None, "foreign", {"float32"}, False), (None, "inference", {"float32", "bfloat16"}, True)])
+def test_one_column_is_computed_in_float32(width, purpose, types, has_branches):
+    """On any processor: an export may run on another."""
+    with tf.Graph().as_default() as graph, fast_conv.layers_for(purpose):
+        outputs = fast_conv.plain_conv2d(tf.placeholder(tf.bfloat16, [1, 8, width, 3]),
+                                         tf.zeros([4, 4, 3, 5], tf.bfloat16), 2, "SAME")
+        operations = {inner for operation in graph.get_operations()
+                      for inner in (operation, *benchmark.inner_operations(operation))}
+    assert outputs.dtype == tf.bfloat16
+    assert {operation.outputs[0].dtype.name for operation in operations
+            if operation.type == "Conv2D"} == types
+    assert any(operation.type.endswith("If") for operation in operations) == has_branches
+
+
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_a_norm_of_one_image_is_that_of_its_batch(dtype):
     """By the fused operation, whether a batch is known to have one image or turns out to."""

@@ -374,7 +374,9 @@ def paeth(left, up, corner):
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 @pytest.mark.parametrize("shape", [(1, 1, 1), (5, 1, 3), (1, 6, 4), (9, 8, 2), (12, 7, 3)])
 @pytest.mark.parametrize("most", [3, 255])
-def test_rows_are_filtered_as_the_standard_says(dtype, shape, most):
+@pytest.mark.parametrize("block_bytes", [1, 40, 2**16])
+def test_rows_are_filtered_as_the_standard_says(monkeypatch, dtype, shape, most, block_bytes):
+    monkeypatch.setattr(stored, "BLOCK_BYTES", block_bytes)
     values = np.random.default_rng(5).integers(0, most + 1, shape).astype(dtype)
     data = values.astype(values.dtype.newbyteorder(">")).tobytes()
     rows = np.frombuffer(data, np.uint8).reshape(shape[0], -1).astype(int)

@@ -168,8 +168,9 @@ def open_variables(path):
             raise ValueError(f"{Path(path).name}.index is missing")
         reader = tf.train.load_checkpoint(path)
         names = reader.get_variable_to_shape_map()
-        # of text TensorFlow gives bytes or an array of them
-        arrays = {name: np.asarray(reader.get_tensor(name)) for name in names}
+        # of text TensorFlow gives bytes or an array of them; SavedModels have what is computed too
+        arrays = {name: np.asarray(reader.get_tensor(name)) for name in names
+                  if not name.endswith(tuple(f"/{kept}" for kept in fast_conv.KEPT))}
     except (tf.errors.OpError, ValueError, RuntimeError, IndexError) as error:
         raise UserError(f"{path} is not a complete checkpoint "
                         f"({describe_error(error)}): choose another") from None
@@ -355,7 +356,7 @@ def match_variables(stored, variables, options):
             missing.append(name)
     left = [name for name in shapes if name not in used and name != "global_step" and (
         training or name.startswith("generator/") and "Adam" not in name
-        and not name.endswith((EMA_SUFFIX, *(f"/{kept}" for kept in fast_conv.KEPT))))]
+        and not name.endswith(EMA_SUFFIX))]
     return values, missing, left
 
 

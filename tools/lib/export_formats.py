@@ -32,7 +32,7 @@ from tools.lib.run_folder import remove_results, write_options
 from tools.lib.stored import decode_stored, encode_stored
 from tools.lib.tf1 import session_config, tf
 
-LABEL_TOLERANCE = 1  # percent of the pixels of a label map
+LABEL_TOLERANCE = 1  # percent of the pixels of a label map, for each level of others
 BFLOAT16_TOLERANCE = 6  # more levels, where layers compute in it: their forms round differently
 JPEG_TOLERANCE = 12  # more levels, where the result is a JPEG file: one may become another step
 MAX_CONSTANT = 4096  # values of a constant that tf2onnx is given, which copies them dozens of times
@@ -70,7 +70,7 @@ def write_saved_model(sess, ends, folder):
             {"input_bytes": info(ends.encoded)}, {"output_bytes": info(ends.encoded_results)},
             tf.saved_model.PREDICT_METHOD_NAME)
     builder = tf.saved_model.Builder(str(folder / "model"))
-    # those of layers_for too: whoever loads it computes nothing
+    # those of layers_for too: what loads it by this saver computes nothing
     saver = tf.train.Saver([*tf.global_variables(), *tf.local_variables()])
     builder.add_meta_graph_and_variables(sess, [tf.saved_model.SERVING], signatures, saver=saver)
     builder.save()
@@ -340,7 +340,7 @@ def check_difference(what, differences, tolerance, side, source="checkpoint"):
     levels; side: ImageType of these. Raises RunError where too far."""
     difference = np.abs(differences).max()
     if side.kind == "labels":  # rounding decides between two classes of the same score
-        difference, tolerance = 100 * differences.any(axis=-1).mean(), LABEL_TOLERANCE
+        difference, tolerance = 100 * differences.any(axis=-1).mean(), LABEL_TOLERANCE * tolerance
         say(f"{what}: {difference:.2f} % of the pixels are of another class than in the {source}'s "
             f"image, allowed {tolerance} %")
     else:

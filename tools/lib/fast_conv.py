@@ -38,8 +38,8 @@ def layers_for(purpose):
     inference from a "checkpoint" that holds nothing but the model's own variables, or for a
     "foreign" program, which has its own fast forms of plain layers.
 
-    In inference the transforms of kernels are local variables: run
-    tf.local_variables_initializer() once the kernels have their values.
+    In inference kernels must be variables of the type that layers compute in, and their transforms
+    are local variables: run tf.local_variables_initializer() once the kernels have their values.
     """
     token = _purpose.set(purpose)
     try:
@@ -492,7 +492,8 @@ def fits_narrow(height, width, out_channels, dtype):
 
 def plain_conv2d(inputs, kernel, stride, padding):
     """`tf.nn.conv2d` in the inputs' type, but in float32 where a stride leaves one column: with AMX
-    oneDNN's results and gradients are wrong there in bfloat16, up to infinity."""
+    oneDNN's results and gradients are wrong there in bfloat16, up to infinity. For a foreign
+    program, whose converter may not know conditions, in float32 wherever it might."""
     def convolve(dtype):
         """In a type."""
         outputs = tf.nn.conv2d(tf.cast(inputs, dtype), tf.cast(kernel, dtype), stride, padding)
@@ -501,10 +502,10 @@ def plain_conv2d(inputs, kernel, stride, padding):
         return convolve(inputs.dtype)
     widest = stride if padding == "SAME" else kernel.shape[1] + stride - 1  # that leaves one
     width = inputs.shape.as_list()[2]
-    if width is None:
+    if width is None and _purpose.get() != "foreign":
         return tf.cond(tf.shape(inputs)[2] <= widest, lambda: convolve(tf.float32),
                        lambda: convolve(tf.bfloat16))
-    return convolve(tf.float32 if width <= widest else tf.bfloat16)
+    return convolve(tf.bfloat16 if width and width > widest else tf.float32)
 
 
 def conv2d(inputs, kernel, stride, padding):

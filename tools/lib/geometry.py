@@ -238,12 +238,13 @@ def run_any_size(run, images, multiple, trained_size=None):
     """`run_padded` with a branch of its own for images of the trained size (height, width), where
     theirs is not known: layers are faster on maps of known size. Both use the same variables.
     trained_size: None: without that branch."""
-    if trained_size is None or None not in images.shape.as_list()[1:3]:
+    batch, height, width, channels = images.shape.as_list()
+    if trained_size is None or None not in (height, width):
         return run_padded(run, images, multiple)
     is_trained_size = tf.reduce_all(tf.equal(tf.shape(images)[1:3], trained_size))
     # not ensure_shape: TensorFlow would take what it says for true outside the branch too
     return tf.cond(is_trained_size,
-                   lambda: run(tf.reshape(images, [-1, *trained_size, images.shape[3]])),
+                   lambda: run(tf.reshape(images, [batch or -1, *trained_size, channels])),
                    lambda: run_padded(run, images, multiple))
 
 
