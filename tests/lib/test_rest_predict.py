@@ -12,6 +12,7 @@ import pix2pix
 from tools.lib import rest_predict
 from tools.lib.rest_predict import read_request
 from tools.lib.served_models import ServedModel
+from tools.lib.stored import decode_stored
 from tools.lib.tf1 import tf
 
 ROWS, COLUMNS = "instances", "inputs"
@@ -160,12 +161,16 @@ def test_images_of_one_request_may_have_sizes_of_their_own(server, signatures):
 
 @pytest.mark.parametrize("name", ["run", "export"])
 def test_files_are_what_the_signature_gives(server, signatures, name):
-    expected = [*map(to_base64, signatures["encoded"](FILES))]
+    """A training folder's have the same pixels, another program packs them."""
+    expected = [decode_stored(contents).pixels for contents in signatures["encoded"](FILES)]
     rows = {"signature_name": "encoded", ROWS: [{"input_bytes": to_base64(file)} for file in FILES]}
     columns = {"signature_name": "encoded", COLUMNS: [*map(to_base64, FILES)]}
-    assert predict(server, name, rows) == {"predictions": expected}
-    assert predict(server, name, columns) == {"outputs": expected}
-    assert len({*(row["b64"] for row in expected)}) == 3
+    for request, part in ((rows, "predictions"), (columns, "outputs")):
+        answer = predict(server, name, request)
+        assert [*answer] == [part]
+        np.testing.assert_array_equal(
+            [decode_stored(base64.b64decode(row["b64"])).pixels for row in answer[part]], expected)
+    assert len({pixels.tobytes() for pixels in expected}) == 3
 
 
 @pytest.mark.parametrize("name", ["run", "export"])
