@@ -606,35 +606,35 @@ def normalize_batch(inputs, gamma, beta):
 
 def normalize_images(inputs, gamma, beta):
     """`normalize_batch` of each image by itself. One image is its batch, and fused."""
-    def fused():
-        """One."""
-        return normalize_batch(inputs, gamma, beta)
-
-    def plain():
-        """Several."""
-        return normalize_by(image_moments, inputs, gamma, beta)
+    fused = functools.partial(normalize_batch, inputs, gamma, beta)
+    plain = functools.partial(normalize_by, image_moments, inputs, gamma, beta)
     batch = inputs.shape.as_list()[0]
     if batch is None:
         return tf.cond(tf.equal(tf.shape(inputs)[0], 1), fused, plain)
     return fused() if batch == 1 else plain()
 
 
-def batchnorm(inputs, normalize=normalize_batch):
-    """The norm of a batch, never by running averages; the shape stays. normalize: function of
-    inputs, scale and shift that stands for `normalize_batch`."""
-    with tf.variable_scope("batch_normalization"):
+def scaled_norm(inputs, normalize, scope):
+    """normalize(inputs, scale, shift) with variables in a scope; the shape stays.
+
+    A bias before a norm is left out, as the norm takes it out again (docs/experiments).
+    """
+    if inputs.op.type == "BiasAdd":
+        inputs = inputs.op.inputs[0]
+    with tf.variable_scope(scope):
         channels = inputs.shape[3]
         beta, gamma = get_bias(channels, "beta"), get_weights("gamma", [channels], mean=1.0)
         return normalize(inputs, gamma, beta)
+
+
+def batchnorm(inputs, normalize=normalize_batch):
+    """The norm of a batch, never by running averages."""
+    return scaled_norm(inputs, normalize, "batch_normalization")
 
 
 def instancenorm(inputs, normalize=normalize_images):
-    """The norm of each image by itself; the shape stays (Ulyanov, Vedaldi, Lempitsky, arXiv
-    1607.08022)."""
-    with tf.variable_scope("instance_normalization"):
-        channels = inputs.shape[3]
-        beta, gamma = get_bias(channels, "beta"), get_weights("gamma", [channels], mean=1.0)
-        return normalize(inputs, gamma, beta)
+    """The norm of each image by itself (Ulyanov, Vedaldi, Lempitsky, arXiv 1607.08022)."""
+    return scaled_norm(inputs, normalize, "instance_normalization")
 
 
 def draw_uniform(key, stream, batch, shape):
@@ -655,7 +655,8 @@ def dropout(inputs, rate, key, stream):
 
 
 def choose_norm(norm, normalize=None):
-    """The layer function of --norm. normalize: as in `batchnorm`; None: its own."""
+    """The layer function of --norm. normalize: function of inputs, scale and shift that stands for
+    `normalize_batch`; None: the layer's own."""
     layer = {"batch": batchnorm, "instance": instancenorm, "none": identity}[norm]
     if normalize is None or layer is identity:
         return layer
@@ -1038,12 +1039,13 @@ def compute_losses(forward, options, needs_discriminator):
 
 
 def compute_gradients(terms, network, copies=None):
-    """Gradients of a network's weighted losses in its variables. terms: of `compute_losses`;
-    copies: tensors that stand for the variables, by name."""
+    """Gradients of a network's weighted losses in its variables, 0 of a bias before a norm. terms:
+    of `compute_losses`; copies: tensors that stand for the variables, by name."""
     weighted = [value for name, (_, value) in terms.items() if LOSSES[name].network == network]
     variables = tf.trainable_variables(f"{network}/")
     return tf.gradients(tf.add_n(weighted), [
-        copies[variable.op.name] if copies else variable for variable in variables])
+        copies[variable.op.name] if copies else variable for variable in variables],
+        unconnected_gradients=tf.UnconnectedGradients.ZERO)
 
 
 def learning_rate(options, step, decay_steps):

@@ -195,7 +195,7 @@ def test_a_killed_worker_costs_no_step_and_a_killed_first_machine_those_since_it
 def test_a_frozen_worker_ends_the_run_after_worker_timeout(lab):
     worker = lab.start_worker()
     worker.wait_for("computes")
-    first = lab.start_first("--max_steps", LAST_STEP, "--worker_timeout", 3, step=5)
+    first = lab.start_first("--max_steps", LAST_STEP, "--worker_timeout", 10, step=5)
     first.wait_for("pausing")
     worker.process.send_signal(signal.SIGSTOP)
     first.go_on()

@@ -217,6 +217,7 @@ def started_browser():
 @contextlib.contextmanager
 def watched(browser):
     """Fails where a page inside has failed, has been refused anything or has asked for anything."""
+    browser.driver.get("about:blank")  # what a page of another test asks for is not this one's
     browser.problems()
     browser.expected = []
     yield browser

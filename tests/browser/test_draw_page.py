@@ -74,7 +74,10 @@ def drawn_image(width=48, height=32, color=BLUE):
 
 
 class Server:
-    """A server that speaks as tools/serve.py does. Its network inverts the image."""
+    """A server that speaks as tools/serve.py does. Its network inverts the image. None gets the port
+    of another: the browser would have a drawing of that one's."""
+
+    used = set()  # ports
 
     def __init__(self, models, examples=None):
         """Starts it. examples: name of a model -> files; a blank one where there are none."""
@@ -100,6 +103,10 @@ class Server:
         """Listens, at the same port as before."""
         handler = type("Handler", (Handler,), {"server_of_test": self})
         self.httpd = http.server.ThreadingHTTPServer(("127.0.0.1", self.port), handler)
+        while not self.port and self.httpd.server_port in self.used:
+            self.httpd.server_close()
+            self.httpd = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        self.used.add(self.httpd.server_port)
         self.httpd.daemon_threads = True
         self.port = self.httpd.server_port
         threading.Thread(target=self.httpd.serve_forever, args=(0.01,), daemon=True).start()
@@ -1130,8 +1137,10 @@ def wait_until_kept(browser, image):
     """Waits until a drawing is kept for its tab."""
     end = time.monotonic() + WAIT
     while browser.driver.execute_async_script("""
-          readPng(fromBase64Url(keptState().get("drawing"))).then(
-            ({ samples }) => arguments[0]([...samples]))""") != image.ravel().tolist():
+          const kept = keptState()?.get("drawing");
+          if (!kept) return arguments[0](null);
+          readPng(fromBase64Url(kept)).then(({ samples }) => arguments[0]([...samples]))""") \
+            != image.ravel().tolist():
         assert time.monotonic() < end
 
 
