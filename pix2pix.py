@@ -51,6 +51,7 @@ from tools.lib import cli
 
 if __name__ == "__main__":
     cli.require("numpy", "PIL", "isal", "tensorflow", "tqdm")
+    cli.use_huge_pages()
 
 import numpy as np
 

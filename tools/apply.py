@@ -31,6 +31,7 @@ from tools.lib import cli
 
 if __name__ == "__main__":
     cli.require("numpy", "isal", "tensorflow")
+    cli.use_huge_pages()
 
 from pix2pix import load_model
 from tools.lib import provenance, tiling

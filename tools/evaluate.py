@@ -28,6 +28,7 @@ from tools.lib import cli
 
 if __name__ == "__main__":
     cli.require("numpy", "tensorflow", "scipy")
+    cli.use_huge_pages()
 
 import numpy as np
 

@@ -30,6 +30,7 @@ from tools.lib import cli
 
 if __name__ == "__main__":
     cli.require("numpy", "isal", "tensorflow", "fastapi", "uvicorn")
+    cli.use_huge_pages()
 
 import uvicorn
 

@@ -5,6 +5,7 @@ import contextlib
 import errno
 import io
 import os
+import platform
 import signal
 import subprocess
 import sys
@@ -42,6 +43,65 @@ def test_the_home_folder(monkeypatch, home, expected):
     if home is not None:
         monkeypatch.setenv("HOME", home)
     assert cli.home_dir() == expected
+
+
+# ---- huge pages
+
+ASKS = """\
+import os, sys
+from pathlib import Path
+
+sys.path.insert(0, {root!r})
+from tools.lib import cli
+
+cli.HUGE_PAGES = Path({setting!r})
+print("begun", flush=True)
+cli.use_huge_pages()
+zeros = bytearray(1 << 26)
+print(os.getpid(), os.environ.get("GLIBC_TUNABLES"), *sys.argv[1:])
+print(*(line.split()[1] for line in open("/proc/self/smaps_rollup") if "AnonHuge" in line))
+"""
+
+
+def run_asking(folder, setting, *more, tunables=None, setting_file=None):
+    """What a program prints that asks for huge pages where Linux is set so: how often it began,
+    whether its process stayed, its tunables, its arguments, huge kB. more: before the script."""
+    setting_file = setting_file or folder / "enabled"
+    if setting is not None:
+        (folder / "enabled").write_text(setting)
+    script = folder / "asks.py"
+    script.write_text(ASKS.format(root=str(ROOT), setting=str(setting_file)))
+    environment = {name: value for name, value in os.environ.items() if name != "GLIBC_TUNABLES"}
+    environment |= {"GLIBC_TUNABLES": tunables} if tunables else {}
+    with subprocess.Popen([sys.executable, *more, str(script), "--name", "a b"], text=True,
+                          env=environment, stdout=subprocess.PIPE) as process:
+        *begun, line, huge = process.communicate(timeout=TIMEOUT)[0].splitlines()
+    number, found, arguments = line.split(" ", 2)
+    assert process.returncode == 0 and arguments == "--name a b"
+    return len(begun), int(number) == process.pid, found, int(huge)
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/smaps_rollup"), reason="needs Linux")
+@pytest.mark.parametrize("setting, more, tunables, expected", [
+    ("always [madvise] never\n", [], None, (2, True, "glibc.malloc.hugetlb=1")),
+    ("[always] madvise never\n", [], None, (1, True, "None")),
+    ("always madvise [never]\n", [], None, (1, True, "None")), (None, [], None, (1, True, "None")),
+    ("always [madvise] never\n", [], "glibc.malloc.arena_max=1",
+     (1, True, "glibc.malloc.arena_max=1")),  # the user's own
+    ("always [madvise] never\n", ["-m", "trace", "--count", "--no-report"], None,
+     (1, True, "None"))])  # under another program
+def test_it_begins_again_to_get_huge_pages(tmp_path, setting, more, tunables, expected):
+    assert run_asking(tmp_path, setting, *more, tunables=tunables)[:3] == expected
+
+
+def test_memory_is_in_huge_pages(tmp_path):
+    """With the C library of this machine."""
+    if not cli.HUGE_PAGES.exists() or "[madvise]" not in cli.HUGE_PAGES.read_text():
+        pytest.skip("Linux does not give huge pages to who asks here")
+    if not platform.libc_ver()[0] == "glibc" or tuple(
+            map(int, platform.libc_ver()[1].split("."))) < (2, 35):
+        pytest.skip("needs glibc 2.35")
+    assert run_asking(tmp_path, None, setting_file=cli.HUGE_PAGES)[3] >= 32 * 1024
 
 
 # ---- messages

@@ -20,6 +20,7 @@ import threading
 from pathlib import Path
 from typing import NamedTuple
 
+HUGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 # what warnings begin with; threads see the default
 PROGRAM = contextvars.ContextVar("PROGRAM", default="pix2pix.py")
 
@@ -66,6 +67,21 @@ def require(*modules):
              f"with `python3 tools/test.py --install_only` in {root} and enter it with `{enter}`",
              Path(sys.argv[0]).name)
         sys.exit(2)
+
+
+def use_huge_pages():
+    """Starts the program again, once, so that its memory is in huge pages where Linux gives these
+    on request: they make reading the weights faster (docs/experiments).
+
+    The request is a variable that the C library reads as it starts. Call this where `require` is
+    called. Under a debugger, in a notebook and the like it does nothing.
+    """
+    if sys.orig_argv[1:] != sys.argv or "GLIBC_TUNABLES" in os.environ:
+        return
+    with contextlib.suppress(OSError):  # another system
+        if "[madvise]" in HUGE_PAGES.read_text(encoding="ascii"):
+            os.environ["GLIBC_TUNABLES"] = "glibc.malloc.hugetlb=1"
+            os.execv(sys.executable, [sys.executable, *sys.argv])
 
 
 def home_dir():
