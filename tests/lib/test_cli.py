@@ -63,14 +63,11 @@ print(*(line.split()[1] for line in open("/proc/self/smaps_rollup") if "AnonHuge
 """
 
 
-def run_asking(folder, setting, *more, tunables=None, setting_file=None):
-    """What a program prints that asks for huge pages where Linux is set so: how often it began,
-    whether its process stayed, its tunables, its arguments, huge kB. more: before the script."""
-    setting_file = setting_file or folder / "enabled"
-    if setting is not None:
-        (folder / "enabled").write_text(setting)
+def run_asking(folder, setting, *more, tunables=None):
+    """How often a program began that asks for huge pages, whether its process stayed, its tunables
+    and huge kB. setting: the file with Linux's; more: before the script."""
     script = folder / "asks.py"
-    script.write_text(ASKS.format(root=str(ROOT), setting=str(setting_file)))
+    script.write_text(ASKS.format(root=str(ROOT), setting=str(setting)))
     environment = {name: value for name, value in os.environ.items() if name != "GLIBC_TUNABLES"}
     environment |= {"GLIBC_TUNABLES": tunables} if tunables else {}
     with subprocess.Popen([sys.executable, *more, str(script), "--name", "a b"], text=True,
@@ -91,17 +88,19 @@ def run_asking(folder, setting, *more, tunables=None, setting_file=None):
     ("always [madvise] never\n", ["-m", "trace", "--count", "--no-report"], None,
      (1, True, "None"))])  # under another program
 def test_it_begins_again_to_get_huge_pages(tmp_path, setting, more, tunables, expected):
-    assert run_asking(tmp_path, setting, *more, tunables=tunables)[:3] == expected
+    if setting:
+        (tmp_path / "enabled").write_text(setting)
+    assert run_asking(tmp_path, tmp_path / "enabled", *more, tunables=tunables)[:3] == expected
 
 
 def test_memory_is_in_huge_pages(tmp_path):
     """With the C library of this machine."""
     if not cli.HUGE_PAGES.exists() or "[madvise]" not in cli.HUGE_PAGES.read_text():
         pytest.skip("Linux does not give huge pages to who asks here")
-    if not platform.libc_ver()[0] == "glibc" or tuple(
-            map(int, platform.libc_ver()[1].split("."))) < (2, 35):
+    name, version = platform.libc_ver()
+    if name != "glibc" or [*map(int, version.split("."))] < [2, 35]:
         pytest.skip("needs glibc 2.35")
-    assert run_asking(tmp_path, None, setting_file=cli.HUGE_PAGES)[3] >= 32 * 1024
+    assert run_asking(tmp_path, cli.HUGE_PAGES)[3] >= 32 * 1024
 
 
 # ---- messages
